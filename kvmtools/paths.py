@@ -1,0 +1,39 @@
+"""Where things live on this machine: the cache, the run directory, and our own data in ``qemu/``."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from kvmtools.errors import KvmtoolsError
+
+
+def cache_dir() -> Path:
+    """``${XDG_CACHE_HOME:-~/.cache}/kvmtools``: kernels, initramfs and facts, each keyed by what made it."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    return Path(base) / "kvmtools"
+
+
+def run_dir() -> Path:
+    """The private directory (0700) that holds one folder per running guest.
+
+    :raises KvmtoolsError: if it exists and belongs to somebody else (a shared ``/tmp`` is not to be trusted)
+    """
+    base = os.environ.get("XDG_RUNTIME_DIR")
+    path = Path(base) / "kvmtools" if base else Path(tempfile.gettempdir()) / f"kvmtools-{os.getuid()}"
+    path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    status = path.stat()
+    if status.st_uid != os.getuid() or status.st_mode & 0o077:
+        raise KvmtoolsError(
+            f"the run directory {path} is not private to this user",
+            hint="remove it, or set XDG_RUNTIME_DIR to a directory of your own",
+        )
+    return path
+
+
+def data_dir() -> Path:
+    """The project's ``qemu/`` folder: beside the package in a checkout, under ``share/`` once installed."""
+    checkout = Path(__file__).resolve().parent.parent / "qemu"
+    return checkout if checkout.is_dir() else Path(sys.prefix) / "share" / "kvmtools" / "qemu"
