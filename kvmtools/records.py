@@ -1,0 +1,182 @@
+"""The words both sides speak.
+
+The observer says what the kernel *has*, the model what it *ought to have*; both say it with these frozen records,
+which name things and decide nothing.  Addresses and sizes are in bytes, ``*_pfn`` are page frame numbers of 4 KiB
+pages, ranges are half-open.  ``None`` means *not known*, never *none*.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, fields
+
+PAGE_SHIFT = 12
+PAGE_SIZE = 1 << PAGE_SHIFT
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Range:
+    """Half-open ``[start, end)``, of addresses or of pfns, as the name of the holder says."""
+
+    start: int
+    end: int
+
+    def __contains__(self, value: int) -> bool:
+        return self.start <= value < self.end
+
+    def __len__(self) -> int:
+        return max(0, self.end - self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class E820Entry:
+    """One line of the firmware's memory map; ``type`` 1 is usable RAM (arch/x86/include/asm/e820/types.h)."""
+
+    start: int
+    size: int
+    type: int
+
+
+@dataclass(frozen=True, slots=True)
+class Image:
+    """Where the kernel image lies in *this* guest: virtual addresses, KASLR slide included.
+
+    ``sections`` are the boundary symbols of arch/x86/kernel/vmlinux.lds.S by their own names
+    (``_text``, ``_etext``, ``__start_rodata``, ``__end_rodata``, ``__init_begin``, ``__init_end``, ``_end``, ...).
+    """
+
+    slide: int
+    sections: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All that the model is told: build configuration, CPU features, boot parameters and the RAM map.
+
+    Every number that a kernel of another configuration would change is a field, read from the vmlinux's DWARF or from the
+    guest's boot data; none of them is the answer to something that the model is asked.
+    """
+
+    pae: bool
+    page_offset: int
+    nr_cpus: int
+    """``CONFIG_NR_CPUS``, not the CPUs that are online: it sizes the CPU entry area."""
+    highmem: bool
+    pti: bool
+    """Page-table isolation is active (not only compiled)."""
+    nx: bool
+    pge: bool
+    pse: bool
+    physical_bits: int
+    """MAXPHYADDR of the CPU as the guest sees it; physical addresses at or above ``1 << physical_bits`` are illegal."""
+    page_struct_size: int
+    """``sizeof(struct page)`` in bytes."""
+    cpu_entry_area_size: int
+    """``sizeof(struct cpu_entry_area)`` in bytes."""
+    end_of_permanent_fixed_addresses: int
+    end_of_fixed_addresses: int
+    """The two limits of ``enum fixed_addresses``, in slots."""
+    zone_names: tuple[str, ...]
+    """``enum zone_type`` in order, without the prefix: ``("DMA", "NORMAL", "HIGHMEM", "MOVABLE")``."""
+    sparsemem: bool
+    max_order: int
+    """Number of buddy orders, ``len(zone->free_area)``."""
+    command_line: str
+    e820: tuple[E820Entry, ...]
+    image: Image
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Boundaries of the i386 kernel's address space (virtual) and of its memory (pfns).
+
+    The model fills every field that exists in the configuration; the observer fills what the guest shows and leaves the
+    rest ``None``.  Source: arch/x86/include/asm/pgtable_32_areas.h and fixmap.h, mm/init_32.c (FACTS A.1, D).
+    """
+
+    page_offset: int | None = None
+    high_memory: int | None = None
+    vmalloc_start: int | None = None
+    vmalloc_end: int | None = None
+    pkmap_base: int | None = None
+    last_pkmap: int | None = None
+    """``LAST_PKMAP``: slots, 512 with PAE, 1024 without."""
+    ldt_base: int | None = None
+    ldt_end: int | None = None
+    cpu_entry_area_base: int | None = None
+    cpu_entry_area_end: int | None = None
+    """End of the mapped part: the read-only IDT page and ``NR_CPUS`` entry areas."""
+    fixaddr_tot_start: int | None = None
+    """Start of boot-time *and* permanent fixmap slots."""
+    fixaddr_start: int | None = None
+    fixaddr_top: int | None = None
+    max_low_pfn: int | None = None
+    max_pfn: int | None = None
+    highstart_pfn: int | None = None
+    highend_pfn: int | None = None
+    max_mapnr: int | None = None
+
+    def items(self) -> Iterator[tuple[str, int | None]]:
+        """``(field name, value)`` in order of declaration."""
+        for field in fields(self):
+            yield field.name, getattr(self, field.name)
+
+
+@dataclass(frozen=True, slots=True)
+class Mapping:
+    """One present leaf: ``size`` bytes at ``virtual`` lead to ``physical``.
+
+    ``entry`` is the raw leaf.  ``writable``, ``user`` and ``executable`` are *effective*: taken over all levels
+    (SDM vol. 3A, 4.6).  ``table`` is the physical address of the table that holds the leaf, ``index`` its slot there,
+    ``level`` counts from 1 at the table of 4 KiB pages upwards.
+    """
+
+    virtual: int
+    physical: int
+    size: int
+    entry: int
+    level: int
+    table: int
+    index: int
+    writable: bool
+    user: bool
+    executable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneSpan:
+    """A zone's place in the pfn space; ``name`` as in ``enum zone_type`` without the prefix."""
+
+    name: str
+    start_pfn: int
+    end_pfn: int
+
+
+@dataclass(frozen=True, slots=True)
+class Expectation:
+    """What the kernel half of the page tables ought to hold in ``[start, end)`` of virtual space.
+
+    ``presence`` is ``"all"`` (every page mapped), ``"none"`` (no page mapped) or ``"some"`` (the kernel decides at run time);
+    ``physical`` is the address that ``start`` leads to where the region is linear.  ``writable`` / ``executable`` are the
+    effective permissions, ``None`` where they vary.
+    """
+
+    name: str
+    start: int
+    end: int
+    presence: str
+    physical: int | None = None
+    writable: bool | None = None
+    executable: bool | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Registers:
+    """The registers of one vCPU that decide how it sees memory."""
+
+    cpu: int
+    eip: int
+    cr0: int
+    cr3: int
+    cr4: int
+    efer: int
