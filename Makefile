@@ -1,0 +1,42 @@
+# Two commands do everything on a fresh Debian 12 machine:
+#   make run    boot both reference guests, check them, print the reports
+#   make test   lint, types, every test, live guests included
+# The second time they only check that all is there.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: run test setup lint bench clean
+
+run: setup
+	$(BIN)/kvmtools run
+
+test: setup lint
+	$(BIN)/kvmtools guest build
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: setup
+	$(BIN)/kvmtools guest build
+	$(BIN)/python -m pytest tests/bench -o addopts= --import-mode=importlib --benchmark-columns=min,median,max,rounds
+
+setup: programs $(READY)
+
+# What is missing is installed on Debian, and named with its purpose anywhere else.
+.PHONY: programs
+programs:
+	@sh qemu/programs.sh
+
+$(READY): pyproject.toml
+	@echo "make: creating the virtual environment in $(VENV)"
+	python3 -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+clean:
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .benchmarks

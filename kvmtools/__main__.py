@@ -1,0 +1,5 @@
+"""``python -m kvmtools``."""
+
+from kvmtools.cli import main
+
+main()

@@ -1,0 +1,74 @@
+"""The options that commands share, spelled as drgn spells them."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from click.shell_completion import CompletionItem
+
+FORMATS = ("text", "json")
+
+
+@dataclass(frozen=True, slots=True)
+class TargetOptions:
+    """Which guest the person means; resolved by :func:`kvmtools.cli.session.attached`."""
+
+    guest: str | None
+    qemu: str | None
+    gdb: str | None
+    core: Path | None
+    symbols: Path | None
+    pause: bool
+
+
+def complete_guest(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of the guests that run, for the shell's tab key."""
+    from kvmtools.boot import guests
+
+    return [CompletionItem(guest.name) for guest in guests.all_guests() if guest.name.startswith(incomplete)]
+
+
+_TARGET = (
+    click.option("-g", "--guest", metavar="NAME", shell_complete=complete_guest, help="A guest that kvmtools started."),
+    click.option("--qemu", metavar="ADDRESS", help="QMP socket of anybody's QEMU: a path, or HOST:PORT."),
+    click.option("--gdb", metavar="ADDRESS", help="GDB socket of that QEMU: a path, or HOST:PORT."),
+    click.option(
+        "-c", "--core", metavar="PATH", type=click.Path(path_type=Path), help="ELF core by dump-guest-memory."
+    ),
+    click.option(
+        "-s", "--symbols", metavar="PATH", type=click.Path(path_type=Path), help="The guest's vmlinux, with DWARF."
+    ),
+    click.option("--no-pause", is_flag=True, help="Read the guest while it runs; the result says so."),
+)
+
+
+def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the target options and hand them over as one :class:`TargetOptions`, the first argument."""
+
+    @functools.wraps(function)
+    def wrapper(
+        *args: Any,
+        guest: str | None,
+        qemu: str | None,
+        gdb: str | None,
+        core: Path | None,
+        symbols: Path | None,
+        no_pause: bool,
+        **kwargs: Any,
+    ) -> Any:
+        return function(TargetOptions(guest, qemu, gdb, core, symbols, not no_pause), *args, **kwargs)
+
+    for option in reversed(_TARGET):
+        wrapper = option(wrapper)
+    return wrapper
+
+
+format_option = click.option(
+    "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="How to print the result."
+)
+

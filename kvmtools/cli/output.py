@@ -1,0 +1,53 @@
+"""Data goes to stdout, messages and progress to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
+
+import click
+
+SCHEMA = "kvmtools/1"
+
+
+def emit(text: str) -> None:
+    """Data for stdout, with exactly one newline at its end."""
+    click.echo(text.rstrip("\n"), color=True)
+
+
+def emit_json(command: str, **data: Any) -> None:
+    """One JSON document: the schema, the command that made it, then its data in the order given."""
+    emit(json.dumps({"schema": SCHEMA, "command": command, **data}, indent=2))
+
+
+def note(message: str) -> None:
+    """A message for the person, on stderr."""
+    click.echo(f"kvmtools: {message}", err=True)
+
+
+def colour(stream: TextIO | None = None) -> bool:
+    """Whether to colour: ``NO_COLOR`` and ``FORCE_COLOR`` decide before the terminal does (no-color.org)."""
+    if os.environ.get("NO_COLOR"):
+        return False
+    if os.environ.get("FORCE_COLOR"):
+        return True
+    return (stream or sys.stdout).isatty()
+
+
+def progress() -> Callable[[str], None]:
+    """A function that shows what goes on: one line rewritten in place on a terminal, silence elsewhere."""
+    if not sys.stderr.isatty():
+        return lambda _line: None
+    started = time.monotonic()
+
+    def show(line: str) -> None:
+        width = max(20, (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1)
+        text = f"{line}  [{time.monotonic() - started:.0f} s]"[:width]
+        sys.stderr.write(f"\r\x1b[K{text}" if line else "\r\x1b[K")
+        sys.stderr.flush()
+
+    return show

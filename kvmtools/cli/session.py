@@ -1,0 +1,105 @@
+"""From the words of a command line to an attached kernel: the one place where the rooms meet."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from kvmtools.cli.options import TargetOptions
+from kvmtools.errors import AttachError, SymbolsError, UsageError
+
+if TYPE_CHECKING:
+    from kvmtools.attach.target import Pause, Target
+    from kvmtools.observe.kernel import Kernel
+    from kvmtools.observe.observed import Observed
+
+
+@dataclass
+class Session:
+    """A target and the kernel found in it; ``pauses`` remembers every time we stopped the guest."""
+
+    target: Target
+    kernel: Kernel
+    pauses: list[Pause] = field(default_factory=list)
+
+    def observe(self, *, processes: bool = True) -> Observed:
+        """Capture what the observers need while the guest is paused, then decode it while it runs on."""
+        from kvmtools.observe import observed
+
+        with observed.prepare(self.kernel, processes=processes) as capture, self.target.paused() as pause:
+            snapshot = capture.take()
+            registers = self.target.registers()
+        self.pauses.append(pause)
+        return observed.observe(self.kernel, snapshot, registers=registers)
+
+
+@contextmanager
+def attached_target(options: TargetOptions) -> Iterator[Target]:
+    """Open the target that ``options`` names.
+
+    :raises UsageError: if none or more than one target is named
+    :raises AttachError: if there is no way to it
+    """
+    from kvmtools.attach.target import open_target
+
+    with open_target(**_arguments(options), pause=options.pause) as target:
+        yield target
+
+
+@contextmanager
+def attached(options: TargetOptions) -> Iterator[Session]:
+    """Open the target and find its kernel.
+
+    :raises SymbolsError: if there is no vmlinux, or it is not the guest's
+    """
+    from kvmtools.observe.facts import Facts
+    from kvmtools.observe.kernel import locate
+
+    with attached_target(options) as target:
+        if target.vmlinux is None:
+            raise SymbolsError("no vmlinux is known for this target", hint="give one with -s/--symbols PATH")
+        facts = Facts.load(target.vmlinux)
+        yield Session(target, locate(target.memory, facts, target.vmcoreinfo))
+        facts.save()
+
+
+def _arguments(options: TargetOptions) -> dict[str, object]:
+    """The arguments of ``open_target`` for the one target that is named."""
+    named = [name for name in ("guest", "qemu", "core") if getattr(options, name) is not None]
+    if len(named) > 1:
+        raise UsageError(f"--{named[0]} and --{named[1]} name two targets", hint="give one of -g, --qemu, -c")
+    if options.gdb and options.guest:
+        raise UsageError("--gdb goes with --qemu; a guest of ours has its own GDB socket")
+    if options.core is not None:
+        return {"core": options.core, "vmlinux": options.symbols}
+    if options.qemu is not None:
+        return {"qemu": options.qemu, "gdb": options.gdb, "vmlinux": options.symbols}
+
+    from kvmtools.boot import guests
+
+    guest = guests.find(options.guest if options.guest is not None else _only_guest())
+    return {
+        "qemu": str(guest.qmp),
+        "gdb": str(guest.gdb),
+        "ram": guest.ram,
+        "vmlinux": options.symbols or guest.vmlinux,
+    }
+
+
+def _only_guest() -> str:
+    """The name of the guest that is meant when none is named: the one that runs."""
+    from kvmtools.boot import guests
+
+    running = guests.all_guests()
+    if len(running) == 1:
+        return running[0].name
+    if running:
+        raise UsageError(
+            "several guests run: " + ", ".join(guest.name for guest in running), hint="name one with -g NAME"
+        )
+    raise AttachError(
+        "no target is named and no guest of ours runs",
+        hint="start one with `kvmtools guest start pae`, or give --qemu ADDRESS or -c CORE with -s VMLINUX",
+    )
