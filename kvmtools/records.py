@@ -179,4 +179,5 @@ class Registers:
     cr0: int
     cr3: int
     cr4: int
-    efer: int
+    efer: int | None
+    """``None`` if the source does not record it: the notes of a QEMU core hold CR0 to CR4 only."""
