@@ -1,0 +1,151 @@
+"""One kernel in one memory: symbols moved by the KASLR slide, and plain reads of its linear address space.
+
+Everything here goes through the linear map, ``physical = virtual - PAGE_OFFSET`` (``__pa``,
+arch/x86/include/asm/ page.h); the page tables are :mod:`kvmtools.observe.paging`'s business.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvmtools.errors import MemoryFault
+from kvmtools.observe.facts import Facts
+
+if TYPE_CHECKING:
+    from kvmtools.attach.memory import PhysicalMemory
+
+VIRTUAL_END = 1 << 32
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel that was found in ``memory`` (see :func:`kvmtools.observe.slide.locate`).
+
+    ``slide`` is what KASLR added to every link address; on i386 the virtual and the physical slide are the
+    same.
+    ``lowmem_end`` is the virtual address behind the linear map (``high_memory``; before the kernel has set
+    it, the end of the address space).
+    """
+
+    facts: Facts
+    slide: int
+    memory: PhysicalMemory
+    pae: bool
+    page_offset: int
+    lowmem_end: int = field(default=VIRTUAL_END)
+
+    def with_memory(self, memory: PhysicalMemory) -> Kernel:
+        """The same kernel, read from another memory (a snapshot)."""
+        return replace(self, memory=memory)
+
+    def address(self, symbol: str) -> int:
+        """Virtual address of ``symbol`` in this guest.
+
+        :raises SymbolsError: if there is no such symbol
+        """
+        return self.facts.symbol(symbol) + self.slide
+
+    def physical(self, virtual: int) -> int:
+        """Physical address behind a linear-map address.
+
+        :raises MemoryFault: if the address is outside the linear map
+        """
+        if not self.page_offset <= virtual < self.lowmem_end:
+            raise MemoryFault(virtual, "is not in the linear map", space="virtual")
+        return virtual - self.page_offset
+
+    def virtual(self, physical: int) -> int:
+        """Linear-map address of a physical one.
+
+        :raises MemoryFault: if the linear map does not reach there
+        """
+        virtual = physical + self.page_offset
+        if not self.page_offset <= virtual < self.lowmem_end:
+            raise MemoryFault(physical, "is not covered by the linear map")
+        return virtual
+
+    def view(self, virtual: int, size: int) -> memoryview:
+        """``size`` bytes at a linear-map address, without a copy where the memory allows it.
+
+        :raises MemoryFault: if they are not in the linear map, or not RAM
+        """
+        return self.memory.view(self.physical(virtual), size)
+
+    def read(self, virtual: int, size: int) -> bytes:
+        """``size`` bytes at a linear-map address.
+
+        :raises MemoryFault: if they are not in the linear map, or not RAM
+        """
+        return self.memory.read(self.physical(virtual), size)
+
+    def integer(self, virtual: int, size: int, *, signed: bool = False) -> int:
+        """A little-endian integer of ``size`` bytes."""
+        return int.from_bytes(self.view(virtual, size), "little", signed=signed)
+
+    def u32(self, virtual: int) -> int:
+        """A C ``unsigned int`` or ``unsigned long``."""
+        return self.integer(virtual, 4)
+
+    def s32(self, virtual: int) -> int:
+        """A C ``int`` or ``long``, ``atomic_t`` and ``atomic_long_t`` included."""
+        return self.integer(virtual, 4, signed=True)
+
+    def u64(self, virtual: int) -> int:
+        """A C ``unsigned long long``."""
+        return self.integer(virtual, 8)
+
+    def pointer(self, virtual: int) -> int:
+        """A pointer."""
+        return self.integer(virtual, 4)
+
+    def string(self, virtual: int, limit: int = 4096) -> str:
+        """A NUL-terminated string of at most ``limit`` bytes, in Latin-1 so that no byte is lost."""
+        limit = min(limit, self.lowmem_end - virtual)
+        pieces = []
+        while limit > 0:
+            # Up to the end of the page: the string may be the last thing in RAM.
+            size = min(limit, 4096 - virtual % 4096)
+            piece, terminator, _rest = self.read(virtual, size).partition(b"\0")
+            pieces.append(piece)
+            if terminator:
+                break
+            virtual, limit = virtual + size, limit - size
+        return b"".join(pieces).decode("latin-1")
+
+    def variable(self, symbol: str, *, signed: bool = False) -> int:
+        """Value of a global integer or pointer, of whatever size its type says.
+
+        :raises SymbolsError: if there is no such variable
+        """
+        size = self.facts.sizeof(f"typeof({symbol})")
+        return self.integer(self.address(symbol), size, signed=signed)
+
+    def member(self, virtual: int, type_name: str, member: str, *, signed: bool = False) -> int:
+        """Value of an integer or pointer member of the structure at ``virtual``.
+
+        :raises SymbolsError: if the type has no such member
+        """
+        offset = self.facts.offset(type_name, member)
+        size = self.facts.sizeof(type_name, member)
+        return self.integer(virtual + offset, size, signed=signed)
+
+    def array(self, virtual: int, dtype: np.dtype[np.generic] | str, count: int) -> NDArray[np.generic]:
+        """``count`` elements at ``virtual`` as a column, shape ``(count,)``; a view, not to be written to."""
+        kind = np.dtype(dtype)
+        return np.frombuffer(self.view(virtual, kind.itemsize * count), kind)
+
+    def per_cpu(self, virtual: int, cpu: int) -> int:
+        """Address of ``cpu``'s copy of the per-CPU variable whose base address is ``virtual``.
+
+        Source: ``per_cpu_ptr``, include/linux/percpu-defs.h; a kernel for one CPU has no
+        ``__per_cpu_offset``.
+        """
+        if not self.facts.has_symbol("__per_cpu_offset"):
+            return virtual
+        # The base of a statically allocated variable is its slid link address; so is what the kernel adds to.
+        offset = self.u32(self.address("__per_cpu_offset") + 4 * cpu)
+        return (virtual + offset) % VIRTUAL_END
