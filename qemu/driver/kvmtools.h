@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: GPL-2.0-or-later */
+/*
+ * kvmtools' guest driver: it puts highmem pages into the kernel's temporary mappings and holds them there,
+ * so that pkmap slots, the page-address hash and the fixmap slots have something real to be checked against.
+ *
+ * control.c  /dev/kvmtools: one command per write, its answer on the next read
+ * pages.c    a set of pages and their kmap() users
+ * local.c    threads that hold kmap_local_page() mappings, each on a CPU of its own
+ */
+#ifndef KVMTOOLS_H
+#define KVMTOOLS_H
+
+#include <linux/types.h>
+
+/* A command's answer: text that grows, up to a bound far above what any command says. */
+struct answer {
+	char *text;
+	size_t length;
+	size_t room;
+};
+
+#define ANSWER_BYTES (256 * 1024)
+
+__printf(2, 3) void answer_add(struct answer *answer, const char *format, ...);
+
+/* Every command returns 0 or a negative errno.  The caller holds the control lock. */
+int pages_alloc(unsigned int count, struct answer *answer);
+int pages_free(struct answer *answer);
+int pages_kmap(unsigned int index, unsigned int times, struct answer *answer);
+int pages_kunmap(unsigned int index, unsigned int times, struct answer *answer);
+int pages_cycle(unsigned int count, struct answer *answer);
+int pages_flush(struct answer *answer);
+int pages_mix(unsigned int slots, struct answer *answer);
+void pages_status(struct answer *answer);
+
+int local_hold(unsigned int cpu, unsigned int depth, struct answer *answer);
+void local_release_all(void);
+void local_status(struct answer *answer);
+
+#endif
