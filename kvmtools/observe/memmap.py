@@ -1,0 +1,320 @@
+"""``mem_map``: every ``struct page`` of the guest as columns, one row per pfn.
+
+FLATMEM keeps one array of ``struct page``, indexed by pfn (``ARCH_PFN_OFFSET`` is 0 on i386); SPARSEMEM one
+array per present section.  Both become the same columns, row number = pfn; what SPARSEMEM leaves out is zero
+and lies in no :class:`Piece`.  Source: ``alloc_node_mem_map`` (mm/page_alloc.c), include/linux/mmzone.h and
+asm-generic/memory_model.h, 6.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.nodes import node_addresses
+from kvmtools.observe.page_flags import FlagLayout, flag_layout, number_of_sections, zone_names
+from kvmtools.observe.page_types import PageTypes, page_types
+from kvmtools.records import Range
+
+WORD = 4
+# Pages turned into columns at a time: 8,192 of 32 bytes stay in a CPU's second-level cache.
+_BATCH = 8192
+# include/linux/mmzone.h: SECTION_HAS_MEM_MAP, and the low bits of section_mem_map that hold flags.
+_SECTION_HAS_MEM_MAP = 1 << 1
+_SECTION_FLAGS = 0xF
+# arch/x86/include/asm/sparsemem.h: MAX_PHYSMEM_BITS.
+_MAX_PHYSMEM_BITS = {True: 36, False: 32}
+# include/linux/page-flags.h: the low bits of page->mapping, and of compound_head in a tail page.
+MAPPING_ANON = 1
+MAPPING_MOVABLE = 2
+MAPPING_FLAGS = MAPPING_ANON | MAPPING_MOVABLE
+TAIL = 1
+
+
+@dataclass(frozen=True)
+class Piece:
+    """``pages`` consecutive ``struct page``, that of ``start_pfn`` at the linear-map address ``virtual``."""
+
+    start_pfn: int
+    pages: int
+    virtual: int
+    physical: int
+
+
+@dataclass(frozen=True, eq=False)
+class MemMap:
+    """Columns of shape ``(length,)``, indexed by pfn; ``mapcount`` is raw, -1 for none."""
+
+    pieces: tuple[Piece, ...]
+    page_size: int
+    """``sizeof(struct page)``, bytes."""
+    max_mapnr: int | None
+    """The kernel's own limit of valid pfns (``pfn_valid``), raw; ``None`` with SPARSEMEM, which does not set it."""
+    allocated: int
+    """pfns that the array has room for: up to the end of the last buddy block of the highest order."""
+    words: NDArray[np.uint32]
+    """All of it: ``words[i]`` is the column of the ``i``-th word of ``struct page``."""
+    offsets: dict[str, int]
+    """Offset in bytes of the members that have a column."""
+    layout: FlagLayout
+    types: PageTypes
+    zone_names: tuple[str, ...]
+
+    @property
+    def length(self) -> int:
+        """Number of pfns with a row: valid and allocated."""
+        return int(self.words.shape[1])
+
+    @property
+    def base(self) -> int:
+        """Virtual address of the first ``struct page``."""
+        return self.pieces[0].virtual
+
+    @property
+    def physical(self) -> int:
+        """Physical address of the first ``struct page``."""
+        return self.pieces[0].physical
+
+    def column(self, member: str) -> NDArray[np.uint32]:
+        """The word at a member's offset."""
+        return self.words[self.offsets[member] // WORD]
+
+    @property
+    def flags(self) -> NDArray[np.uint32]:
+        """``page->flags``."""
+        return self.column("flags")
+
+    @property
+    def refcount(self) -> NDArray[np.int32]:
+        """``page->_refcount``."""
+        return self.column("_refcount").view(np.int32)
+
+    @property
+    def mapcount(self) -> NDArray[np.int32]:
+        """``page->_mapcount``, -1 if no page table of a process maps the page; the same word as ``page_type``."""
+        return self.column("_mapcount").view(np.int32)
+
+    @property
+    def page_type(self) -> NDArray[np.uint32]:
+        """``page->page_type``."""
+        return self.column("_mapcount")
+
+    @property
+    def private(self) -> NDArray[np.uint32]:
+        """``page->private``; in the buddy system, the order."""
+        return self.column("private")
+
+    @property
+    def lru_next(self) -> NDArray[np.uint32]:
+        """``page->lru.next``, of a tail page ``compound_head``."""
+        return self.column("lru")
+
+    @property
+    def lru_prev(self) -> NDArray[np.uint32]:
+        """``page->lru.prev``."""
+        return self.words[self.offsets["lru"] // WORD + 1]
+
+    @property
+    def mapping(self) -> NDArray[np.uint32]:
+        """``page->mapping``, flags in its low bits."""
+        return self.column("mapping")
+
+    @property
+    def index(self) -> NDArray[np.uint32]:
+        """``page->index``."""
+        return self.column("index")
+
+    @cached_property
+    def zone(self) -> NDArray[np.uint8]:
+        """Zone number in ``flags``."""
+        return self._field(self.layout.zone.shift, self.layout.zone.mask).astype(np.uint8)
+
+    @cached_property
+    def section(self) -> NDArray[np.uint16] | None:
+        """Section number in ``flags``; ``None`` with FLATMEM."""
+        field = self.layout.section
+        return self._field(field.shift, field.mask).astype(np.uint16) if field.width else None
+
+    @cached_property
+    def buddy(self) -> NDArray[np.bool_]:
+        """``PageBuddy``: heads of free blocks."""
+        return self.types.of(self.page_type, "buddy")
+
+    @cached_property
+    def buddy_order(self) -> NDArray[np.uint8]:
+        """Order of the free block that the page heads; 0 for every other page, 255 for anything larger."""
+        order = np.zeros(self.length, np.uint8)
+        order[self.buddy] = np.minimum(self.private[self.buddy], 255)
+        return order
+
+    @cached_property
+    def in_buddy_block(self) -> NDArray[np.bool_]:
+        """Pages inside a block that some ``PageBuddy`` page heads, the heads included."""
+        heads = np.flatnonzero(self.buddy)
+        ends = np.minimum(heads + (np.int64(1) << np.minimum(self.buddy_order[heads], 31)), self.length)
+        edges = np.zeros(self.length + 1, np.int32)
+        edges[heads] += 1  # heads are distinct, ends need not be
+        np.subtract.at(edges, ends, 1)
+        inside: NDArray[np.bool_] = np.cumsum(edges[:-1], dtype=np.int32) > 0
+        return inside
+
+    @cached_property
+    def tail(self) -> NDArray[np.bool_]:
+        """``PageTail``: second and later pages of compound pages."""
+        return (self.lru_next & np.uint32(TAIL)) != 0
+
+    @cached_property
+    def head(self) -> NDArray[np.int64]:
+        """``compound_head``: pfn of the head page, of a page that is no tail its own; -1 if it leads nowhere."""
+        heads = np.arange(self.length, dtype=np.int64)
+        tails = np.flatnonzero(self.tail)
+        heads[tails] = self.page_to_pfn(self.lru_next[tails] - np.uint32(TAIL))
+        return heads
+
+    @property
+    def flag_names(self) -> dict[str, int]:
+        """Bit number of every named flag."""
+        return self.layout.names
+
+    def has_flag(self, *names: str) -> NDArray[np.bool_]:
+        """Pages with the flag; of several names the first that this kernel knows, if any."""
+        return (self.flags & np.uint32(self.layout.bit(*names))) != 0
+
+    def page_to_pfn(self, virtual: ArrayLike) -> NDArray[np.int64]:
+        """pfns of ``struct page`` addresses; -1 for what is no address of one, or of one without a row."""
+        addresses = np.asarray(virtual).astype(np.int64)
+        pfns = np.full(addresses.shape, -1, np.int64)
+        for piece in self.pieces:
+            offset = addresses - piece.virtual
+            row, rest = offset // self.page_size, offset % self.page_size
+            inside = (row >= 0) & (row < min(piece.pages, self.length - piece.start_pfn)) & (rest == 0)
+            pfns[inside] = row[inside] + piece.start_pfn
+        return pfns
+
+    def pfn_to_page(self, pfn: int) -> int:
+        """Virtual address of the ``struct page`` of a pfn.
+
+        :raises IndexError: if there is none
+        """
+        for piece in self.pieces:
+            if piece.start_pfn <= pfn < min(piece.start_pfn + piece.pages, self.length):
+                return piece.virtual + (pfn - piece.start_pfn) * self.page_size
+        raise IndexError(f"pfn {pfn:#x} has no struct page")
+
+    def page(self, pfn: int) -> dict[str, Any]:
+        """Everything about one page, by the kernel's names.
+
+        :raises IndexError: if the pfn has no ``struct page``
+        """
+        address, flags, head = self.pfn_to_page(pfn), int(self.flags[pfn]), int(self.head[pfn])
+        zone = int(self.zone[pfn])
+        mapping = int(self.mapping[pfn])
+        types = self.types.names_of(int(self.page_type[pfn]))
+        return {
+            "pfn": pfn,
+            "page": address,
+            "flags": flags,
+            "flag_names": self.layout.names_of(flags),
+            "zone": self.zone_names[zone] if zone < len(self.zone_names) else f"#{zone}",
+            "node": self.layout.node.of(flags),
+            "section": None if self.section is None else int(self.section[pfn]),
+            "refcount": int(self.refcount[pfn]),
+            "mapcount": None if types else int(self.mapcount[pfn]) + 1,
+            "page_type": int(self.page_type[pfn]),
+            "type_names": types,
+            "buddy_order": int(self.buddy_order[pfn]) if self.buddy[pfn] else None,
+            "private": int(self.private[pfn]),
+            "mapping": mapping & ~MAPPING_FLAGS,
+            "anonymous": bool(mapping & MAPPING_ANON) and not self.tail[pfn],
+            "index": int(self.index[pfn]),
+            "lru_next": int(self.lru_next[pfn]),
+            "lru_prev": int(self.lru_prev[pfn]),
+            "compound_head": head if self.tail[pfn] else None,
+        }
+
+    def _field(self, shift: int, mask: int) -> NDArray[np.uint32]:
+        # A field of no width may sit at bit 32, which no shift of a 32-bit word reaches.
+        return (self.flags >> np.uint32(min(shift, 31))) & np.uint32(mask)
+
+
+def needs(kernel: Kernel) -> Iterator[Range]:
+    """Physical ranges that :func:`observe_memmap` reads, the large ones first."""
+    for piece in _pieces(kernel):
+        yield Range(piece.physical, piece.physical + piece.pages * kernel.facts.sizeof("struct page"))
+
+
+def observe_memmap(kernel: Kernel) -> MemMap:
+    """Read the whole ``mem_map``.
+
+    :raises MemoryFault: if part of it is not RAM, or was not captured
+    :raises SymbolsError: if the kernel has neither ``mem_map`` nor ``mem_section``
+    """
+    facts = kernel.facts
+    page_size = facts.sizeof("struct page")
+    pieces = _pieces(kernel)
+    allocated = max(piece.start_pfn + piece.pages for piece in pieces)
+    max_mapnr = None if number_of_sections(facts) else kernel.variable("max_mapnr")
+    length = allocated if max_mapnr is None else min(max_mapnr, allocated)
+    words = np.empty((page_size // WORD, length), np.uint32)
+    if len(pieces) > 1 or pieces[0].start_pfn:
+        words[:] = 0
+    for piece in pieces:
+        pages = max(0, min(piece.pages, length - piece.start_pfn))
+        rows = np.frombuffer(kernel.memory.view(piece.physical, pages * page_size), "<u4")
+        _transpose(rows.reshape(pages, -1), words[:, piece.start_pfn : piece.start_pfn + pages])
+    return MemMap(
+        pieces, page_size, max_mapnr, allocated, words, _offsets(kernel),
+        flag_layout(facts), page_types(facts), zone_names(facts),
+    )  # fmt: skip
+
+
+def _transpose(rows: NDArray[np.uint32], columns: NDArray[np.uint32]) -> None:
+    """``columns[:] = rows.T``, in batches: a stride through all of memory for every column would be slow."""
+    for start in range(0, len(rows), _BATCH):
+        columns[:, start : start + _BATCH] = rows[start : start + _BATCH].T
+
+
+def _offsets(kernel: Kernel) -> dict[str, int]:
+    facts = kernel.facts
+    # 6.16 renamed page->index to __folio_index.
+    index = "index" if facts.has_member("struct page", "index") else "__folio_index"
+    members = {name: name for name in ("flags", "_refcount", "_mapcount", "private", "lru", "mapping")}
+    return {name: facts.offset("struct page", member) for name, member in {**members, "index": index}.items()}
+
+
+def _pieces(kernel: Kernel) -> tuple[Piece, ...]:
+    return _sections(kernel) if number_of_sections(kernel.facts) else (_flat(kernel),)
+
+
+def _flat(kernel: Kernel) -> Piece:
+    """The one array of FLATMEM; its room follows from the node's span, rounded to the largest buddy block."""
+    facts = kernel.facts
+    (node,) = node_addresses(kernel)
+    start = kernel.member(node, "struct pglist_data", "node_start_pfn")
+    end = start + kernel.member(node, "struct pglist_data", "node_spanned_pages")
+    largest_block = 1 << facts.array_length("struct zone", "free_area") - 1
+    first, last = start // largest_block * largest_block, -(-end // largest_block) * largest_block
+    virtual = kernel.variable("mem_map") + first * facts.sizeof("struct page")
+    return Piece(first, last - first, virtual, kernel.physical(virtual))
+
+
+def _sections(kernel: Kernel) -> tuple[Piece, ...]:
+    """The arrays of SPARSEMEM's present sections; ``section_mem_map`` is biased by the section's first pfn."""
+    facts = kernel.facts
+    count, stride = number_of_sections(facts), facts.sizeof("struct mem_section")
+    pages = 1 << _MAX_PHYSMEM_BITS[kernel.pae] - 12 - (count - 1).bit_length()
+    table = np.frombuffer(kernel.read(kernel.address("mem_section"), count * stride), "<u4")
+    encoded = table.reshape(count, -1)[:, facts.offset("struct mem_section", "section_mem_map") // WORD]
+    pieces = []
+    for section in np.flatnonzero(encoded & _SECTION_HAS_MEM_MAP):
+        start = int(section) * pages
+        biased = int(encoded[section]) & ~_SECTION_FLAGS
+        virtual = (biased + start * facts.sizeof("struct page")) % (1 << 32)
+        pieces.append(Piece(start, pages, virtual, kernel.physical(virtual)))
+    return tuple(pieces)

@@ -1,0 +1,55 @@
+"""One C structure, read once, its members asked for by name.
+
+:meth:`kvmtools.observe.kernel.Kernel.member` reads guest memory for every member; here the bytes are fetched
+together, so that what is read of one object is of one moment and costs one read.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvmtools.observe.kernel import Kernel
+
+
+class Structure:
+    """The ``type_name`` at the linear-map address ``address``.
+
+    :raises MemoryFault: if it does not lie in the linear map
+    :raises SymbolsError: if the kernel has no such type; the same for a member, when it is asked for
+    """
+
+    def __init__(self, kernel: Kernel, type_name: str, address: int) -> None:
+        self.facts = kernel.facts
+        self.type_name = type_name
+        self.address = address
+        self.data = kernel.read(address, self.facts.sizeof(type_name))
+
+    def has(self, member: str) -> bool:
+        """Whether this kernel's structure has the member."""
+        return self.facts.has_member(self.type_name, member)
+
+    def at(self, member: str) -> int:
+        """Virtual address of a member."""
+        return self.address + self.facts.offset(self.type_name, member)
+
+    def raw(self, member: str) -> bytes:
+        """The bytes of a member."""
+        start = self.facts.offset(self.type_name, member)
+        return self.data[start : start + self.facts.sizeof(self.type_name, member)]
+
+    def unsigned(self, member: str) -> int:
+        """An unsigned integer or a pointer, of whatever size; ``atomic_t`` and ``atomic_long_t`` included."""
+        return int.from_bytes(self.raw(member), "little")
+
+    def signed(self, member: str) -> int:
+        """A signed integer of whatever size."""
+        return int.from_bytes(self.raw(member), "little", signed=True)
+
+    def column(self, member: str, dtype: str) -> NDArray[np.int64]:
+        """An array member whose elements are ``dtype`` in memory, widened to ``int64``; shape ``(length,)``."""
+        return np.frombuffer(self.raw(member), dtype).astype(np.int64)
+
+    def text(self, member: str) -> str:
+        """A ``char[]`` member, up to its NUL."""
+        return self.raw(member).split(b"\0", 1)[0].decode("latin-1")
