@@ -1,0 +1,146 @@
+"""Guest-physical memory behind one small interface, and the arithmetic that all its transports share.
+
+Addresses are 64 bits wide, whatever the guest: an i386 kernel with PAE has RAM above 4 GiB.  The backend of
+a transport (a file, another process, a core) is addressed by its own *offsets*; guest-physical RAM is cut
+into :class:`Segment` because of the PCI hole and the legacy hole below 1 MiB, which the backend does not
+have.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+from kvmtools.errors import MemoryFault
+from kvmtools.records import Range
+
+FOUR_GIB = 1 << 32
+NO_RAM = "no RAM of this guest"
+
+
+class PhysicalMemory(Protocol):
+    """RAM as the guest's CPUs see it, by guest-physical address (bytes, 64 bits)."""
+
+    @property
+    def name(self) -> str:
+        """The transport: ``"ram-file"``, ``"proc-mem"``, ``"elf-core"`` or ``"qmp"``."""
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """Where there is RAM: sorted, disjoint, the PCI hole left out."""
+
+    def view(self, address: int, size: int) -> memoryview:
+        """The bytes themselves where the transport allows it, else a copy; read-only.
+
+        :raises MemoryFault: if any of the bytes is not RAM
+        :raises GuestVanished: if the guest ended and its memory with it
+        """
+
+    def read(self, address: int, size: int) -> bytes:
+        """A copy of the bytes; raises as :meth:`view`."""
+
+    def readinto(self, address: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` (writable, contiguous, one byte per item) with one copy; raises as :meth:`view`."""
+
+    def close(self) -> None:
+        """Let go of the transport.  Views handed out before stay valid."""
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """Guest-physical ``[start, end)`` is the backend's ``[offset, offset + end - start)``."""
+
+    start: int
+    end: int
+    offset: int
+
+
+class Segments:
+    """A sorted set of segments, and the question asked most: where in the backend is this address?"""
+
+    def __init__(self, segments: Iterable[Segment]) -> None:
+        self._segments = tuple(sorted(segments, key=lambda segment: segment.start))
+        self._starts = [segment.start for segment in self._segments]
+        self.ranges = tuple(_joined(self._segments))
+
+    def __iter__(self) -> Iterator[Segment]:
+        return iter(self._segments)
+
+    def locate(self, address: int, size: int) -> list[tuple[int, int]]:
+        """``(offset, length)`` of each piece of ``[address, address + size)``, in order.
+
+        :raises MemoryFault: if any byte lies in no segment; its address is that byte's
+        """
+        pieces = []
+        end = address + size
+        while address < end:
+            index = bisect_right(self._starts, address) - 1
+            if index < 0 or address >= self._segments[index].end:
+                raise MemoryFault(address, NO_RAM)
+            segment = self._segments[index]
+            length = min(end, segment.end) - address
+            pieces.append((segment.offset + address - segment.start, length))
+            address += length
+        return pieces
+
+
+class SegmentedMemory:
+    """What the transports have in common; each adds :meth:`_copy` and, where it can, :meth:`_share`."""
+
+    name: str
+
+    def __init__(self, segments: Iterable[Segment]) -> None:
+        self.segments = Segments(segments)
+        self.ranges = self.segments.ranges
+
+    def view(self, address: int, size: int) -> memoryview:
+        pieces = self.segments.locate(address, size)
+        if len(pieces) == 1:
+            return self._share(*pieces[0])
+        return memoryview(self._gather(pieces, size)).toreadonly()
+
+    def read(self, address: int, size: int) -> bytes:
+        pieces = self.segments.locate(address, size)
+        return bytes(self._gather(pieces, size))
+
+    def readinto(self, address: int, buffer: memoryview) -> None:
+        self._scatter(self.segments.locate(address, len(buffer)), buffer)
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def _copy(self, offset: int, buffer: memoryview) -> None:
+        """Fill ``buffer`` from the backend at ``offset``."""
+        raise NotImplementedError
+
+    def _share(self, offset: int, size: int) -> memoryview:
+        """A view of the backend's ``[offset, offset + size)``; a copy unless the transport knows better."""
+        return memoryview(self._gather([(offset, size)], size)).toreadonly()
+
+    def _gather(self, pieces: list[tuple[int, int]], size: int) -> bytearray:
+        data = bytearray(size)
+        with memoryview(data) as buffer:
+            self._scatter(pieces, buffer)
+        return data
+
+    def _scatter(self, pieces: list[tuple[int, int]], buffer: memoryview) -> None:
+        done = 0
+        for offset, length in pieces:
+            self._copy(offset, buffer[done : done + length])
+            done += length
+
+
+def _joined(segments: Iterable[Segment]) -> Iterator[Range]:
+    """Sorted segments as ranges; neighbours become one."""
+    start = end = None
+    for segment in segments:
+        if segment.start == end:
+            end = segment.end
+            continue
+        if start is not None and end is not None:
+            yield Range(start, end)
+        start, end = segment.start, segment.end
+    if start is not None and end is not None:
+        yield Range(start, end)

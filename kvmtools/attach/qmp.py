@@ -1,0 +1,188 @@
+"""A synchronous monitor over ``qemu.qmp``.
+
+``qemu.qmp`` is asynchronous; its event loop runs in a thread of its own.  So a Ctrl-C interrupts only the
+waiting, never the protocol in mid-message, and whoever caught it can still tell QEMU to let the guest run.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+from collections.abc import Coroutine
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from kvmtools.errors import AttachError, GuestVanished
+
+if TYPE_CHECKING:
+    from qemu.qmp import QMPClient
+
+T = TypeVar("T")
+
+GREETING_SECONDS = 5.0
+"""QEMU greets at once, unless it is serving another client."""
+COMMAND_SECONDS = 60.0
+
+
+class Monitor:
+    """One QMP connection.
+
+    :param address: path of a unix socket, or ``host:port``
+    :raises AttachError: if nobody listens there, somebody else is being served, or it is not QMP
+    """
+
+    def __init__(self, address: str, *, greeting_seconds: float = GREETING_SECONDS) -> None:
+        # asyncio and qemu.qmp take 45 ms to import: only those who attach pay.
+        import asyncio
+
+        from qemu.qmp import QMPClient
+
+        # What goes wrong is said by our exceptions; without a handler, logging would say it a second time
+        # on stderr.
+        logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
+        self.address = address
+        self._closed = False
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name=f"qmp {address}", daemon=True)
+        self._thread.start()
+        self._client: QMPClient = QMPClient()
+        try:
+            self._connect(greeting_seconds)
+        except BaseException:
+            self._stop_loop()
+            raise
+
+    def command(self, name: str, **arguments: Any) -> Any:
+        """Execute a QMP command and return its value; ``_`` in argument names becomes ``-``.
+
+        :raises AttachError: if QEMU refuses the command
+        :raises GuestVanished: if the connection is gone, or goes before the reply comes
+        """
+        wanted = {key.replace("_", "-"): value for key, value in arguments.items()}
+        return self._execute(name, wanted)
+
+    def hmp(self, line: str) -> str:
+        """The answer of the human monitor, with plain line feeds; raises as :meth:`command`."""
+        answer = self._execute("human-monitor-command", {"command-line": line})
+        return str(answer).replace("\r\n", "\n")
+
+    def peer(self) -> socket.socket | None:
+        """A duplicate of the connection's socket, to ask the host who is at its other end; the caller
+        closes it."""
+        writer = self._client._writer
+        if writer is None:
+            return None
+        found = writer.transport.get_extra_info("socket")
+        return None if found is None else socket.socket(fileno=os.dup(found.fileno()))
+
+    def lend(self, descriptor: int) -> str:
+        """Pass an open file to QEMU; the ``/proc/self/fd/N`` under which QEMU can open it.
+
+        :raises AttachError: if the connection is not a unix socket, or QEMU refuses
+        """
+        from qemu.qmp import QMPError
+
+        async def send() -> None:
+            self._client.send_fd_scm(descriptor)
+
+        try:
+            self._run(send(), COMMAND_SECONDS)
+        except (QMPError, OSError) as error:
+            raise AttachError(f"{self.address}: no file can be passed to QEMU here: {error}") from error
+        return f"/proc/self/fd/{self.command('add-fd')['fd']}"
+
+    def close(self) -> None:
+        """Hang up; a second call, or a QEMU that is gone already, is no error."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            # disconnect() repeats what ended the connection; that was told when it mattered.
+            with suppress(Exception):
+                self._run(self._client.disconnect(), GREETING_SECONDS)
+        finally:
+            self._stop_loop()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _connect(self, seconds: float) -> None:
+        import asyncio
+
+        from qemu.qmp import ConnectError
+
+        host, colon, port = self.address.rpartition(":")
+        by_tcp = bool(colon) and port.isdigit() and "/" not in self.address
+        place = (host or "localhost", int(port)) if by_tcp else self.address
+        try:
+            self._run(asyncio.wait_for(self._client.connect(place), seconds), seconds + 5)
+        except TimeoutError as error:
+            raise AttachError(
+                f"{self.address}: no QMP greeting within {seconds:g} s",
+                hint="QMP serves one client at a time: close the other, or give QEMU a second -qmp socket",
+            ) from error
+        except ConnectError as error:
+            raise _explained(self.address, error.exc) from error
+
+    def _execute(self, name: str, arguments: dict[str, Any]) -> Any:
+        from qemu.qmp import ExecInterruptedError, ExecuteError, QMPError, StateError
+
+        if self._closed:
+            raise AttachError(f"{self.address}: this monitor connection is closed")
+        try:
+            return self._run(self._client.execute(name, arguments or None), COMMAND_SECONDS)
+        except ExecuteError as error:
+            raise AttachError(f"QEMU refused {name}: {error}") from error
+        except (ExecInterruptedError, StateError, OSError, EOFError) as error:
+            raise self._vanished() from error
+        except QMPError as error:
+            raise AttachError(f"{self.address}: QMP went wrong at {name}: {error}") from error
+
+    def _vanished(self) -> GuestVanished:
+        return GuestVanished(f"the guest at {self.address} is gone: QEMU ended or closed its monitor")
+
+    def _run(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
+        """Let the loop's thread do ``work``, and wait for it."""
+        import asyncio
+
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result(seconds)
+        except TimeoutError:
+            if future.done():
+                raise
+            future.cancel()
+            raise AttachError(f"{self.address}: QEMU did not answer within {seconds:g} s") from None
+
+    def _stop_loop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+def _explained(address: str, error: Exception) -> AttachError:
+    """Why there is no connection, in the words of the person who typed the address."""
+    if isinstance(error, FileNotFoundError):
+        return AttachError(
+            f"there is no socket {address}", hint="start QEMU with -qmp unix:PATH,server=on,wait=off"
+        )
+    if isinstance(error, ConnectionRefusedError):
+        return AttachError(f"nobody listens on {address}", hint="its QEMU has ended")
+    if isinstance(error, PermissionError):
+        return AttachError(f"{address}: permission denied", hint="run as the user who started QEMU")
+    if isinstance(error, OSError):
+        return AttachError(f"cannot connect to {address}: {error.strerror or error}")
+    if isinstance(error, EOFError):
+        return AttachError(f"{address}: closed by the other side before any QMP greeting")
+    return AttachError(
+        f"{address} does not speak QMP",
+        hint="is it a gdb or a human monitor socket? -qmp makes the right kind",
+    )
