@@ -108,7 +108,8 @@ PAE = Form(
             shift=30,
             entries=4,
             address=_PAE_ADDRESS,
-            reserved=bits(1, 2) | bits(5, 8) | _PAE_HIGH | NO_EXECUTE,
+            # Bit 5 is reserved too, says the manual; QEMU's TCG notes the access there as in any other entry.
+            reserved=bits(1, 2) | bits(6, 8) | _PAE_HIGH | NO_EXECUTE,
             permissions=False,
         ),
         Level(
