@@ -9,7 +9,7 @@ asm-generic/memory_model.h, 6.1.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -208,14 +208,15 @@ class MemMap:
         raise IndexError(f"pfn {pfn:#x} has no struct page")
 
     def page(self, pfn: int) -> dict[str, Any]:
-        """Everything about one page, by the kernel's names.
+        """Everything about one page, by the kernel's names.  Decodes this row only.
 
         :raises IndexError: if the pfn has no ``struct page``
         """
-        address, flags, head = self.pfn_to_page(pfn), int(self.flags[pfn]), int(self.head[pfn])
-        zone = int(self.zone[pfn])
-        mapping = int(self.mapping[pfn])
-        types = self.types.names_of(int(self.page_type[pfn]))
+        address = self.pfn_to_page(pfn)
+        word = {name: int(self.words[offset // WORD, pfn]) for name, offset in self.offsets.items()}
+        flags, mapping, page_type = word["flags"], word["mapping"], word["_mapcount"]
+        zone, tail = self.layout.zone.of(flags), bool(word["lru"] & TAIL)
+        types = self.types.names_of(page_type)
         return {
             "pfn": pfn,
             "page": address,
@@ -223,19 +224,19 @@ class MemMap:
             "flag_names": self.layout.names_of(flags),
             "zone": self.zone_names[zone] if zone < len(self.zone_names) else f"#{zone}",
             "node": self.layout.node.of(flags),
-            "section": None if self.section is None else int(self.section[pfn]),
-            "refcount": int(self.refcount[pfn]),
-            "mapcount": None if types else int(self.mapcount[pfn]) + 1,
-            "page_type": int(self.page_type[pfn]),
+            "section": self.layout.section.of(flags) if self.layout.section.width else None,
+            "refcount": _signed(word["_refcount"]),
+            "mapcount": None if types else _signed(page_type) + 1,
+            "page_type": page_type,
             "type_names": types,
-            "buddy_order": int(self.buddy_order[pfn]) if self.buddy[pfn] else None,
-            "private": int(self.private[pfn]),
+            "buddy_order": min(word["private"], 255) if "buddy" in types else None,
+            "private": word["private"],
             "mapping": mapping & ~MAPPING_FLAGS,
-            "anonymous": bool(mapping & MAPPING_ANON) and not self.tail[pfn],
-            "index": int(self.index[pfn]),
-            "lru_next": int(self.lru_next[pfn]),
-            "lru_prev": int(self.lru_prev[pfn]),
-            "compound_head": head if self.tail[pfn] else None,
+            "anonymous": bool(mapping & MAPPING_ANON) and not tail,
+            "index": word["index"],
+            "lru_next": word["lru"],
+            "lru_prev": int(self.words[self.offsets["lru"] // WORD + 1, pfn]),
+            "compound_head": int(self.page_to_pfn(word["lru"] - TAIL)) if tail else None,
         }
 
     def _field(self, shift: int, mask: int) -> NDArray[np.uint32]:
@@ -255,12 +256,9 @@ def observe_memmap(kernel: Kernel) -> MemMap:
     :raises MemoryFault: if part of it is not RAM, or was not captured
     :raises SymbolsError: if the kernel has neither ``mem_map`` nor ``mem_section``
     """
-    facts = kernel.facts
-    page_size = facts.sizeof("struct page")
+    page_size = kernel.facts.sizeof("struct page")
     pieces = _pieces(kernel)
-    allocated = max(piece.start_pfn + piece.pages for piece in pieces)
-    max_mapnr = None if number_of_sections(facts) else kernel.variable("max_mapnr")
-    length = allocated if max_mapnr is None else min(max_mapnr, allocated)
+    length = _length(pieces, _max_mapnr(kernel))
     words = np.empty((page_size // WORD, length), np.uint32)
     if len(pieces) > 1 or pieces[0].start_pfn:
         words[:] = 0
@@ -268,10 +266,46 @@ def observe_memmap(kernel: Kernel) -> MemMap:
         pages = max(0, min(piece.pages, length - piece.start_pfn))
         rows = np.frombuffer(kernel.memory.view(piece.physical, pages * page_size), "<u4")
         _transpose(rows.reshape(pages, -1), words[:, piece.start_pfn : piece.start_pfn + pages])
+    return _memmap(kernel, pieces, words)
+
+
+def page_at(kernel: Kernel, pfn: int) -> dict[str, Any]:
+    """:meth:`MemMap.page` of one pfn, when no other page is wanted: reads one ``struct page``.
+
+    :raises IndexError: if the pfn has no ``struct page``
+    """
+    page_size = kernel.facts.sizeof("struct page")
+    pieces = _pieces(kernel)
+    # One page stands for all of them, in no more room than it takes itself; only its own row is asked for.
+    shape = (page_size // WORD, _length(pieces, _max_mapnr(kernel)))
+    frame = _memmap(kernel, pieces, np.broadcast_to(np.uint32(0), shape))
+    row = np.frombuffer(kernel.read(frame.pfn_to_page(pfn), page_size), "<u4")
+    return replace(frame, words=np.broadcast_to(row[:, np.newaxis], shape)).page(pfn)
+
+
+def _memmap(kernel: Kernel, pieces: tuple[Piece, ...], words: NDArray[np.uint32]) -> MemMap:
+    facts = kernel.facts
     return MemMap(
-        pieces, page_size, max_mapnr, allocated, words, _offsets(kernel),
+        pieces, facts.sizeof("struct page"), _max_mapnr(kernel), _allocated(pieces), words, _offsets(kernel),
         flag_layout(facts), page_types(facts), zone_names(facts),
     )  # fmt: skip
+
+
+def _max_mapnr(kernel: Kernel) -> int | None:
+    return None if number_of_sections(kernel.facts) else kernel.variable("max_mapnr")
+
+
+def _allocated(pieces: tuple[Piece, ...]) -> int:
+    return max(piece.start_pfn + piece.pages for piece in pieces)
+
+
+def _length(pieces: tuple[Piece, ...], max_mapnr: int | None) -> int:
+    allocated = _allocated(pieces)
+    return allocated if max_mapnr is None else min(max_mapnr, allocated)
+
+
+def _signed(word: int) -> int:
+    return word - (word >> 31 << 32)
 
 
 def _transpose(rows: NDArray[np.uint32], columns: NDArray[np.uint32]) -> None:
