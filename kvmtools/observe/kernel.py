@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.facts import Facts
+from kvmtools.observe.slide import find_slide
 
 if TYPE_CHECKING:
     from kvmtools.attach.memory import PhysicalMemory
@@ -23,7 +24,7 @@ VIRTUAL_END = 1 << 32
 
 @dataclass(frozen=True)
 class Kernel:
-    """A kernel that was found in ``memory`` (see :func:`kvmtools.observe.slide.locate`).
+    """A kernel that was found in ``memory``, see :func:`locate`.
 
     ``slide`` is what KASLR added to every link address; on i386 the virtual and the physical slide are the
     same.
@@ -149,3 +150,17 @@ class Kernel:
         # The base of a statically allocated variable is its slid link address; so is what the kernel adds to.
         offset = self.u32(self.address("__per_cpu_offset") + 4 * cpu)
         return (virtual + offset) % VIRTUAL_END
+
+
+def locate(memory: PhysicalMemory, facts: Facts, vmcoreinfo: str | None = None) -> Kernel:
+    """The kernel of ``facts`` in ``memory``, its KASLR slide found and verified.
+
+    :param vmcoreinfo: text of the VMCOREINFO note, if the target has one
+    :raises SymbolsError: if the vmlinux is another kernel's (both build ids are named), or no kernel is there
+    """
+    slide = find_slide(memory, facts, vmcoreinfo)
+    kernel = Kernel(facts, slide, memory, facts.pae, facts.page_offset)
+    high_memory = kernel.variable("high_memory")
+    if not facts.page_offset < high_memory < VIRTUAL_END:
+        return kernel  # too early in boot: setup_arch() has not come to it
+    return replace(kernel, lowmem_end=high_memory)

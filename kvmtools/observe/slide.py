@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 from kvmtools.errors import MemoryFault, SymbolsError
 from kvmtools.observe.elf import build_id_in_notes
 from kvmtools.observe.facts import Facts
-from kvmtools.observe.kernel import VIRTUAL_END, Kernel
 
 if TYPE_CHECKING:
     from kvmtools.attach.memory import PhysicalMemory
@@ -35,24 +34,16 @@ _VMCOREINFO = re.compile(
 _BANNER = re.compile(rb"Linux version \d[^\n\0]{8,250}\n")
 
 
-def locate(memory: PhysicalMemory, facts: Facts, vmcoreinfo: str | None = None) -> Kernel:
-    """The kernel of ``facts`` in ``memory``.
+def find_slide(memory: PhysicalMemory, facts: Facts, vmcoreinfo: str | None = None) -> int:
+    """By how much the kernel of ``facts`` was moved in ``memory``.
 
     :param vmcoreinfo: text of the VMCOREINFO note, if the target has one
     :raises SymbolsError: if the vmlinux is another kernel's (both build ids are named), or no kernel is there
     """
     for slide in _candidates(memory, facts, vmcoreinfo):
         if _is_at(memory, facts, slide):
-            return _kernel(memory, facts, slide)
+            return slide
     raise _refusal(memory, facts, vmcoreinfo)
-
-
-def _kernel(memory: PhysicalMemory, facts: Facts, slide: int) -> Kernel:
-    kernel = Kernel(facts, slide, memory, facts.pae, facts.page_offset)
-    high_memory = kernel.variable("high_memory")
-    if not facts.page_offset < high_memory < VIRTUAL_END:
-        return kernel  # too early in boot: setup_arch() has not come to it
-    return Kernel(facts, slide, memory, facts.pae, facts.page_offset, lowmem_end=high_memory)
 
 
 def _candidates(memory: PhysicalMemory, facts: Facts, vmcoreinfo: str | None) -> Iterator[int]:
