@@ -55,13 +55,13 @@ def attached(options: TargetOptions) -> Iterator[Session]:
     :raises SymbolsError: if there is no vmlinux, or it is not the guest's
     """
     from kvmtools.observe.facts import Facts
-    from kvmtools.observe.kernel import locate
+    from kvmtools.observe.slide import locate
 
     with attached_target(options) as target:
         if target.vmlinux is None:
             raise SymbolsError("no vmlinux is known for this target", hint="give one with -s/--symbols PATH")
         facts = Facts.load(target.vmlinux)
-        yield Session(target, locate(target.memory, facts, target.vmcoreinfo))
+        yield Session(target, locate(target.memory, facts, target.vmcoreinfo()))
         facts.save()
 
 
