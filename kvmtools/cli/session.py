@@ -55,7 +55,7 @@ def attached(options: TargetOptions) -> Iterator[Session]:
     :raises SymbolsError: if there is no vmlinux, or it is not the guest's
     """
     from kvmtools.observe.facts import Facts
-    from kvmtools.observe.slide import locate
+    from kvmtools.observe.kernel import locate
 
     with attached_target(options) as target:
         if target.vmlinux is None:
