@@ -1,0 +1,170 @@
+"""What the model is told about this guest: build configuration, CPU features, boot parameters, the RAM map.
+
+Build configuration comes from the vmlinux's DWARF, the rest from what the kernel itself keeps of its boot.
+"""
+
+from __future__ import annotations
+
+from kvmtools.observe.forms import NO_EXECUTE
+from kvmtools.observe.kernel import Kernel
+from kvmtools.records import Configuration, E820Entry, Image
+
+GLOBAL = 1 << 8
+CR4_PSE, CR4_PGE = 1 << 4, 1 << 7
+BITS_PER_WORD = 32
+
+#: Boundary symbols of arch/x86/kernel/vmlinux.lds.S; a kernel has those that its configuration gives it.
+SECTION_BOUNDARIES = (
+    "_text",
+    "_stext",
+    "__entry_text_start",
+    "__entry_text_end",
+    "_etext",
+    "__start_rodata",
+    "__end_rodata",
+    "_sdata",
+    "_edata",
+    "__init_begin",
+    "_sinittext",
+    "_einittext",
+    "__per_cpu_start",
+    "__per_cpu_end",
+    "__init_end",
+    "__bss_start",
+    "__bss_stop",
+    "__brk_base",
+    "__brk_limit",
+    "__end_of_kernel_reserve",
+    "_end",
+)
+
+
+def observe_configuration(kernel: Kernel) -> Configuration:
+    """Read the configuration of a kernel that has booted.
+
+    :raises SymbolsError: if the vmlinux lacks something that every i386 kernel since 4.20 has
+    """
+    facts = kernel.facts
+    fixmap = facts.enumerators("fixed_addresses")
+    zones = _zone_names(kernel)
+    features = _Features(kernel)
+    return Configuration(
+        pae=kernel.pae,
+        page_offset=kernel.page_offset,
+        nr_cpus=_nr_cpus(kernel),
+        highmem="HIGHMEM" in zones,
+        pti=features.pti,
+        nx=features.nx,
+        pge=features.pge,
+        pse=features.pse,
+        physical_bits=kernel.member(kernel.address("boot_cpu_data"), "struct cpuinfo_x86", "x86_phys_bits"),
+        page_struct_size=facts.sizeof("struct page"),
+        cpu_entry_area_size=facts.sizeof("struct cpu_entry_area"),
+        end_of_permanent_fixed_addresses=fixmap["__end_of_permanent_fixed_addresses"],
+        end_of_fixed_addresses=fixmap["__end_of_fixed_addresses"],
+        zone_names=zones,
+        sparsemem=facts.has_symbol("mem_section"),
+        max_order=facts.array_length("struct zone", "free_area"),
+        command_line=_command_line(kernel),
+        e820=observe_e820(kernel),
+        image=observe_image(kernel),
+    )
+
+
+def observe_image(kernel: Kernel) -> Image:
+    """Boundaries of the kernel image in this guest."""
+    facts = kernel.facts
+    present = {name: kernel.address(name) for name in SECTION_BOUNDARIES if facts.has_symbol(name)}
+    return Image(kernel.slide, present)
+
+
+def observe_e820(kernel: Kernel) -> tuple[E820Entry, ...]:
+    """The firmware's memory map as the boot loader handed it over, before ``mem=`` and ``memmap=`` edited it.
+
+    Source: ``e820_table_firmware``, arch/x86/kernel/e820.c; older kernels keep only the edited
+    ``e820_table``.
+    """
+    facts = kernel.facts
+    name = "e820_table_firmware" if facts.has_symbol("e820_table_firmware") else "e820_table"
+    table = kernel.variable(name)
+    first = table + facts.offset("struct e820_table", "entries")
+    size = facts.sizeof("struct e820_entry")
+    members = ("addr", "size", "type")
+    return tuple(
+        E820Entry(*(kernel.member(first + index * size, "struct e820_entry", member) for member in members))
+        for index in range(kernel.member(table, "struct e820_table", "nr_entries"))
+    )
+
+
+def _zone_names(kernel: Kernel) -> tuple[str, ...]:
+    """``enum zone_type`` in order, without the prefix; the terminating ``__MAX_NR_ZONES`` has another."""
+    zones = kernel.facts.enumerators("zone_type")
+    ordered = sorted(zones, key=lambda name: zones[name])
+    return tuple(name.removeprefix("ZONE_") for name in ordered if name.startswith("ZONE_"))
+
+
+def _nr_cpus(kernel: Kernel) -> int:
+    """``CONFIG_NR_CPUS``; a kernel for one CPU has no array of per-CPU offsets."""
+    if not kernel.facts.has_symbol("__per_cpu_offset"):
+        return 1
+    return kernel.facts.array_length("typeof(__per_cpu_offset)")
+
+
+def _command_line(kernel: Kernel) -> str:
+    """``saved_command_line``, as in ``/proc/cmdline``; the boot-time copy is freed with the init memory."""
+    return kernel.string(kernel.variable("saved_command_line"))
+
+
+class _Features:
+    """CPU features as this kernel uses them, which is not always what the CPU offers (``nopti``,
+    ``noexec=off``).
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        self._named = self._names()
+        self._cr4 = kernel.variable("mmu_cr4_features")
+
+    @property
+    def pse(self) -> bool:
+        """4 MiB pages without PAE."""
+        return self._has("pse", otherwise=bool(self._cr4 & CR4_PSE))
+
+    @property
+    def pge(self) -> bool:
+        """Global pages."""
+        return self._has("pge", otherwise=bool(self._cr4 & CR4_PGE))
+
+    @property
+    def pti(self) -> bool:
+        """Page-table isolation, which keeps kernel pages from being global (``probe_page_size_mask``)."""
+        mask = self._kernel.variable("__default_kernel_pte_mask")
+        return self._has("pti", otherwise=self.pge and not mask & GLOBAL)
+
+    @property
+    def nx(self) -> bool:
+        """Pages that cannot be executed; only PAE entries have the bit."""
+        return bool(self._kernel.variable("__supported_pte_mask") & NO_EXECUTE)
+
+    def _has(self, name: str, *, otherwise: bool) -> bool:
+        return otherwise if self._named is None else name in self._named
+
+    def _names(self) -> set[str] | None:
+        """Names in ``/proc/cpuinfo`` of the features that are set; ``None`` without
+        ``CONFIG_X86_FEATURE_NAMES``.
+
+        Feature numbers differ between kernel versions and are no part of the DWARF, but the kernel's own
+        table of names (``x86_cap_flags``) is indexed by them.
+        """
+        kernel, facts = self._kernel, self._kernel.facts
+        if not facts.has_symbol("x86_cap_flags"):
+            return None
+        capabilities = kernel.address("boot_cpu_data") + facts.offset("struct cpuinfo_x86", "x86_capability")
+        length = facts.array_length("typeof(x86_cap_flags)")
+        words = kernel.array(capabilities, "<u4", length // BITS_PER_WORD).tolist()
+        names = kernel.array(kernel.address("x86_cap_flags"), "<u4", length).tolist()
+        return {
+            kernel.string(name, 64)
+            for number, name in enumerate(names)
+            if name and words[number // BITS_PER_WORD] >> number % BITS_PER_WORD & 1
+        }
