@@ -274,13 +274,28 @@ def page_at(kernel: Kernel, pfn: int) -> dict[str, Any]:
 
     :raises IndexError: if the pfn has no ``struct page``
     """
-    page_size = kernel.facts.sizeof("struct page")
+    frame = _without_words(kernel)
+    row = np.frombuffer(kernel.read(frame.pfn_to_page(pfn), frame.page_size), "<u4")
+    # One page stands for all of them; only its own row is asked for.
+    return replace(frame, words=np.broadcast_to(row[:, np.newaxis], frame.words.shape)).page(pfn)
+
+
+def page_pfn(kernel: Kernel, virtual: int) -> int:
+    """pfn of the ``struct page`` at ``virtual``; reads none.
+
+    :raises IndexError: if no ``struct page`` begins there
+    """
+    pfn = int(_without_words(kernel).page_to_pfn(virtual))
+    if pfn < 0:
+        raise IndexError(f"no struct page begins at {virtual:#x}")
+    return pfn
+
+
+def _without_words(kernel: Kernel) -> MemMap:
+    """A ``mem_map`` of the right shape that holds one word for all: for arithmetic, at no cost."""
     pieces = _pieces(kernel)
-    # One page stands for all of them, in no more room than it takes itself; only its own row is asked for.
-    shape = (page_size // WORD, _length(pieces, _max_mapnr(kernel)))
-    frame = _memmap(kernel, pieces, np.broadcast_to(np.uint32(0), shape))
-    row = np.frombuffer(kernel.read(frame.pfn_to_page(pfn), page_size), "<u4")
-    return replace(frame, words=np.broadcast_to(row[:, np.newaxis], shape)).page(pfn)
+    shape = (kernel.facts.sizeof("struct page") // WORD, _length(pieces, _max_mapnr(kernel)))
+    return _memmap(kernel, pieces, np.broadcast_to(np.uint32(0), shape))
 
 
 def _memmap(kernel: Kernel, pieces: tuple[Piece, ...], words: NDArray[np.uint32]) -> MemMap:

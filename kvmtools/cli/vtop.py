@@ -1,0 +1,122 @@
+"""``kvmtools vtop``: one virtual address, every level of its page tables, and what lies behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kvmtools.cli.addresses import virtual_address, words
+from kvmtools.cli.options import TargetOptions, format_option, target_options
+from kvmtools.cli.output import emit, emit_json
+from kvmtools.cli.page_tables import PageTable, PageTableChoice, page_table_options
+from kvmtools.cli.pages import page_json, page_lines
+from kvmtools.cli.session import Session, attached
+from kvmtools.cli.tables import hexadecimal, paint, permissions, size
+
+if TYPE_CHECKING:
+    from kvmtools.observe.regions import Regions
+    from kvmtools.observe.translate import Translation
+
+MAPPED, UNMAPPED = 0, 1
+
+
+@click.command()
+@click.argument("addresses", metavar="[ADDRESS]...", nargs=-1)
+@target_options
+@page_table_options
+@format_option
+def command(options: TargetOptions, addresses: tuple[str, ...], tables: PageTableChoice, form: str) -> int:
+    """Translate virtual addresses: every level with its raw entry, the struct page, the region's name.
+
+    An ADDRESS is 0xc1000000, c1000000, a symbol or symbol+0x10; without one, or for -, they are read from stdin.
+    User addresses need the page table of a process (--pid) or of a vCPU (--cpu).  Exit code 1: some address is not
+    mapped (the reason is printed); 0: all are.
+
+    \b
+    kvmtools vtop -g pae 0xc1000000 linux_banner+0x10
+    kvmtools vtop -g pae --pid 1 0x08048000
+    kvmtools vtop -g pae --cpu 0 --format json init_task
+    grep -o '0xc[0-9a-f]*' oops.txt | kvmtools vtop -c core -s vmlinux
+    """
+    given = list(words(addresses))
+    with attached(options) as session:
+        wanted = [virtual_address(text, session.kernel.address) for text in given]
+        with session.target.paused():
+            table = tables.find(session)
+            found = [_Answer(session, table, address) for address in wanted]
+            regions = _regions(session)
+    if form == "json":
+        emit_json(
+            "vtop",
+            page_table={"name": table.name, "cr3": hexadecimal(table.cr3)},
+            translations=[answer.json(regions) for answer in found],
+        )
+    elif found:
+        emit("\n\n".join("\n".join(answer.lines(regions, table)) for answer in found))
+    return MAPPED if all(answer.way.fault is None for answer in found) else UNMAPPED
+
+
+def _regions(session: Session) -> Regions:
+    from kvmtools.observe.layout import observe_layout
+    from kvmtools.observe.regions import regions_of
+
+    return regions_of(session.kernel, observe_layout(session.kernel))
+
+
+class _Answer:
+    """One address's translation and page, read while the guest is held."""
+
+    def __init__(self, session: Session, table: PageTable, address: int) -> None:
+        from kvmtools.observe.memmap import page_at
+        from kvmtools.observe.translate import translate
+
+        kernel = session.kernel
+        self.way: Translation = translate(kernel.memory, table.cr3, address, pae=kernel.pae)
+        self.page = None if self.way.physical is None else page_at(kernel, self.way.physical >> 12)
+
+    def json(self, regions: Regions) -> dict[str, Any]:
+        """One translation as data."""
+        way = self.way
+        return {
+            "virtual": hexadecimal(way.virtual),
+            "region": regions.describe(way.virtual),
+            "steps": [
+                {
+                    "level": step.name,
+                    "table": hexadecimal(step.table, 9),
+                    "index": step.index,
+                    "entry": hexadecimal(step.entry, 16),
+                    "flags": step.flags,
+                }
+                for step in way.steps
+            ],
+            "mapped": way.fault is None,
+            "fault": way.fault,
+            "physical": hexadecimal(way.physical, 9),
+            "page_size_bytes": way.size or None,
+            "writable": way.writable,
+            "user": way.user,
+            "executable": way.executable,
+            "page": page_json(self.page) if self.page else None,
+        }
+
+    def lines(self, regions: Regions, table: PageTable) -> Iterator[str]:
+        """One translation in text."""
+        way = self.way
+        yield f"{paint(f'{way.virtual:08x}', bold=True)}  {regions.describe(way.virtual)}  [{table.name}]"
+        for step in way.steps:
+            entry = "outside RAM" if step.entry is None else f"{step.entry:016x}  {step.flags}"
+            yield f"  {step.name}  table {step.table:09x} [{step.index:>4}]  {entry}"
+        if way.physical is None:
+            yield "  " + paint(f"not mapped: {way.fault}", fg="red")
+            return
+        access = permissions(way.writable, way.executable, way.user)
+        yield "  " + paint(f"physical {way.physical:#x}", bold=True) + f"  {size(way.size)} page  {access}"
+        if self.page is None:
+            yield "  no struct page: not RAM that the kernel manages (MMIO, firmware)"
+            return
+        yield from ("  " + line for line in page_lines(self.page))
+
+
