@@ -66,7 +66,10 @@ def list_heads(owner: Structure, member: str, count: int) -> Iterator[ListHead]:
 
 
 def free_list_heads(zone: Structure) -> list[ListHead]:
-    """Heads of all free lists of a zone, by order, then by migratetype."""
+    """Heads of all free lists of a zone, by order, then by migratetype; none of a zone that never had pages."""
+    # An empty zone's lists are not even initialised (free_area_init_core, mm/page_alloc.c).
+    if not zone.unsigned("initialized"):
+        return []
     types = len(migratetype_names(zone.facts))
     return [
         head
@@ -83,6 +86,7 @@ def number_of_orders(facts: Facts) -> int:
 def free_areas(zone: Structure, walked: list[PageList]) -> tuple[FreeArea, ...]:
     """The free areas of a zone; ``walked`` are the lists of :func:`free_list_heads`, in that order."""
     names = migratetype_names(zone.facts)
+    walked = walked or [PageList(np.empty(0, np.int64), None)] * len(names) * number_of_orders(zone.facts)
     areas = []
     for order in range(number_of_orders(zone.facts)):
         mine = walked[order * len(names) : (order + 1) * len(names)]

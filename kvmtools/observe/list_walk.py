@@ -113,9 +113,9 @@ class _Nodes:
 
     def _how_lost(self, number: int, pages: Pfns) -> str:
         if not len(pages):
-            return f"head leads to {self._heads[number].next:#x}, which is no page"
+            return f"head leads to {self._heads[number].next:#x}, which is no free page"
         last = int(pages[-1])
-        return f"pfn {last:#x} leads to {int(self._memmap.lru_next[last]):#x}, which is no page"
+        return f"pfn {last:#x} leads to {int(self._memmap.lru_next[last]):#x}, which is no free page"
 
     def _not_doubly_linked(self, number: int, pages: Pfns) -> str | None:
         """Whether every ``prev`` is the inverse of the ``next`` that led there."""

@@ -10,12 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.per_cpu import read_virtual
 
 
 class Structure:
-    """The ``type_name`` at the linear-map address ``address``.
+    """The ``type_name`` at a kernel address, in the linear map or not.
 
-    :raises MemoryFault: if it does not lie in the linear map
+    :raises MemoryFault: if the kernel does not map it
     :raises SymbolsError: if the kernel has no such type; the same for a member, when it is asked for
     """
 
@@ -23,7 +24,7 @@ class Structure:
         self.facts = kernel.facts
         self.type_name = type_name
         self.address = address
-        self.data = kernel.read(address, self.facts.sizeof(type_name))
+        self.data = read_virtual(kernel, address, self.facts.sizeof(type_name))
 
     def has(self, member: str) -> bool:
         """Whether this kernel's structure has the member."""

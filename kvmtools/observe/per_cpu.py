@@ -1,0 +1,55 @@
+"""Which CPUs there are, and objects of theirs that need not lie in the linear map.
+
+The first chunk of per-CPU memory is lowmem, later ones are vmalloc'ed (mm/percpu.c, ``pcpu_embed_first_chunk``),
+so an object behind a per-CPU pointer is read through the kernel's page tables where the linear map does not reach.
+"""
+
+from __future__ import annotations
+
+from kvmtools.errors import MemoryFault
+from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.paging import translate
+from kvmtools.records import PAGE_SIZE, Range
+
+
+def possible_cpus(kernel: Kernel) -> tuple[int, ...]:
+    """CPUs that have per-CPU memory (``cpu_possible_mask``)."""
+    return _mask(kernel, "__cpu_possible_mask")
+
+
+def online_cpus(kernel: Kernel) -> tuple[int, ...]:
+    """CPUs that run (``cpu_online_mask``)."""
+    return _mask(kernel, "__cpu_online_mask")
+
+
+def _mask(kernel: Kernel, symbol: str) -> tuple[int, ...]:
+    if not kernel.facts.has_symbol(symbol):
+        return (0,)  # a kernel for one CPU keeps no masks
+    bits = int.from_bytes(kernel.read(kernel.address(symbol), kernel.facts.sizeof("struct cpumask")), "little")
+    return tuple(cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1)
+
+
+def physical_ranges(kernel: Kernel, virtual: int, size: int) -> list[Range]:
+    """Where ``size`` bytes at a kernel address lie in physical memory, page by page outside the linear map.
+
+    :raises MemoryFault: if any page of them is not mapped
+    """
+    if kernel.page_offset <= virtual and virtual + size <= kernel.lowmem_end:
+        start = kernel.physical(virtual)
+        return [Range(start, start + size)]
+    root = kernel.physical(kernel.address("swapper_pg_dir"))
+    ranges, end = [], virtual + size
+    while virtual < end:
+        length = min(end, (virtual | PAGE_SIZE - 1) + 1) - virtual
+        found = translate(kernel.memory, root, virtual, pae=kernel.pae)
+        if found.physical is None:
+            raise MemoryFault(virtual, "is not mapped by the kernel", space="virtual")
+        ranges.append(Range(found.physical, found.physical + length))
+        virtual += length
+    return ranges
+
+
+def read_virtual(kernel: Kernel, virtual: int, size: int) -> bytes:
+    """``size`` bytes at any address that the kernel's own page tables map; raises as :func:`physical_ranges`."""
+    ranges = physical_ranges(kernel, virtual, size)
+    return b"".join(kernel.memory.read(each.start, len(each)) for each in ranges)
