@@ -1,0 +1,13 @@
+"""What an i386 kernel *ought to have* in its page tables, ``mem_map`` and pkmap: an executable specification.
+
+Plain Python on the standard library, :mod:`kvmtools.records` and :mod:`kvmtools.errors`.  It shares no code
+with the observer, so that their agreement proves something.  The formulas are those of Linux 6.1 (5.10,
+6.12 agree wherever no difference is named); each module cites the kernel file it follows.  Start at
+:class:`kvmtools.model.prediction.Prediction`.
+
+* Mel Gorman, *Understanding the Linux Virtual Memory Manager*, chapter 10.1: the pkmap area and its counts
+  0, 1, n.
+* Andy Whitcroft and Christoph Lameter, linux-mm, 24–26 September 2006, "virtual mmap basics": why FLATMEM's
+  map covers holes, and why its ends are aligned to the largest buddy block.
+* Intel SDM volume 3A, chapter 4: 32-bit and PAE paging.
+"""

@@ -1,0 +1,199 @@
+"""``mem_map``: which pfns have a ``struct page``, and what its untouched fields hold.
+
+Source: mm/page_alloc.c (alloc_node_mem_map, memmap_init, init_unavailable_range, __init_single_page),
+include/linux/page-flags-layout.h, include/linux/mmzone.h, arch/x86/include/asm/sparsemem.h, 6.1.  The
+alignment of FLATMEM's map is Whitcroft's point of 25 September 2006 on linux-mm: the buddy allocator may
+look at any page of the largest block that holds a page of RAM, so all of them must be there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kvmtools.errors import UsageError
+from kvmtools.model.ram import Ram, joined
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout, Range, ZoneSpan
+
+SECTION_SIZE_BITS = {False: 26, True: 29}
+"""By PAE; 2.6 had 30 with PAE."""
+MAX_PHYSMEM_BITS = {False: 32, True: 36}
+SECTION_MARKED_PRESENT = 1 << 0
+SECTION_HAS_MEM_MAP = 1 << 1
+SECTION_FLAGS = 0xF
+"""The low bits of ``section_mem_map`` are flags; the rest is the section's map, biased by its first pfn."""
+
+
+@dataclass(frozen=True, slots=True)
+class FlagsLayout:
+    """Where page->flags keeps section and zone; the node of i386 is always 0 and takes no bits."""
+
+    section_shift: int
+    section_width: int
+    zone_shift: int
+    zone_width: int
+
+    def zone(self, flags: int) -> int:
+        """Index into ``enum zone_type``."""
+        return flags >> self.zone_shift & ((1 << self.zone_width) - 1)
+
+    def section(self, flags: int) -> int | None:
+        """Section number; ``None`` with FLATMEM."""
+        if not self.section_width:
+            return None
+        return flags >> self.section_shift & ((1 << self.section_width) - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class ZoneRange:
+    """Pfns ``[start, end)`` whose flags name zone ``zone``; ``ram`` says RAM or hole."""
+
+    start: int
+    end: int
+    zone: int
+    ram: bool
+
+
+@dataclass(frozen=True, slots=True)
+class HoleFields:
+    """What the ``struct page`` of a hole holds, from boot until power-off."""
+
+    flags: frozenset[str] = frozenset({"reserved"})
+    refcount: int = 1
+    mapcount: int = -1
+
+
+@dataclass(frozen=True, slots=True)
+class MemMap:
+    """The array, or with SPARSEMEM its sections."""
+
+    flags: FlagsLayout
+    page_struct_size: int
+    max_order: int
+    valid: tuple[Range, ...]
+    """Pfns with an initialised ``struct page``."""
+    zones: tuple[ZoneRange, ...]
+    """The zone of every valid pfn, ascending, without gaps inside ``valid``."""
+    spans: tuple[ZoneSpan, ...]
+    length: int | None
+    """Entries that were allocated, from pfn 0; ``None`` with SPARSEMEM."""
+    max_mapnr: int | None
+    hole: HoleFields = HoleFields()
+
+    @property
+    def size(self) -> int | None:
+        """Bytes that were allocated."""
+        return None if self.length is None else self.length * self.page_struct_size
+
+    @property
+    def tail(self) -> Range:
+        """Entries beyond ``max_mapnr``: allocated to fill the last block, holding anything (until 6.12)."""
+        if self.length is None or self.max_mapnr is None:
+            return Range(0, 0)
+        return Range(self.max_mapnr, self.length)
+
+    def buddy_fault(self, pfn: int, order: int) -> str:
+        """Why no free block of ``order`` can start at ``pfn``; empty if one can (__free_one_page)."""
+        if not 0 <= order < self.max_order:
+            return f"order {order} is not below {self.max_order}"
+        end = pfn + (1 << order)
+        if pfn % (1 << order):
+            return f"pfn {pfn:#x} is not aligned to its order {order}"
+        if not any(span.start_pfn <= pfn and end <= span.end_pfn for span in self.spans):
+            return f"block [{pfn:#x}, {end:#x}) does not lie in one zone"
+        return ""
+
+
+def flags_layout(configuration: Configuration) -> FlagsLayout:
+    """From the top bit down: section, then zone."""
+    zone_width = (len(configuration.zone_names) - 1).bit_length()
+    section_width = 0
+    if configuration.sparsemem:
+        section_width = MAX_PHYSMEM_BITS[configuration.pae] - SECTION_SIZE_BITS[configuration.pae]
+    section_shift = 32 - section_width
+    return FlagsLayout(section_shift, section_width, section_shift - zone_width, zone_width)
+
+
+def predict(configuration: Configuration, layout: Layout, ram: Ram, spans: tuple[ZoneSpan, ...]) -> MemMap:
+    """The map of this kernel.
+
+    :raises UsageError: if FLATMEM's array could not begin at pfn 0
+    """
+    length = None
+    if configuration.sparsemem:
+        size = pages_per_section(configuration)
+        valid = tuple(joined(Range(n * size, (n + 1) * size) for n in present_sections(configuration, ram)))
+    else:
+        length = _flat_length(configuration, ram, spans)
+        assert layout.max_mapnr is not None
+        valid = (Range(0, layout.max_mapnr),)
+    return MemMap(
+        flags=flags_layout(configuration),
+        page_struct_size=configuration.page_struct_size,
+        max_order=configuration.max_order,
+        valid=valid,
+        zones=tuple(_zone_ranges(ram, spans, valid)),
+        spans=spans,
+        length=length,
+        max_mapnr=layout.max_mapnr,
+    )
+
+
+def _flat_length(configuration: Configuration, ram: Ram, spans: tuple[ZoneSpan, ...]) -> int:
+    block = 1 << (configuration.max_order - 1)
+    if ram.ranges[0].start >= block:
+        raise UsageError(
+            f"RAM that begins at pfn {ram.ranges[0].start:#x} leaves mem_map without pfn 0",
+            hint="FLATMEM on i386 needs RAM in the first 4 MiB; look at memmap=",
+        )
+    end = max(span.end_pfn for span in spans)
+    return -(-end // block) * block
+
+
+def _zone_ranges(ram: Ram, spans: tuple[ZoneSpan, ...], valid: tuple[Range, ...]) -> Iterator[ZoneRange]:
+    """RAM belongs to the zone that spans it; a hole to the zone of the RAM after it, the last to the last."""
+    hole_start = 0
+    zone = 0
+    for r in ram.ranges:
+        for index, span in enumerate(spans):
+            start, end = max(r.start, span.start_pfn), min(r.end, span.end_pfn)
+            if start >= end:
+                continue
+            yield from _hole(hole_start, start, index, valid)
+            yield ZoneRange(start, end, index, True)
+            hole_start, zone = end, index
+    yield from _hole(hole_start, valid[-1].end, zone, valid)
+
+
+def _hole(start: int, end: int, zone: int, valid: tuple[Range, ...]) -> Iterator[ZoneRange]:
+    for v in valid:
+        if max(start, v.start) < min(end, v.end):
+            yield ZoneRange(max(start, v.start), min(end, v.end), zone, False)
+
+
+def pages_per_section(configuration: Configuration) -> int:
+    """``PAGES_PER_SECTION``."""
+    return 1 << (SECTION_SIZE_BITS[configuration.pae] - PAGE_SHIFT)
+
+
+def present_sections(configuration: Configuration, ram: Ram) -> tuple[int, ...]:
+    """Numbers of the sections that hold RAM: those have a map, holes inside included."""
+    size = pages_per_section(configuration)
+    limit = 1 << (MAX_PHYSMEM_BITS[configuration.pae] - PAGE_SHIFT)
+    found: set[int] = set()
+    for r in ram.within(0, limit):
+        found.update(range(r.start // size, -(-r.end // size)))
+    return tuple(sorted(found))
+
+
+def section_map_size(configuration: Configuration) -> int:
+    """Bytes of one section's map: whole pages."""
+    size = configuration.page_struct_size * pages_per_section(configuration)
+    return -(-size // PAGE_SIZE) * PAGE_SIZE
+
+
+def section_page(section_mem_map: int, pfn: int, page_struct_size: int) -> int | None:
+    """The ``struct page *`` of a pfn, out of its section's ``section_mem_map``; ``None`` if it has no map."""
+    if not section_mem_map & SECTION_HAS_MEM_MAP:
+        return None
+    return ((section_mem_map & ~SECTION_FLAGS) + pfn * page_struct_size) & 0xFFFFFFFF

@@ -1,0 +1,65 @@
+"""All that the model has to say about one kernel, each part worked out when it is first asked for."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from kvmtools.model import kernel_map, layout, memmap, paging, pkmap, ram, zones
+from kvmtools.model.memmap import MemMap
+from kvmtools.model.paging import PagingForm
+from kvmtools.model.pkmap import PkmapArea
+from kvmtools.model.ram import Ram
+from kvmtools.records import Configuration, Expectation, Layout, Mapping, ZoneSpan
+
+
+class Prediction:
+    """What a kernel of this configuration ought to have.
+
+    :raises UsageError: (from any part) if no kernel can have this configuration
+    """
+
+    def __init__(self, configuration: Configuration) -> None:
+        self.configuration = configuration
+
+    @cached_property
+    def ram(self) -> Ram:
+        """Usable RAM, in pfns."""
+        return ram.usable(self.configuration)
+
+    @cached_property
+    def layout(self) -> Layout:
+        """The boundaries of the address space and of memory."""
+        return layout.predict(self.configuration, self.ram)
+
+    @cached_property
+    def zones(self) -> tuple[ZoneSpan, ...]:
+        """One span per zone, in the order of ``enum zone_type``."""
+        return zones.spans(self.configuration, self.layout, self.ram)
+
+    def present(self, span: ZoneSpan) -> int:
+        """Pages of RAM in a zone."""
+        return zones.present(span, self.ram)
+
+    @cached_property
+    def form(self) -> PagingForm:
+        """How the processor reads page tables; for :func:`kvmtools.model.paging.walk`."""
+        return paging.form_of(self.configuration)
+
+    @cached_property
+    def expectations(self) -> tuple[Expectation, ...]:
+        """The kernel half of the page tables, without gap or overlap."""
+        return kernel_map.expectations(self.configuration, self.layout, self.ram)
+
+    def large_leaf_fault(self, leaf: Mapping) -> str:
+        """Why a large leaf may not be where it is; empty if it may."""
+        return kernel_map.large_leaf_fault(self.configuration, self.layout, self.ram, leaf)
+
+    @cached_property
+    def memmap(self) -> MemMap:
+        """``mem_map``: valid pfns, their zones, what holes hold."""
+        return memmap.predict(self.configuration, self.layout, self.ram, self.zones)
+
+    @cached_property
+    def pkmap(self) -> PkmapArea | None:
+        """The pkmap area and ``kmap_prot``; ``None`` without CONFIG_HIGHMEM."""
+        return pkmap.area(self.configuration, self.layout)

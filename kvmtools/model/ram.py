@@ -1,0 +1,207 @@
+"""Which page frames are RAM: the firmware's map, edited by the command line, trimmed as the kernel does.
+
+Source: arch/x86/kernel/e820.c (parse_memopt, parse_memmap_one, e820__update_table, e820_end_pfn,
+e820__memblock_setup), arch/x86/kernel/setup.c (e820_add_kernel_range, trim_bios_range), mm/memblock.c
+(memblock_trim_memory), 6.1.
+
+A running kernel's ``e820_table`` already carries all these edits.  Every edit is a projection, so replaying
+the command line on the edited table changes nothing: the model may be given the firmware's map or the
+kernel's.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import pairwise
+
+from kvmtools.errors import UsageError
+from kvmtools.model.command_line import memparse, number, options
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, E820Entry, Range
+
+RAM = 1
+RESERVED = 2
+ACPI = 3
+PRAM = 12
+RESERVED_KERN = 128
+"""RAM that holds the boot loader's data; memory like any other once the kernel runs."""
+
+BIOS = Range(0xA0000, 0x100000)
+"""Video memory and BIOS: never RAM, whatever the firmware says."""
+ISA_END = BIOS.end
+
+_EVERYTHING = (1 << 64) - 1
+_TYPE_OF_SEPARATOR = {"@": RAM, "#": ACPI, "$": RESERVED, "!": PRAM}
+
+
+@dataclass(frozen=True, slots=True)
+class Ram:
+    """RAM as sorted, disjoint pfn ranges, and ``end_pfn``, the kernel's first idea of ``max_pfn``."""
+
+    ranges: tuple[Range, ...]
+    end_pfn: int
+    _starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_starts", tuple(r.start for r in self.ranges))
+
+    def __contains__(self, pfn: int) -> bool:
+        index = bisect_right(self._starts, pfn) - 1
+        return index >= 0 and pfn in self.ranges[index]
+
+    def within(self, start: int, end: int) -> Iterator[Range]:
+        """The parts of ``[start, end)`` that are RAM."""
+        for r in self.ranges:
+            if max(r.start, start) < min(r.end, end):
+                yield Range(max(r.start, start), min(r.end, end))
+
+    def holes(self, start: int, end: int) -> Iterator[Range]:
+        """The parts of ``[start, end)`` that are not RAM."""
+        for r in self.within(start, end):
+            if start < r.start:
+                yield Range(start, r.start)
+            start = r.end
+        if start < end:
+            yield Range(start, end)
+
+    def pages(self, start: int, end: int) -> int:
+        """How many pfns of ``[start, end)`` are RAM."""
+        return sum(len(r) for r in self.within(start, end))
+
+
+def usable(configuration: Configuration) -> Ram:
+    """The RAM that this kernel uses.
+
+    :raises UsageError: if the command line or the map leaves none
+    """
+    table = _Table(configuration.e820)
+    table.follow(configuration.command_line)
+    _trim(table, configuration)
+    entries = table.sanitized()
+
+    physical_limit = 1 << (36 if configuration.pae else 32)
+    ends = [e.end >> PAGE_SHIFT for e in entries if e.type == RAM and e.start < physical_limit]
+    end_pfn = min(max(ends, default=0), physical_limit >> PAGE_SHIFT)
+
+    # An entry whose end does not fit phys_addr_t is skipped whole, even if it starts below 4 GiB.
+    phys_addr_limit = 1 << (64 if configuration.pae else 32)
+    memory = [e for e in entries if e.type in (RAM, RESERVED_KERN) and e.end < phys_addr_limit]
+    ranges = tuple(_whole_pages(joined(Range(e.start, e.end) for e in memory)))
+    if not ranges or not end_pfn:
+        raise UsageError(
+            "the memory map has no usable RAM", hint="look at mem= and memmap= on the guest's command line"
+        )
+    return Ram(ranges, end_pfn)
+
+
+@dataclass(slots=True)
+class _Entry:
+    start: int
+    end: int
+    type: int
+
+
+class _Table:
+    """The kernel's ``struct e820_table``: entries may overlap until they are sanitized."""
+
+    def __init__(self, entries: Iterable[E820Entry]) -> None:
+        self.entries = [_Entry(e.start, e.start + e.size, e.type) for e in entries if e.size]
+
+    def follow(self, command_line: str) -> None:
+        """Apply ``mem=`` and ``memmap=`` in the order in which they stand."""
+        for name, value in options(command_line):
+            if name == "mem" and value is not None and value != "nopentium" and memparse(value)[0]:
+                self.change(memparse(value)[0], _EVERYTHING, RAM, None)
+            elif name == "memmap" and value is not None:
+                for part in value.split(","):
+                    self._memmap(part)
+
+    def _memmap(self, text: str) -> None:
+        if text.startswith("exactmap"):
+            self.entries.clear()
+            return
+        size, rest = memparse(text)
+        if not text[:1].isdigit():
+            return
+        separator, where = rest[:1], rest[1:]
+        start, rest = memparse(where)
+        if separator in _TYPE_OF_SEPARATOR:
+            self.add(start, start + size, _TYPE_OF_SEPARATOR[separator])
+        elif separator == "%":
+            old, rest = number(rest[1:]) if rest.startswith("-") else (0, rest)
+            new, rest = number(rest[1:]) if rest.startswith("+") else (0, rest)
+            if rest:
+                return
+            if new and not old:
+                self.add(start, start + size, new)
+            else:
+                self.change(start, start + size, old or None, new or None)
+        else:
+            self.change(size, _EVERYTHING, RAM, None)
+
+    def add(self, start: int, end: int, kind: int) -> None:
+        """One more entry, possibly over others."""
+        self.entries.append(_Entry(start, end, kind))
+
+    def change(self, start: int, end: int, old: int | None, new: int | None) -> None:
+        """Within ``[start, end)`` turn type ``old`` (``None``: any) into ``new`` (``None``: nothing)."""
+        kept: list[_Entry] = []
+        for e in self.entries:
+            if (old is not None and e.type != old) or e.end <= start or end <= e.start:
+                kept.append(e)
+                continue
+            kept.append(_Entry(e.start, start, e.type))
+            kept.append(_Entry(end, e.end, e.type))
+            if new is not None:
+                kept.append(_Entry(max(e.start, start), min(e.end, end), new))
+        self.entries = [e for e in kept if e.start < e.end]
+
+    def sanitized(self) -> list[_Entry]:
+        """Sorted, without overlap: where entries overlap the larger type number wins."""
+        edges = sorted({edge for e in self.entries for edge in (e.start, e.end)})
+        flat: list[_Entry] = []
+        for start, end in pairwise(edges):
+            kinds = [e.type for e in self.entries if e.start <= start and end <= e.end]
+            if not kinds:
+                continue
+            if flat and flat[-1].end == start and flat[-1].type == max(kinds):
+                flat[-1].end = end
+            else:
+                flat.append(_Entry(start, end, max(kinds)))
+        return flat
+
+
+def _trim(table: _Table, configuration: Configuration) -> None:
+    """The kernel's own image is RAM by definition; page 0 and the BIOS area are not."""
+    table.entries = table.sanitized()
+    sections = configuration.image.sections
+    if "_text" in sections and "_end" in sections:
+        start, end = (sections[name] - configuration.page_offset for name in ("_text", "_end"))
+        if not any(e.type == RAM and e.start <= start and end <= e.end for e in table.entries):
+            table.change(start, end, None, None)
+            table.add(start, end, RAM)
+    table.change(0, PAGE_SIZE, RAM, RESERVED)
+    table.change(BIOS.start, BIOS.end, RAM, None)
+
+
+def joined(ranges: Iterable[Range]) -> Iterator[Range]:
+    """Ranges that touch become one, as memblock_add() merges them; the input is sorted and disjoint."""
+    current = Range(0, 0)
+    for r in ranges:
+        if r.start == current.end:
+            current = Range(current.start, r.end)
+            continue
+        if len(current):
+            yield current
+        current = r
+    if len(current):
+        yield current
+
+
+def _whole_pages(ranges: Iterable[Range]) -> Iterator[Range]:
+    """Bytes to pfns; partial pages at either end are dropped."""
+    for r in ranges:
+        pages = Range(-(-r.start // PAGE_SIZE), r.end // PAGE_SIZE)
+        if len(pages):
+            yield pages

@@ -1,0 +1,130 @@
+"""Where lowmem ends, and which pfns each zone spans.
+
+Source: arch/x86/mm/init_32.c (lowmem_pfn_init, highmem_pfn_init), arch/x86/mm/init.c (zone_sizes_init),
+mm/page_alloc.c (free_area_init, find_zone_movable_pfns_for_nodes, calculate_node_totalpages), 6.1.
+"""
+
+from __future__ import annotations
+
+from kvmtools.errors import UsageError
+from kvmtools.model.command_line import number, size, values
+from kvmtools.model.ram import Ram
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout, Range, ZoneSpan
+
+MAX_DMA_PFN = (16 << 20) >> PAGE_SHIFT
+SMALLEST_LOWMEM = (64 << 20) >> PAGE_SHIFT
+"""``highmem=`` may not leave less lowmem than this, in pages."""
+MAX_NONPAE_PFN = 1 << (32 - PAGE_SHIFT)
+
+
+def find_low_pfn_range(configuration: Configuration, end_pfn: int, maxmem_pfn: int) -> tuple[int, int]:
+    """``(max_low_pfn, max_pfn)``: how RAM that ends at ``end_pfn`` divides into lowmem and highmem."""
+    asked = size(configuration.command_line, "highmem")
+    highmem = None if asked is None else asked >> PAGE_SHIFT
+    if end_pfn <= maxmem_pfn:
+        return _all_fits(configuration, end_pfn, highmem or 0), end_pfn
+    max_pfn = end_pfn
+    if highmem is not None:
+        max_pfn = min(max_pfn, maxmem_pfn + highmem)
+    if not configuration.highmem:
+        max_pfn = maxmem_pfn
+    elif not configuration.pae:
+        max_pfn = min(max_pfn, MAX_NONPAE_PFN)
+    return maxmem_pfn, max_pfn
+
+
+def _all_fits(configuration: Configuration, end_pfn: int, highmem: int) -> int:
+    """``max_low_pfn`` when lowmem could hold everything; ``highmem=`` may still set pages apart."""
+    if not configuration.highmem or highmem >= end_pfn or end_pfn - highmem < SMALLEST_LOWMEM:
+        return end_pfn
+    return end_pfn - highmem
+
+
+def spans(configuration: Configuration, layout: Layout, ram: Ram) -> tuple[ZoneSpan, ...]:
+    """One span for every zone, in the order of ``enum zone_type``; an empty zone is ``[0, 0)``."""
+    possible = _possible(configuration, layout, ram)
+    movable_start = _movable_start(configuration, possible, ram)
+    node = Range(ram.ranges[0].start, ram.ranges[-1].end)
+    result = []
+    for name in configuration.zone_names:
+        zone = _clamp(possible[name], node) if name in possible else Range(0, 0)
+        if movable_start and name == "MOVABLE":
+            zone = Range(movable_start, min(node.end, possible[_highest(possible)].end))
+        elif movable_start:
+            zone = Range(zone.start, min(zone.end, movable_start))
+        result.append(ZoneSpan(name, zone.start, zone.end) if len(zone) else ZoneSpan(name, 0, 0))
+    return tuple(result)
+
+
+def present(span: ZoneSpan, ram: Ram) -> int:
+    """``zone->present_pages``: the span without its holes."""
+    return ram.pages(span.start_pfn, span.end_pfn)
+
+
+def _possible(configuration: Configuration, layout: Layout, ram: Ram) -> dict[str, Range]:
+    """The architecture's limits, each zone from where the last one ended; ``MOVABLE`` has none."""
+    assert layout.max_low_pfn is not None
+    assert layout.max_pfn is not None
+    limits = {
+        "DMA": min(MAX_DMA_PFN, layout.max_low_pfn),
+        "NORMAL": layout.max_low_pfn,
+        "HIGHMEM": layout.max_pfn,
+    }
+    possible: dict[str, Range] = {}
+    start = ram.ranges[0].start
+    for name in configuration.zone_names:
+        if name == "MOVABLE":
+            continue
+        if name not in limits and name != "DMA32":
+            raise UsageError(
+                f"an i386 kernel has no zone {name}", hint=f"it has {', '.join(limits)}, MOVABLE"
+            )
+        end = max(limits.get(name, 0), start)
+        possible[name] = Range(start, end)
+        start = end
+    return possible
+
+
+def _highest(possible: dict[str, Range]) -> str:
+    """The zone out of which ``MOVABLE`` is cut: the highest that is not empty."""
+    return [name for name, zone in possible.items() if len(zone)][-1]
+
+
+def _movable_start(configuration: Configuration, possible: dict[str, Range], ram: Ram) -> int:
+    """The first pfn of ``MOVABLE``; 0 if ``kernelcore=`` and ``movablecore=`` ask for none."""
+    total = ram.pages(0, ram.ranges[-1].end)
+    block = 1 << (configuration.max_order - 1)
+    if "mirror" in ",".join(values(configuration.command_line, "kernelcore")).split(","):
+        return 0
+    kernelcore = _pages_asked(configuration, "kernelcore", total)
+    movablecore = _pages_asked(configuration, "movablecore", total)
+    if movablecore:
+        movablecore = min(total, -(-movablecore // block) * block)
+        kernelcore = max(kernelcore, total - movablecore)
+    if not kernelcore or kernelcore >= total:
+        return 0
+    lowest = possible[_highest(possible)].start
+    start = 0
+    remaining = kernelcore - min(kernelcore, ram.pages(0, lowest))
+    for r in ram.within(lowest, ram.ranges[-1].end):
+        start = r.start + min(len(r), remaining)
+        remaining -= min(len(r), remaining)
+        if not remaining:
+            break
+    start = -(-start // block) * block
+    return start if start < ram.ranges[-1].end else 0
+
+
+def _pages_asked(configuration: Configuration, name: str, total: int) -> int:
+    """``kernelcore=`` or ``movablecore=``, given in bytes or in percent of all RAM."""
+    given = values(configuration.command_line, name)
+    if not given:
+        return 0
+    percent, rest = number(given[-1])
+    if rest.startswith("%"):
+        return total * 100 * percent // 10000
+    return (size(configuration.command_line, name) or 0) // PAGE_SIZE
+
+
+def _clamp(zone: Range, node: Range) -> Range:
+    return Range(max(zone.start, node.start), min(zone.end, node.end))
