@@ -1,0 +1,100 @@
+"""The resource tree behind /proc/iomem: which physical addresses are RAM, and what lies in them.
+
+Source: ``struct resource``, include/linux/ioport.h; ``iomem_resource``, kernel/resource.c (6.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kvmtools.errors import MemoryFault
+from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.per_cpu import physical_ranges, read_virtual
+from kvmtools.observe.structure import Structure
+from kvmtools.records import PAGE_SIZE, Range
+
+_TYPE = "struct resource"
+_ROOT = "iomem_resource"
+# More than any machine has; a tree that is larger has lost its way.
+_MOST = 10_000
+_LONGEST_NAME = 128
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """One line of /proc/iomem; ``end`` is the first address behind it, ``depth`` its indentation."""
+
+    start: int
+    end: int
+    name: str
+    flags: int
+    """``IORESOURCE_*``, raw."""
+    depth: int
+
+
+def needs(kernel: Kernel) -> Iterator[Range]:
+    """Physical ranges that :func:`observe_resources` reads: the tree is walked."""
+    for record, _depth in _tree(kernel):
+        yield from physical_ranges(kernel, record.address, len(record.data))
+        for start, size in _name_pieces(record.unsigned("name")):
+            try:
+                yield from physical_ranges(kernel, start, size)
+            except MemoryFault:
+                break
+
+
+def observe_resources(kernel: Kernel) -> tuple[Resource, ...]:
+    """All resources in the order of /proc/iomem.
+
+    :raises MemoryFault: if the tree leads outside what the kernel maps, or was not captured
+    """
+    return tuple(
+        Resource(
+            start=record.unsigned("start"),
+            end=record.unsigned("end") + 1,
+            name=_name(kernel, record.unsigned("name")),
+            flags=record.unsigned("flags"),
+            depth=depth,
+        )
+        for record, depth in _tree(kernel)
+    )
+
+
+def _tree(kernel: Kernel) -> Iterator[tuple[Structure, int]]:
+    """Children before siblings, without the root."""
+    root = Structure(kernel, _TYPE, kernel.address(_ROOT))
+    waiting = [(root.unsigned("child"), 0)]
+    for _ in range(_MOST):
+        while waiting and not waiting[-1][0]:
+            waiting.pop()
+        if not waiting:
+            return
+        address, depth = waiting.pop()
+        record = Structure(kernel, _TYPE, address)
+        yield record, depth
+        waiting.append((record.unsigned("sibling"), depth))
+        waiting.append((record.unsigned("child"), depth + 1))
+    raise MemoryFault(kernel.address(_ROOT), "the resource tree does not end", space="virtual")
+
+
+def _name(kernel: Kernel, address: int) -> str:
+    text = b""
+    for start, size in _name_pieces(address):
+        try:
+            text += read_virtual(kernel, start, size)
+        except MemoryFault:
+            break
+        if b"\0" in text:
+            break
+    return text.split(b"\0", 1)[0].decode("latin-1")
+
+
+def _name_pieces(address: int) -> Iterator[tuple[int, int]]:
+    """A string of unknown length, up to the end of its page and then on: it may be the last thing mapped."""
+    if not address:
+        return
+    first = min(_LONGEST_NAME, PAGE_SIZE - address % PAGE_SIZE)
+    yield address, first
+    if first < _LONGEST_NAME:
+        yield address + first, _LONGEST_NAME - first
