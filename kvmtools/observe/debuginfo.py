@@ -13,7 +13,7 @@ import drgn
 
 from kvmtools.errors import SymbolsError
 
-_I386 = drgn.Platform(drgn.Architecture.I386, drgn.PlatformFlags.IS_LITTLE_ENDIAN)
+I386 = drgn.Platform(drgn.Architecture.I386, drgn.PlatformFlags.IS_LITTLE_ENDIAN)
 
 
 class DebugInfo:
@@ -23,7 +23,7 @@ class DebugInfo:
     """
 
     def __init__(self, vmlinux: Path) -> None:
-        self._program = drgn.Program(_I386)
+        self._program = drgn.Program(I386)
         # An "extra" module lies at the file's own addresses and asks nothing of a running program.
         module = self._program.extra_module(vmlinux.name, create=True)
         try:

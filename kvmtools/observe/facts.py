@@ -84,6 +84,11 @@ class Facts:
             _write_cache(_cache_file(self.build_id), self.to_json())
 
     @property
+    def vmlinux(self) -> Path | None:
+        """The file, or ``None`` for recorded facts."""
+        return self._elf.path if self._elf else None
+
+    @property
     def page_offset(self) -> int:
         """``PAGE_OFFSET`` as linked: virtual minus physical address of the image."""
         return self._integer("page_offset", "page offset")

@@ -1,0 +1,112 @@
+"""A :class:`drgn.Program` of the guest's kernel that can follow i386 virtual addresses.
+
+drgn 0.3.0 knows the i386 kernel's types but not its page tables, so virtual memory is one segment of 4 GiB
+whose read function walks the guest's tables with ours.  With that, variables, structures, lists, per-CPU
+variables and most of drgn's helpers work: ``prog["init_task"].comm``, ``for_each_task``, ``pfn_to_page``,
+``for_each_slab_cache``,
+``get_dmesg``.
+
+What stays out of reach:
+
+- what drgn does in C with page tables of its own: ``follow_phys``, ``virt_to_phys``, ``page_to_virt`` and
+other users of
+  the direct-map offset, ``access_remote_vm``; :func:`kvmtools.observe.translate.translate` and
+  :func:`kvmtools.observe.memmap.observe_memmap` do that work
+- stack traces: drgn has no unwinder for i386 kernels
+- physical addresses at and above 4 GiB: in an i386 program drgn cuts every address to 32 bits before anybody
+is asked, so
+  a read there would silently return another page.  ``prog.read(..., physical=True)`` therefore works only in
+  a guest whose RAM ends below 4 GiB; elsewhere it fails, and ``kernel.memory.read`` is the way
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import drgn
+
+from kvmtools.errors import MemoryFault, SymbolsError
+from kvmtools.observe.debuginfo import I386
+from kvmtools.observe.kernel import VIRTUAL_END, Kernel
+from kvmtools.observe.translate import translate
+
+if TYPE_CHECKING:
+    from kvmtools.attach.memory import PhysicalMemory
+
+
+def drgn_program(memory: PhysicalMemory, kernel: Kernel, *, cr3: int | None = None) -> drgn.Program:
+    """A program for ``kernel``, read from ``memory``.
+
+    :param cr3: page tables that virtual addresses go through; the kernel's own ``swapper_pg_dir`` if ``None``
+    :raises SymbolsError: if the facts were recorded and there is no vmlinux to give to drgn
+    """
+    vmlinux = kernel.facts.vmlinux
+    if vmlinux is None:
+        raise SymbolsError("a drgn program needs the vmlinux itself", hint="give it with -s/--symbols PATH")
+    program = drgn.Program(I386)
+    program.set_linux_kernel_custom(_vmcoreinfo(kernel), is_live=True)
+    _add_memory(program, memory, kernel, _swapper(kernel) if cr3 is None else cr3)
+    _add_symbols(program, vmlinux)
+    return program
+
+
+def read_virtual(memory: PhysicalMemory, cr3: int, virtual: int, size: int, *, pae: bool) -> bytes:
+    """``size`` bytes at ``virtual`` through the page tables at ``cr3``.
+
+    :raises MemoryFault: if a byte of them is not mapped, or is mapped to something that is not RAM
+    """
+    pieces = []
+    while size > 0:
+        way = translate(memory, cr3, virtual, pae=pae)
+        if way.physical is None:
+            raise MemoryFault(virtual, way.fault or "not mapped", space="virtual")
+        length = min(size, way.size - virtual % way.size)
+        pieces.append(memory.read(way.physical, length))
+        virtual, size = virtual + length, size - length
+    return b"".join(pieces)
+
+
+def _vmcoreinfo(kernel: Kernel) -> str:
+    """The note that drgn takes its bearings from.  i386 kernels write none with ``KERNELOFFSET``, so we do."""
+    release = kernel.facts.banner.split()[2].decode("latin-1")  # "Linux version 6.1.0 (builder) ..."
+    lines = [
+        f"OSRELEASE={release}",
+        "PAGESIZE=4096",
+        f"SYMBOL(swapper_pg_dir)={kernel.address('swapper_pg_dir'):x}",
+        f"SYMBOL(_stext)={kernel.address('_stext'):x}",
+        f"KERNELOFFSET={kernel.slide:x}",
+    ]
+    if kernel.pae:
+        lines.append("CONFIG_X86_PAE=y")
+    return "\n".join(lines) + "\n"
+
+
+def _swapper(kernel: Kernel) -> int:
+    return kernel.physical(kernel.address("swapper_pg_dir"))
+
+
+def _add_memory(program: drgn.Program, memory: PhysicalMemory, kernel: Kernel, cr3: int) -> None:
+    def virtual(address: int, count: int, _offset: int, _physical: bool) -> bytes:
+        try:
+            return read_virtual(memory, cr3, address, count, pae=kernel.pae)
+        except MemoryFault as fault:
+            raise drgn.FaultError(str(fault), fault.address) from None
+
+    def physical(address: int, count: int, _offset: int, _physical: bool) -> bytes:
+        try:
+            return memory.read(address, count)
+        except MemoryFault as fault:
+            raise drgn.FaultError(str(fault), fault.address) from None
+
+    program.add_memory_segment(0, VIRTUAL_END, virtual)
+    ram_end = memory.ranges[-1].end if memory.ranges else 0
+    if ram_end <= VIRTUAL_END:
+        program.add_memory_segment(0, VIRTUAL_END, physical, physical=True)
+
+
+def _add_symbols(program: drgn.Program, vmlinux: Path) -> None:
+    module = program.main_module("kernel", create=True)
+    module.try_file(vmlinux, force=True)  # locate() has verified that it is the guest's
+    if module.debug_file_status is not drgn.ModuleFileStatus.HAVE:
+        raise SymbolsError(f"drgn finds no debugging information in {vmlinux}")
