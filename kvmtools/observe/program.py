@@ -68,7 +68,7 @@ def read_virtual(memory: PhysicalMemory, cr3: int, virtual: int, size: int, *, p
 
 
 def _vmcoreinfo(kernel: Kernel) -> str:
-    """The note that drgn takes its bearings from.  i386 kernels write none with ``KERNELOFFSET``, so we do."""
+    """The note that drgn takes its bearings from.  An i386 kernel's has no ``KERNELOFFSET``."""
     release = kernel.facts.banner.split()[2].decode("latin-1")  # "Linux version 6.1.0 (builder) ..."
     lines = [
         f"OSRELEASE={release}",
