@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.forms import LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE, Form, Level, paging_form
-from kvmtools.observe.translate import Step, Translation, translate
+from kvmtools.observe.translate import Step, Translation, is_ram, translate
 from kvmtools.records import Mapping
 
 if TYPE_CHECKING:
@@ -122,6 +122,7 @@ def walk(
     """All present leaves whose pages touch ``[start, end)`` in the tables that ``cr3`` points at.
 
     :param pse: CR4.PSE; without PAE it decides whether there are large pages
+    :raises MemoryFault: if a table lies in RAM that a snapshot has not captured
     """
     form = paging_form(pae=pae, pse=pse)
     front = _Front(_u64(cr3 & form.cr3), _u64(0), _u64(cr3), _u64(WRITABLE | USER))
@@ -247,5 +248,7 @@ def _read_one_by_one(
     for row in rows:
         try:
             entries[row] = np.frombuffer(memory.view(int(tables[row]), size), entries.dtype)
-        except MemoryFault:
+        except MemoryFault as fault:
+            if is_ram(memory, fault.address):
+                raise  # it is there and was not captured: not the guest's fault
             readable[row] = False

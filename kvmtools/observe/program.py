@@ -51,7 +51,7 @@ def drgn_program(memory: PhysicalMemory, kernel: Kernel, *, cr3: int | None = No
     return program
 
 
-def read_virtual(memory: PhysicalMemory, cr3: int, virtual: int, size: int, *, pae: bool) -> bytes:
+def read_through(memory: PhysicalMemory, cr3: int, virtual: int, size: int, *, pae: bool) -> bytes:
     """``size`` bytes at ``virtual`` through the page tables at ``cr3``.
 
     :raises MemoryFault: if a byte of them is not mapped, or is mapped to something that is not RAM
@@ -89,7 +89,7 @@ def _swapper(kernel: Kernel) -> int:
 def _add_memory(program: drgn.Program, memory: PhysicalMemory, kernel: Kernel, cr3: int) -> None:
     def virtual(address: int, count: int, _offset: int, _physical: bool) -> bytes:
         try:
-            return read_virtual(memory, cr3, address, count, pae=kernel.pae)
+            return read_through(memory, cr3, address, count, pae=kernel.pae)
         except MemoryFault as fault:
             raise drgn.FaultError(str(fault), fault.address) from None
 

@@ -59,6 +59,7 @@ def translate(
 
     :param pse: CR4.PSE
     :param physical_bits: MAXPHYADDR; address bits at and above it are reserved
+    :raises MemoryFault: if a table lies in RAM that a snapshot has not captured
     """
     form = paging_form(pae=pae, pse=pse)
     too_high = bits(physical_bits, 51) if physical_bits < 52 else 0
@@ -94,11 +95,18 @@ def translate(
     raise AssertionError("the last level of a paging form holds leaves only")
 
 
+def is_ram(memory: PhysicalMemory, address: int) -> bool:
+    """Whether the guest has RAM there, captured or not."""
+    return any(address in ram for ram in memory.ranges)
+
+
 def _read_step(memory: PhysicalMemory, table: int, virtual: int, level: Level, form: Form) -> Step:
     index = virtual >> level.shift & level.entries - 1
     try:
         raw = memory.read(table + index * form.entry_size, form.entry_size)
-    except MemoryFault:
+    except MemoryFault as fault:
+        if is_ram(memory, fault.address):
+            raise
         return Step(level.name, level.number, table, index, None, "outside RAM")
     entry = int.from_bytes(raw, "little")
     return Step(level.name, level.number, table, index, entry, flags_text(entry, level.number, form))

@@ -1,0 +1,132 @@
+"""What must be copied while the guest is paused, and no more: everything else can wait until it runs again.
+
+Each observer says what it reads (its ``needs``); following the kernel's lists to say so is itself the
+capture, because a :class:`~kvmtools.attach.snapshot.Snapshot` keeps what is read through it.  What takes long
+and does not depend on the moment (asking drgn, getting the memory for the copy) is done by :func:`prepare`,
+before the pause.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+from kvmtools.attach.snapshot import Snapshot
+from kvmtools.errors import MemoryFault
+from kvmtools.observe import kmap_local, memmap, pkmap, ram, zones
+from kvmtools.observe.configuration import observe_configuration
+from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.layout import kernel_walk, observe_layout
+from kvmtools.observe.paging import walk
+from kvmtools.observe.per_cpu import possible_cpus
+from kvmtools.observe.processes import needs as processes_needs
+from kvmtools.observe.processes import observe_processes
+from kvmtools.records import PAGE_SIZE, Range
+
+#: Whole sections of the image that are kept, for whoever asks the snapshot for a variable afterwards.
+_KEPT_SECTIONS = (("_sdata", "_edata"), ("__bss_start", "__bss_stop"))
+
+#: Above this many bytes a range is copied as a whole, below it page by page: ranges have to be sorted in.
+_WHOLE = 16 * PAGE_SIZE
+
+Needs = Callable[[Kernel], Iterable[Range]]
+
+
+class Capture:
+    """One capture, prepared outside the pause; a context manager that lets go of the guest's memory at its
+    end.
+
+    :param processes: whether the user half of every process's page tables is wanted too
+    """
+
+    def __init__(self, kernel: Kernel, *, processes: bool = True) -> None:
+        self._kernel = kernel
+        self._with_processes = processes
+        self._snapshot = Snapshot(kernel.memory)
+
+    def prepare(self) -> None:
+        """Everything that need not see the guest at rest: once through all the steps, on a snapshot for the
+        bin.
+
+        The guest runs meanwhile, so a list may lead nowhere: that is no matter, the facts about it are known
+        now.
+        """
+        rehearsal = self._kernel.with_memory(Snapshot(self._kernel.memory))
+        for needs in _NEEDS:
+            with suppress(MemoryFault):
+                for each in needs(rehearsal):
+                    if len(each) > _WHOLE:
+                        self._snapshot.prepare(each.start, len(each))
+        with suppress(MemoryFault):
+            self._observe(rehearsal)
+
+    def take(self) -> Snapshot:
+        """Copy what the observers read; call this while the guest is paused.  The snapshot is sealed.
+
+        :raises MemoryFault: if the kernel's lists lead outside RAM
+        """
+        kernel = self._kernel.with_memory(self._snapshot)
+        for needs in _NEEDS:
+            for each in needs(kernel):
+                self._keep(each)
+        self._observe(kernel)
+        self._snapshot.seal()
+        return self._snapshot
+
+    def _keep(self, wanted: Range) -> None:
+        if len(wanted) > _WHOLE:
+            self._snapshot.keep(wanted.start, len(wanted))
+        elif len(wanted):
+            self._snapshot.view(wanted.start, len(wanted))
+
+    def _observe(self, kernel: Kernel) -> None:
+        """Run observers that are cheaper to run than to describe; the snapshot keeps what they read."""
+        observe_layout(kernel, kernel_walk(kernel))
+        observe_configuration(kernel)
+        if self._with_processes:
+            for process in observe_processes(kernel):
+                walk(kernel.memory, process.pgd, pae=kernel.pae, end=kernel.page_offset)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._snapshot.seal()
+
+
+def prepare(kernel: Kernel, *, processes: bool = True) -> Capture:
+    """Get ready to capture ``kernel``, as far as that can be done while the guest runs."""
+    capture = Capture(kernel, processes=processes)
+    capture.prepare()
+    return capture
+
+
+def _sections(kernel: Kernel) -> Iterator[Range]:
+    for first, after in _KEPT_SECTIONS:
+        yield Range(kernel.physical(kernel.address(first)), kernel.physical(kernel.address(after)))
+
+
+def _static_per_cpu(kernel: Kernel) -> Iterator[Range]:
+    """Every CPU's copy of the statically allocated per-CPU variables."""
+    if not kernel.facts.has_symbol("__per_cpu_offset"):
+        return
+    first, after = kernel.address("__per_cpu_start"), kernel.address("__per_cpu_end")
+    for cpu in possible_cpus(kernel):
+        start = kernel.physical(kernel.per_cpu(first, cpu))
+        yield Range(start, start + after - first)
+
+
+_NEEDS: tuple[Needs, ...] = (
+    memmap.needs,
+    _sections,
+    _static_per_cpu,
+    zones.needs,
+    pkmap.needs,
+    kmap_local.needs,
+    ram.needs,
+    processes_needs,
+)
