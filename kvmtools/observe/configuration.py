@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from kvmtools.observe.forms import NO_EXECUTE
 from kvmtools.observe.kernel import Kernel
-from kvmtools.records import Configuration, E820Entry, Image
+from kvmtools.observe.ram import observe_e820
+from kvmtools.records import Configuration, Image
 
 GLOBAL = 1 << 8
 CR4_PSE, CR4_PGE = 1 << 4, 1 << 7
@@ -76,24 +77,6 @@ def observe_image(kernel: Kernel) -> Image:
     facts = kernel.facts
     present = {name: kernel.address(name) for name in SECTION_BOUNDARIES if facts.has_symbol(name)}
     return Image(kernel.slide, present)
-
-
-def observe_e820(kernel: Kernel) -> tuple[E820Entry, ...]:
-    """The firmware's memory map as the boot loader handed it over, before ``mem=`` and ``memmap=`` edited it.
-
-    Source: ``e820_table_firmware``, arch/x86/kernel/e820.c; older kernels keep only the edited
-    ``e820_table``.
-    """
-    facts = kernel.facts
-    name = "e820_table_firmware" if facts.has_symbol("e820_table_firmware") else "e820_table"
-    table = kernel.variable(name)
-    first = table + facts.offset("struct e820_table", "entries")
-    size = facts.sizeof("struct e820_entry")
-    members = ("addr", "size", "type")
-    return tuple(
-        E820Entry(*(kernel.member(first + index * size, "struct e820_entry", member) for member in members))
-        for index in range(kernel.member(table, "struct e820_table", "nr_entries"))
-    )
 
 
 def _zone_names(kernel: Kernel) -> tuple[str, ...]:

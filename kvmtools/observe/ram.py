@@ -35,7 +35,7 @@ class Ram:
 
     @property
     def system_ram(self) -> tuple[Range, ...]:
-        """"System RAM" of /proc/iomem, by address, byte granular."""
+        """ "System RAM" of /proc/iomem, by address, byte granular."""
         return tuple(Range(each.start, each.end) for each in self.resources if each.name == SYSTEM_RAM)
 
     @property
@@ -76,11 +76,19 @@ def observe_ram(kernel: Kernel) -> Ram:
     :raises MemoryFault: if a part was not captured
     """
     return Ram(
-        e820=_entries(_e820(kernel, "e820_table")),
-        firmware_e820=_entries(_e820(kernel, "e820_table_firmware")),
+        e820=observe_e820(kernel, "e820_table"),
+        firmware_e820=observe_e820(kernel),
         memblock=_memblock(kernel),
         resources=observe_resources(kernel),
     )
+
+
+def observe_e820(kernel: Kernel, table: str = "e820_table_firmware") -> tuple[E820Entry, ...]:
+    """One of the kernel's three e820 tables, by the name of the pointer to it.
+
+    :raises SymbolsError: if this kernel has no such table
+    """
+    return _entries(_e820(kernel, table))
 
 
 def _e820(kernel: Kernel, pointer: str) -> Structure:
@@ -90,7 +98,9 @@ def _e820(kernel: Kernel, pointer: str) -> Structure:
 def _entries(table: Structure) -> tuple[E820Entry, ...]:
     facts = table.facts
     first, size = facts.offset(_TABLE, "entries"), facts.sizeof(_ENTRY)
-    places = {name: (facts.offset(_ENTRY, name), facts.sizeof(_ENTRY, name)) for name in ("addr", "size", "type")}
+    places = {
+        name: (facts.offset(_ENTRY, name), facts.sizeof(_ENTRY, name)) for name in ("addr", "size", "type")
+    }
 
     def field(index: int, name: str) -> int:
         offset, width = places[name]
