@@ -37,7 +37,9 @@ def virtual_address(text: str, symbol: Callable[[str], int]) -> int:
     try:
         base = symbol(name)
     except SymbolsError as error:
-        raise UsageError(f"'{text}' is neither an address nor a symbol of the vmlinux", hint=f"write {FORMS}") from error
+        raise UsageError(
+            f"'{text}' is neither an address nor a symbol of the vmlinux", hint=f"write {FORMS}"
+        ) from error
     distance = int(offset, 0 if offset[:2].lower() == "0x" else 10) if offset else 0
     return _limited(base - distance if sign == "-" else base + distance, text, LONGEST_VIRTUAL)
 
@@ -48,7 +50,9 @@ def physical_address(text: str) -> int:
     :raises UsageError: if it is none
     """
     if not re.fullmatch(r"(0[xX])?[0-9a-fA-F]+", text):
-        raise UsageError(f"'{text}' is not a physical address", hint="write it in hexadecimal, such as 0x1473000")
+        raise UsageError(
+            f"'{text}' is not a physical address", hint="write it in hexadecimal, such as 0x1473000"
+        )
     return _limited(int(text, 16), text, LONGEST_PHYSICAL)
 
 

@@ -1,4 +1,4 @@
-"""Pictures made of characters: the slots of pkmap, and the kernel's address space from its top to its bottom."""
+"""Pictures made of characters: the slots of pkmap, and the kernel's address space from the top down."""
 
 from __future__ import annotations
 
@@ -30,6 +30,11 @@ class Boundary:
         """``None`` if one side does not know."""
         return None if self.live is None or self.model is None else self.live == self.model
 
+    @property
+    def place(self) -> int:
+        """Where to draw it: the live value, else the model's."""
+        return self.live if self.live is not None else self.model or 0
+
 
 def slot_mark(count: int, present: bool) -> str:
     """One character for one pkmap slot: ``pkmap_count`` is the number of users plus one (mm/highmem.c)."""
@@ -50,32 +55,29 @@ def slots_picture(marks: Sequence[str], base: int | None, cursor: int) -> Iterat
             yield " " * (len(label) + cursor - first) + paint("^", bold=True)
 
 
-def address_space_picture(edges: Sequence[Boundary], names: Sequence[str]) -> Iterator[str]:
+def address_space_picture(edges: Sequence[Boundary], below: Sequence[str]) -> Iterator[str]:
     """The edges from the top down with the region below each.
 
-    :param edges: descending
-    :param names: ``names[i]`` is the region between ``edges[i]`` and ``edges[i + 1]``; one fewer than edges
+    :param edges: descending; the last one has nothing below it
+    :param below: what lies between an edge and the next; one fewer than edges
     """
     last = len(edges) - 1
-    for place, edge in enumerate(edges):
-        where = edge.live if edge.live is not None else edge.model
-        corner = "┬" if place == 0 else "┴" if place == last else "┼"
-        yield f"{_address(edge.live)}  {corner}── {edge.name:<22} {_beside(edge)}".rstrip()
-        if place < last:
-            below = edges[place + 1]
-            low = below.live if below.live is not None else below.model
-            extent = size(where - low) if where is not None and low is not None else ""
-            yield " " * 10 + "│" + f"{'':6}{names[place]:<24} {extent:>10}".rstrip()
+    for number, edge in enumerate(edges):
+        corner = "┬" if number == 0 else "┴" if number == last else "┼"
+        live = "   ?    " if edge.live is None else f"{edge.live:08x}"
+        yield f"{live}  {corner}── {edge.name:<22} {beside(edge)}".rstrip()
+        if number < last and edge.place > edges[number + 1].place:
+            yield f"{'':10}│{'':6}{below[number]:<26} {size(edge.place - edges[number + 1].place):>10}"
 
 
-def _address(value: int | None) -> str:
-    return "   ?    " if value is None else f"{value:08x}"
-
-
-def _beside(edge: Boundary) -> str:
-    """What the model says, beside the live value."""
+def beside(edge: Boundary, form: str = "08x") -> str:
+    """What the model says, beside the live value; ``form`` is how to write it."""
     if edge.model is None:
         return ""
     if edge.live is None:
-        return paint(f"? model: {edge.model:08x}", dim=True)
-    return paint("= model", dim=True) if edge.agrees else paint(f"≠ model: {edge.model:08x}", fg="red", bold=True)
+        return paint(f"? model: {edge.model:{form}}", dim=True)
+    return (
+        paint("= model", dim=True)
+        if edge.agrees
+        else paint(f"≠ model: {edge.model:{form}}", fg="red", bold=True)
+    )

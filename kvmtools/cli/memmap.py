@@ -59,7 +59,9 @@ def _pages(session: Session, texts: list[str]) -> list[dict[str, Any]]:
     with session.target.paused():
         for text in texts:
             try:
-                found.append(page_at(kernel, page_frame(text, kernel.page_offset, lambda at: page_pfn(kernel, at))))
+                found.append(
+                    page_at(kernel, page_frame(text, kernel.page_offset, lambda at: page_pfn(kernel, at)))
+                )
             except IndexError as error:
                 raise UsageError(f"'{text}' names no page: {error.args[0]}") from error
     return found
@@ -86,12 +88,19 @@ def _summary_text(summary: dict[str, Any]) -> str:
     zones = summary["zones"]
     states = list(zones[0]["states"])
     rows: list[list[object]] = [
-        [zone["zone"], *(f"{zone['states'][state]:,}" for state in states), f"{zone['pages']:,}", size(zone["pages"] * PAGE_SIZE)]
+        [
+            zone["zone"],
+            *(f"{zone['states'][state]:,}" for state in states),
+            f"{zone['pages']:,}",
+            size(zone["pages"] * PAGE_SIZE),
+        ]
         for zone in zones
     ]
     total = {state: sum(zone["states"][state] for zone in zones) for state in states}
     rows.append(["total", *(f"{pages:,}" for pages in total.values()), f"{summary['pages']:,}", ""])
-    rows.append(["", *(size(pages * PAGE_SIZE) for pages in total.values()), size(summary["pages"] * PAGE_SIZE), ""])
+    rows.append(
+        ["", *(size(pages * PAGE_SIZE) for pages in total.values()), size(summary["pages"] * PAGE_SIZE), ""]
+    )
     head = f"mem_map at {summary['mem_map']}: {summary['pages']:,} struct page of {summary['page_struct_bytes']} bytes"
     titles = " ".join(("zone", *(f">{state}" for state in states), ">pages", ">size"))
     return f"{head}\n{table(columns(titles), rows)}"

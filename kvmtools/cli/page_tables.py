@@ -56,7 +56,9 @@ class PageTableChoice:
     def _of_cpu(session: Session, cpu: int) -> PageTable:
         registers = {one.cpu: one for one in session.target.registers()}
         if cpu not in registers:
-            raise UsageError(f"there is no vCPU {cpu}", hint=f"the guest has {', '.join(map(str, registers))}")
+            raise UsageError(
+                f"there is no vCPU {cpu}", hint=f"the guest has {', '.join(map(str, registers))}"
+            )
         return PageTable(registers[cpu].cr3, f"vCPU {cpu}")
 
     @staticmethod

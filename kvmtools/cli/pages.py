@@ -62,5 +62,7 @@ def _place(page: Mapping[str, Any]) -> Iterator[str]:
         yield f"section {page['section']}"
     yield f"refcount {page['refcount']}"
     # The word is either a mapcount or a type (include/linux/mm_types.h).
-    yield f"page_type {page['page_type']:#010x}" if page["mapcount"] is None else f"mapcount {page['mapcount']}"
+    yield (
+        f"page_type {page['page_type']:#010x}" if page["mapcount"] is None else f"mapcount {page['mapcount']}"
+    )
     yield page_state(page)

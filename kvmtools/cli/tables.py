@@ -22,7 +22,9 @@ class Column:
 
 def columns(titles: str) -> tuple[Column, ...]:
     """Columns by their titles; a ``>`` before one leans it right: ``"zone >present >managed"``."""
-    return tuple(Column(title.lstrip(">").replace("_", " "), title.startswith(">")) for title in titles.split())
+    return tuple(
+        Column(title.lstrip(">").replace("_", " "), title.startswith(">")) for title in titles.split()
+    )
 
 
 def table(heads: Sequence[Column], rows: Iterable[Sequence[object]]) -> str:
@@ -32,7 +34,8 @@ def table(heads: Sequence[Column], rows: Iterable[Sequence[object]]) -> str:
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     pad = [str.rjust if head.right else str.ljust for head in heads]
     lines = [
-        "  ".join(fit(cell, width) for fit, cell, width in zip(pad, row, widths, strict=True)).rstrip() for row in cells
+        "  ".join(fit(cell, width) for fit, cell, width in zip(pad, row, widths, strict=True)).rstrip()
+        for row in cells
     ]
     return "\n".join([paint(lines[0], bold=True), *lines[1:]])
 

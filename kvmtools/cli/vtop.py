@@ -118,5 +118,3 @@ class _Answer:
             yield "  no struct page: not RAM that the kernel manages (MMIO, firmware)"
             return
         yield from ("  " + line for line in page_lines(self.page))
-
-

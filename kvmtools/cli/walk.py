@@ -27,7 +27,9 @@ ENTRIES = columns("virtual >page physical >table [index] entry access flags regi
 @click.command()
 @target_options
 @page_table_options
-@click.option("--raw", is_flag=True, help="Every entry on a line of its own, with its raw value and its table.")
+@click.option(
+    "--raw", is_flag=True, help="Every entry on a line of its own, with its raw value and its table."
+)
 @click.option("--from", "start", metavar="ADDRESS", help="Begin here: an address or a symbol.")
 @click.option("--to", "end", metavar="ADDRESS", help="End before this one.")
 @format_option
@@ -79,7 +81,19 @@ def _runs(walk: Walk, regions: Regions) -> Iterator[dict[str, Any]]:
     from kvmtools.observe.runs import runs
 
     found = runs(walk, boundaries=[region.start for region in regions], scattered=True)
-    names = ("virtual", "physical", "size", "page_size", "count", "flags", "level", "linear", "writable", "user", "executable")
+    names = (
+        "virtual",
+        "physical",
+        "size",
+        "page_size",
+        "count",
+        "flags",
+        "level",
+        "linear",
+        "writable",
+        "user",
+        "executable",
+    )
     for row in zip(*(getattr(found, name).tolist() for name in names), strict=True):
         run = dict(zip(names, row, strict=True))
         yield {

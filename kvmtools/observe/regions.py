@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from kvmtools.observe.configuration import observe_image
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Layout
 
 if TYPE_CHECKING:
@@ -30,18 +31,23 @@ _IMAGE = (
     ("kernel brk", "__brk_base", "__brk_limit"),
 )
 
-# (name, field of Layout where it starts, field where it ends); None is the end of the address space.
-_AREAS: tuple[tuple[str, str, str | None], ...] = (
-    ("direct map", "page_offset", "high_memory"),
-    ("gap below vmalloc", "high_memory", "vmalloc_start"),
-    ("vmalloc", "vmalloc_start", "vmalloc_end"),
-    ("gap above vmalloc", "vmalloc_end", "pkmap_base"),
-    ("pkmap", "pkmap_base", "ldt_base"),
-    ("LDT", "ldt_base", "ldt_end"),
-    ("CPU entry area", "cpu_entry_area_base", "cpu_entry_area_end"),
-    ("boot-time fixmap", "fixaddr_tot_start", "fixaddr_start"),
-    ("fixmap", "fixaddr_start", None),
+# (name, fields of Layout where it starts, where it ends): the first field that is known; none is the end of all.
+_AREAS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
+    ("direct map", ("page_offset",), ("high_memory",)),
+    ("gap below vmalloc", ("high_memory",), ("vmalloc_start",)),
+    ("vmalloc", ("vmalloc_start", "high_memory"), ("vmalloc_end", "pkmap_base", "ldt_base")),
+    ("gap above vmalloc", ("vmalloc_end",), ("pkmap_base", "ldt_base")),
+    ("pkmap", ("pkmap_base",), ("ldt_base", "cpu_entry_area_base")),
+    ("LDT", ("ldt_base",), ("ldt_end", "cpu_entry_area_base")),
+    (
+        "CPU entry area",
+        ("cpu_entry_area_base",),
+        ("cpu_entry_area_end", "fixaddr_tot_start", "fixaddr_start"),
+    ),
+    ("boot-time fixmap", ("fixaddr_tot_start",), ("fixaddr_start",)),
+    ("fixmap", ("fixaddr_start",), ()),
 )
+_FIXMAPS = ("fixmap", "boot-time fixmap")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,25 +62,33 @@ class Region:
 class Regions:
     """Every region of one kernel's address space, ascending, without holes: what nobody claims is ``unused``.
 
-    :param layout: as observed or as predicted; a region with an unknown boundary is left out
+    :param layout: as observed or as predicted
     :param sections: boundary symbols of the image, slide included (:class:`kvmtools.records.Image`)
     :param fixed: ``enum fixed_addresses``
-    :param kmap_slots: kmap_local slots of one CPU (``KM_MAX_IDX``)
+    :param nr_cpus: ``CONFIG_NR_CPUS``
+    :param entry_area_size: ``sizeof(struct cpu_entry_area)``, bytes
     """
 
     def __init__(
-        self, layout: Layout, sections: Mapping[str, int], fixed: Mapping[str, int], kmap_slots: int | None =
-        None
+        self,
+        layout: Layout,
+        sections: Mapping[str, int],
+        fixed: Mapping[str, int],
+        *,
+        nr_cpus: int = 1,
+        entry_area_size: int = 0,
     ) -> None:
-        self._layout = layout
-        self._kmap_slots = kmap_slots
-        # FIX_BTMAP_END < FIX_BTMAP_BEGIN: the enum's names are sorted by slot, first name of a slot wins.
+        self._layout = layout = _completed(layout, fixed, nr_cpus * entry_area_size)
+        self._entry_area_size = entry_area_size
+        # Several names may share a slot (FIX_BTMAP_END is where the next range begins); the first is its own.
         self._fixed: dict[int, str] = {}
         for name, slot in fixed.items():
             if not name.startswith("__end_of"):
                 self._fixed.setdefault(slot, name)
         self._fixed_slots = sorted(self._fixed)
-        self._kmap_begin, self._kmap_end = fixed.get("FIX_KMAP_BEGIN"), fixed.get("FIX_KMAP_END")
+        begin, end = fixed.get("FIX_KMAP_BEGIN"), fixed.get("FIX_KMAP_END")
+        self._kmap = range(begin, end + 1) if begin is not None and end is not None else range(0)
+        self._kmap_slots = len(self._kmap) // nr_cpus
         self._regions = _without_holes(_claims(layout, sections))
         self._starts = [region.start for region in self._regions]
 
@@ -86,27 +100,29 @@ class Regions:
         return self._regions[bisect_right(self._starts, address) - 1]
 
     def describe(self, address: int) -> str:
-        """The region's name, with the slot where the region is made of slots."""
+        """The region's name, with the slot or the CPU where the region is made of them."""
         region = self.find(address)
+        offset = address - region.start
         if region.name == "pkmap":
-            return f"pkmap slot {(address - region.start) >> PAGE_SHIFT}"
-        if region.name in ("fixmap", "boot-time fixmap"):
+            return f"pkmap slot {offset >> PAGE_SHIFT}"
+        if region.name in _FIXMAPS:
             return f"fixmap slot {self._fixmap_slot(address)}"
+        if region.name == "CPU entry area":
+            # Its first page shows the IDT, read-only (arch/x86/include/asm/cpu_entry_area.h).
+            if offset < PAGE_SIZE:
+                return "CPU entry area, IDT"
+            if self._entry_area_size:
+                return f"CPU entry area of CPU {(offset - PAGE_SIZE) // self._entry_area_size}"
         return region.name
 
     def _fixmap_slot(self, address: int) -> str:
-        """Slots count down from ``FIXADDR_TOP`` (``__virt_to_fix``); a name of the enum, or the one before it
-        plus n.
-        """
-        top = self._layout.fixaddr_top
-        if top is None:
+        """Slots count down from ``FIXADDR_TOP`` (``__virt_to_fix``); a name of the enum, or the one before it plus n."""
+        if self._layout.fixaddr_top is None:
             return "?"
-        slot = (top - (address & -PAGE_SIZE)) >> PAGE_SHIFT
-        if self._kmap_begin is not None and self._kmap_end is not None and self._kmap_begin <= slot <= self._kmap_end:
-            index = slot - self._kmap_begin
-            if self._kmap_slots:
-                return f"FIX_KMAP cpu {index // self._kmap_slots} idx {index % self._kmap_slots}"
-            return f"FIX_KMAP_BEGIN+{index}"
+        slot = (self._layout.fixaddr_top - (address & -PAGE_SIZE)) >> PAGE_SHIFT
+        if slot in self._kmap and self._kmap_slots:
+            cpu, index = divmod(slot - self._kmap.start, self._kmap_slots)
+            return f"FIX_KMAP of CPU {cpu}, index {index}"
         at = bisect_right(self._fixed_slots, slot) - 1
         if at < 0:
             return str(slot)
@@ -114,29 +130,42 @@ class Regions:
         return self._fixed[nearest] + (f"+{slot - nearest}" if slot > nearest else "")
 
 
-def regions_of(kernel: Kernel, layout: Layout, *, nr_cpus: int | None = None) -> Regions:
-    """The regions of a kernel that was found in a guest.
-
-    :param nr_cpus: ``CONFIG_NR_CPUS``, to tell the CPUs' kmap_local slots apart
-    """
+def regions_of(kernel: Kernel, layout: Layout) -> Regions:
+    """The regions of a kernel that was found in a guest."""
     facts = kernel.facts
-    names = {name for _, start, end in _IMAGE for name in (start, end)}
-    sections = {name: kernel.address(name) for name in names if facts.has_symbol(name)}
-    fixed = facts.enumerators("fixed_addresses")
-    slots = None
-    if nr_cpus and {"FIX_KMAP_BEGIN", "FIX_KMAP_END"} <= fixed.keys():
-        slots = (fixed["FIX_KMAP_END"] - fixed["FIX_KMAP_BEGIN"] + 1) // nr_cpus
-    return Regions(layout, sections, fixed, slots)
+    smp = facts.has_symbol("__per_cpu_offset")
+    return Regions(
+        layout,
+        observe_image(kernel).sections,
+        facts.enumerators("fixed_addresses"),
+        nr_cpus=facts.array_length("typeof(__per_cpu_offset)") if smp else 1,
+        entry_area_size=facts.sizeof("struct cpu_entry_area"),
+    )
+
+
+def _completed(layout: Layout, fixed: Mapping[str, int], entry_areas: int) -> Layout:
+    """The fixmap's and the CPU entry area's edges where they are not known, from the sizes of what they hold.
+
+    These only name regions: what the edges ought to be is the model's to say.
+    """
+    found: dict[str, int] = {}
+    if layout.fixaddr_top is not None:
+        for field, limit in (
+            ("fixaddr_start", "__end_of_permanent_fixed_addresses"),
+            ("fixaddr_tot_start", "__end_of_fixed_addresses"),
+        ):
+            if limit in fixed:
+                found[field] = layout.fixaddr_top - fixed[limit] * PAGE_SIZE
+    if layout.cpu_entry_area_base is not None and entry_areas:
+        found["cpu_entry_area_end"] = layout.cpu_entry_area_base + PAGE_SIZE + entry_areas
+    return replace(layout, **{name: value for name, value in found.items() if getattr(layout, name) is None})
 
 
 def _claims(layout: Layout, sections: Mapping[str, int]) -> list[Region]:
     """Who claims what, the more special after the more general."""
-    claims = []
-    if layout.page_offset is not None:
-        claims.append(Region("user", 0, layout.page_offset))
+    claims = [Region("user", 0, layout.page_offset or 0)]
     for name, first, last in _AREAS:
-        start = getattr(layout, first)
-        end = END_OF_ADDRESSES if last is None else getattr(layout, last)
+        start, end = _first_known(layout, first), _first_known(layout, last) if last else END_OF_ADDRESSES
         if start is not None and end is not None:
             claims.append(Region(name, start, end))
     claims.extend(
@@ -145,6 +174,10 @@ def _claims(layout: Layout, sections: Mapping[str, int]) -> list[Region]:
         if first in sections and last in sections
     )
     return [region for region in claims if region.start < region.end]
+
+
+def _first_known(layout: Layout, names: tuple[str, ...]) -> int | None:
+    return next((value for name in names if (value := getattr(layout, name)) is not None), None)
 
 
 def _without_holes(claims: list[Region]) -> list[Region]:

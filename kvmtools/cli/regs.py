@@ -1,0 +1,116 @@
+"""``kvmtools regs``: what decides how each vCPU sees memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kvmtools.cli.options import TargetOptions, format_option, target_options
+from kvmtools.cli.output import emit, emit_json, note
+from kvmtools.cli.session import Session, attached
+from kvmtools.cli.tables import columns, hexadecimal, table
+from kvmtools.errors import AttachError
+
+if TYPE_CHECKING:
+    from kvmtools.records import Registers
+
+# Intel SDM vol. 3A, 2.5; EFER is an MSR, 2.2.1.
+_CR0_PAGING, _CR0_WRITE_PROTECT = 1 << 31, 1 << 16
+_CR4_PSE, _CR4_PAE, _CR4_PGE = 1 << 4, 1 << 5, 1 << 7
+_EFER_NXE = 1 << 11
+_COLUMNS = columns(">cpu eip where cr0 cr3 page_table cr4 efer paging")
+
+
+@click.command()
+@target_options
+@format_option
+def command(options: TargetOptions, form: str) -> None:
+    """Show every vCPU's EIP, CR0, CR3, CR4 and EFER, its paging mode, and whose page table CR3 leads to.
+
+    Where the guest has a GDB socket, the registers come from it and are cross-checked with QMP's; both are read while
+    the guest is held.
+
+    \b
+    kvmtools regs -g pae
+    kvmtools regs --qemu qmp.sock --gdb gdb.sock -s vmlinux --format json
+    """
+    with attached(options) as session, session.target.paused():
+        read = _read(session)
+        rows = _described(session, read.registers)
+    if form == "json":
+        emit_json("regs", source=read.source, disagreements=list(read.disagreements), vcpus=rows)
+    else:
+        names = ("cpu", "eip", "region", "cr0", "cr3", "page_table", "cr4", "efer", "paging")
+        emit(
+            table(_COLUMNS, ([row[name] if row[name] is not None else "?" for name in names] for row in rows))
+        )
+        emit(f"\nread by {read.source}")
+        for line in read.disagreements:
+            note(f"GDB and QMP disagree: {line}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    registers: tuple[Registers, ...]
+    source: str
+    disagreements: tuple[str, ...]
+
+
+def _read(session: Session) -> _Reading:
+    """Both sources if there are two."""
+    from kvmtools.attach.registers import disagreements
+
+    by_target = session.target.registers()
+    if session.target.monitor is None:
+        return _Reading(by_target, "the core's notes", ())
+    try:
+        gdb = session.target.gdb()
+    except AttachError as error:
+        return _Reading(by_target, f"QMP alone: {error.message}", ())
+    by_gdb = gdb.registers()
+    different = disagreements(by_gdb, by_target)
+    return _Reading(by_gdb, "GDB, and QMP " + ("disagrees" if different else "agrees"), different)
+
+
+def _described(session: Session, registers: tuple[Registers, ...]) -> list[dict[str, Any]]:
+    from kvmtools.observe.configuration import observe_configuration
+    from kvmtools.observe.layout import observe_layout
+    from kvmtools.observe.page_table_owner import page_table_owner
+    from kvmtools.observe.processes import observe_processes
+    from kvmtools.observe.regions import regions_of
+
+    kernel = session.kernel
+    regions = regions_of(kernel, observe_layout(kernel))
+    processes = observe_processes(kernel)
+    pti = observe_configuration(kernel).pti
+    return [
+        {
+            "cpu": one.cpu,
+            "eip": hexadecimal(one.eip),
+            "region": regions.describe(one.eip),
+            "cr0": hexadecimal(one.cr0),
+            "cr3": hexadecimal(one.cr3),
+            "page_table": page_table_owner(kernel, one.cr3, processes, pti=pti),
+            "cr4": hexadecimal(one.cr4),
+            "efer": hexadecimal(one.efer),
+            "paging": paging_mode(one),
+        }
+        for one in registers
+    ]
+
+
+def paging_mode(registers: Registers) -> str:
+    """The mode and what bears on permissions: ``"PAE, NX, global, WP"``."""
+    if not registers.cr0 & _CR0_PAGING:
+        return "off"
+    pae = registers.cr4 & _CR4_PAE
+    traits = {
+        "PAE" if pae else "32-bit": True,
+        "4 MiB pages": not pae and registers.cr4 & _CR4_PSE,
+        "NX": pae and registers.efer is not None and registers.efer & _EFER_NXE,
+        "global": registers.cr4 & _CR4_PGE,
+        "WP": registers.cr0 & _CR0_WRITE_PROTECT,
+    }
+    return ", ".join(name for name, there in traits.items() if there)

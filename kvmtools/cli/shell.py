@@ -1,0 +1,110 @@
+"""``kvmtools shell``: drgn on the guest, with i386 page tables."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+import click
+
+from kvmtools.cli.options import TargetOptions, target_options
+from kvmtools.cli.page_tables import PageTableChoice, page_table_options
+from kvmtools.cli.session import Session, attached
+from kvmtools.errors import UsageError
+
+SCRIPT_FAILED = 1
+
+
+@click.command(context_settings={"ignore_unknown_options": True, "allow_interspersed_args": False})
+@click.argument("script", required=False, type=click.Path(path_type=Path))
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.option("-e", "code", metavar="CODE", help="Run this code instead of a prompt.")
+@target_options
+@page_table_options
+def command(
+    options: TargetOptions,
+    script: Path | None,
+    arguments: tuple[str, ...],
+    code: str | None,
+    tables: PageTableChoice,
+) -> int:
+    """A drgn prompt on the guest; or run CODE, a SCRIPT with its ARGUMENTS, or what stdin holds if it is no terminal.
+
+    drgn's helpers for Linux are imported, and the program translates virtual addresses, which drgn alone cannot do
+    for i386. Ours besides: vtop(), page(), read(), physical(), program(), paused(), kernel, target. The guest runs on
+    meanwhile. Exit code 1: the code raised an exception.
+
+    \b
+    kvmtools shell -g pae
+    kvmtools shell -g pae -e 'print(prog["init_task"].comm)'
+    kvmtools shell -g pae --pid 1 -e 'print(read(0x08048000, 4))'
+    kvmtools shell -c core -s vmlinux tasks.py --verbose
+    """
+    if code is not None and script is not None:
+        raise UsageError("-e and a script were both given", hint="give one of them")
+    text = _text(code, script)
+    with attached(options) as session:
+        table = tables.find(session)
+        if text is None:
+            _prompt(session, table.cr3, table.name)
+            return 0
+        name = str(script) if script else "<code>"
+        sys.argv = [name, *arguments]
+        return _run(session, table.cr3, text, name)
+
+
+def _text(code: str | None, script: Path | None) -> str | None:
+    """What to run, if it is not a prompt that is wanted."""
+    if code is not None:
+        return code
+    if script is not None:
+        try:
+            return script.read_text()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"cannot read the script '{script}': {error}") from error
+    return None if sys.stdin.isatty() else sys.stdin.read()
+
+
+def _prompt(session: Session, cr3: int, table: str) -> None:
+    from drgn.cli import run_interactive, version_header
+
+    from kvmtools.companions.namespace import HELP, namespace
+
+    names = namespace(session.target, session.kernel, cr3)
+    click.echo(version_header(), err=True)
+    run_interactive(
+        names["prog"],
+        banner_func=lambda banner: f"{banner}\n{HELP.format(table=table)}",
+        globals_func=lambda found: {**found, **names},
+    )
+
+
+def _run(session: Session, cr3: int, text: str, name: str) -> int:
+    """Run the person's code as Python runs a script: its exceptions are theirs, with a traceback of their lines."""
+    import drgn
+
+    from kvmtools.companions.namespace import namespace
+
+    names: dict[str, Any] = namespace(session.target, session.kernel, cr3)
+    names["__name__"] = "__main__"
+    drgn.set_default_prog(names["prog"])
+    try:
+        exec(compile(text, name, "exec"), names)
+    except (BrokenPipeError, KeyboardInterrupt):
+        raise
+    except Exception as error:
+        _show(error, name)
+        return SCRIPT_FAILED
+    finally:
+        drgn.set_default_prog(None)
+    return 0
+
+
+def _show(error: Exception, name: str) -> None:
+    """The traceback from the first line of the person's own."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_frame.f_code.co_filename != name:
+        frames = frames.tb_next
+    click.echo("".join(traceback.format_exception(type(error), error, frames)).rstrip(), err=True)
