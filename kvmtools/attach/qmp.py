@@ -69,14 +69,18 @@ class Monitor:
         answer = self._execute("human-monitor-command", {"command-line": line})
         return str(answer).replace("\r\n", "\n")
 
-    def peer(self) -> socket.socket | None:
-        """A duplicate of the connection's socket, to ask the host who is at its other end; the caller
-        closes it."""
-        writer = self._client._writer
-        if writer is None:
-            return None
-        found = writer.transport.get_extra_info("socket")
-        return None if found is None else socket.socket(fileno=os.dup(found.fileno()))
+    def peer_pid(self) -> int:
+        """The pid of the QEMU at the other end.
+
+        :raises AttachError: if it is not a process of this host that we can see
+        """
+        from kvmtools.attach.host_process import pid_behind
+
+        transport = self._client._writer.transport if self._client._writer else None
+        if transport is None:
+            raise self._vanished()
+        with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as connection:
+            return pid_behind(connection)
 
     def lend(self, descriptor: int) -> str:
         """Pass an open file to QEMU; the ``/proc/self/fd/N`` under which QEMU can open it.

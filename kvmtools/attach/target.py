@@ -2,56 +2,64 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
-from kvmtools.attach import memory_map, registers
-from kvmtools.attach.memory import PhysicalMemory, Segment
-from kvmtools.attach.pause import NoPause, PausedGuest, Pausing
-from kvmtools.attach.qmp import Monitor
-from kvmtools.attach.ram_file import RamFile
+from kvmtools.attach.memory import PhysicalMemory
+from kvmtools.attach.pause import Pause, Pausing
 from kvmtools.errors import UsageError
 from kvmtools.records import Registers
 
+if TYPE_CHECKING:
+    from kvmtools.attach.gdb import Gdb
+    from kvmtools.attach.qmp import Monitor
 
-class Target:
-    """A guest and the ways to its memory and CPUs; a context manager that hangs up at the end."""
+__all__ = ["Pause", "Target", "open_target"]
 
-    def __init__(
-        self,
-        *,
-        description: str,
-        memory: PhysicalMemory,
-        transport: str,
-        monitor: Monitor,
-        vmlinux: Path | None,
-        pause: bool,
-    ) -> None:
-        self.description = description
-        self.memory = memory
-        self.transport = transport
-        self.monitor: Monitor | None = monitor
-        self.vmlinux = vmlinux
-        self._pause = pause
 
+class Target(ABC):
+    """A guest, or what is left of one; a context manager that lets go of it at the end."""
+
+    description: str
+    """What it is, for a person: ``QEMU 7.2.22 at PATH: 2 vCPUs, 6144 MiB``."""
+    memory: PhysicalMemory
+    transport: str
+    """One line: how the memory is reached, and how that way proved itself."""
+    vmlinux: Path | None
+    monitor: Monitor | None
+    """The QMP connection of a live guest; None for a core."""
+
+    @abstractmethod
     def registers(self) -> tuple[Registers, ...]:
-        assert self.monitor is not None
-        return registers.parse(self.monitor.hmp("info registers -a"))
+        """Every vCPU's registers, in vCPU order; empty if a core does not hold them.
 
+        :raises GuestVanished: if QEMU is gone
+        """
+
+    @abstractmethod
+    def gdb(self) -> Gdb:
+        """A new gdb on the guest, which stands still until that is closed.
+
+        Open and close it on the same side of :meth:`paused`: it leaves the run state as it found it.
+
+        :raises AttachError: if there is no gdb socket, or it does not answer
+        """
+
+    @abstractmethod
     def vmcoreinfo(self) -> str | None:
-        return None
+        """The kernel's VMCOREINFO text (Documentation/admin-guide/kdump/vmcoreinfo.rst); None if it cannot
+        be had."""
 
+    @abstractmethod
     def paused(self) -> Pausing:
-        assert self.monitor is not None
-        if self._pause:
-            return PausedGuest(self.monitor)
-        return NoPause(was_running=bool(self.monitor.command("query-status")["running"]))
+        """Hold the guest still for the length of a ``with``; see
+        :class:`kvmtools.attach.pause.PausedGuest`."""
 
+    @abstractmethod
     def close(self) -> None:
-        self.memory.close()
-        if self.monitor is not None:
-            self.monitor.close()
+        """Let go.  What was captured, and views of memory, stay valid."""
 
     def __enter__(self) -> Self:
         return self
@@ -71,16 +79,25 @@ def open_target(
     vmlinux: Path | None = None,
     pause: bool = True,
 ) -> Target:
-    if qemu is None or ram is None:
-        raise UsageError("first version: qemu and ram only")
-    monitor = Monitor(qemu)
-    backed = memory_map.ram(monitor)
-    memory = RamFile(ram, [Segment(b.start, b.end, b.offset) for b in backed])
-    return Target(
-        description=f"QEMU at {qemu}",
-        memory=memory,
-        transport="ram-file",
-        monitor=monitor,
-        vmlinux=vmlinux,
-        pause=pause,
-    )
+    """Attach to a running QEMU, or open a core.
+
+    :param qemu: address of a QMP socket: a path, or ``host:port``
+    :param gdb: address of the same QEMU's gdbstub
+    :param ram: its shared RAM file; without it QEMU is asked, and without any its process is read
+    :param core: an ELF core, instead of a QEMU
+    :param pause: whether :meth:`Target.paused` may stop the guest
+    :raises UsageError: unless exactly one of ``qemu`` and ``core`` is given
+    :raises AttachError: if there is no way to it
+    """
+    if (qemu is None) == (core is None):
+        raise UsageError("name one guest: a QMP socket or a core", hint="--qemu SOCKET, or --core FILE")
+    if qemu is None and (gdb is not None or ram is not None):
+        raise UsageError("a core has neither a gdb socket nor a RAM file")
+    if core is not None:
+        from kvmtools.attach.core_target import CoreTarget
+
+        return CoreTarget(core, vmlinux=vmlinux)
+    from kvmtools.attach.live_target import LiveTarget
+
+    assert qemu is not None
+    return LiveTarget(qemu, gdb=gdb, ram=ram, vmlinux=vmlinux, pause=pause)

@@ -1,0 +1,59 @@
+"""RAM that lies in a file: mapped where its pages exist, read where they do not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+from kvmtools.attach.mapping import Mapping
+from kvmtools.attach.memory import Segment, SegmentedMemory
+from kvmtools.errors import AttachError
+
+
+class FileMemory(SegmentedMemory):
+    """Segment offsets are file offsets.  A view is the file's memory itself if all its pages are there,
+    else a copy.
+
+    :param descriptor: an open file, from now on ours to close
+    :raises OSError: if it cannot be mapped
+    """
+
+    def __init__(self, descriptor: int, segments: Iterable[Segment]) -> None:
+        super().__init__(segments)
+        self._descriptor = descriptor
+        end = max(s.offset + s.end - s.start for s in self.segments)
+        self._mapping: Mapping | None = Mapping(descriptor, end)
+
+    def close(self) -> None:
+        if self._mapping is not None:
+            self._mapping = None
+            os.close(self._descriptor)
+
+    def _copy(self, offset: int, buffer: memoryview) -> None:
+        # Straight from the page cache: no page of ours is mapped, and a hole stays a hole.
+        self._open_mapping()
+        fill(self._descriptor, offset, buffer)
+
+    def _share(self, offset: int, size: int) -> memoryview:
+        mapping = self._open_mapping()
+        return (
+            mapping.view(offset, size) if mapping.is_resident(offset, size) else super()._share(offset, size)
+        )
+
+    def _open_mapping(self) -> Mapping:
+        if self._mapping is None:
+            raise AttachError(f"this {self.name} is closed")
+        return self._mapping
+
+
+def fill(descriptor: int, offset: int, buffer: memoryview) -> None:
+    """Fill ``buffer`` from the file at ``offset``, in as many reads as it takes.
+
+    :raises EOFError: if the file ends first
+    """
+    done = 0
+    while done < len(buffer):
+        got = os.preadv(descriptor, [buffer[done:]], offset + done)
+        if got == 0:
+            raise EOFError(f"nothing at {offset + done:#x}")
+        done += got

@@ -1,0 +1,67 @@
+"""Which process of this host is at the other end of a connection."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from kvmtools.errors import AttachError
+
+_PROC = Path("/proc")
+
+
+def pid_behind(connection: socket.socket) -> int:
+    """The pid at the other end of a connected unix or TCP socket.
+
+    A unix socket knows who called ``listen()`` on it; for TCP, the process that holds the other end is
+    looked up.
+
+    :raises AttachError: if it is not on this host, in another pid namespace, or another user's
+    """
+    if connection.family == socket.AF_UNIX:
+        pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    else:
+        pid = _holder(_inode(connection.getpeername(), connection.getsockname()))
+    if pid <= 0:
+        raise AttachError(
+            "QEMU is not a process that can be seen from here", hint="run on its host, as its user"
+        )
+    return int(pid)
+
+
+def _inode(local: tuple[str, int], remote: tuple[str, int]) -> int:
+    """The inode of the TCP socket with these two ends; 0 if this host has none."""
+    wanted = {(a, b) for a in _spellings(*local[:2]) for b in _spellings(*remote[:2])}
+    for table in ("tcp", "tcp6"):
+        for line in (_PROC / "net" / table).read_text().splitlines()[1:]:
+            fields = line.split()
+            if (fields[1], fields[2]) in wanted:
+                return int(fields[9])
+    return 0
+
+
+def _spellings(host: str, port: int) -> Iterator[str]:
+    """An address as /proc/net/tcp and tcp6 write it: 32-bit words in the host's byte order."""
+    if ":" in host:
+        packed = [socket.inet_pton(socket.AF_INET6, host)]
+    else:
+        short = socket.inet_aton(host)
+        packed = [short, b"\0" * 10 + b"\xff\xff" + short]
+    for address in packed:
+        words = struct.unpack(f"={len(address) // 4}I", address)
+        yield "".join(f"{word:08X}" for word in words) + f":{port:04X}"
+
+
+def _holder(inode: int) -> int:
+    """A process that has this socket open; 0 if none is to be seen."""
+    if inode:
+        for entry in _PROC.glob("[0-9]*"):
+            try:
+                if any(os.readlink(link) == f"socket:[{inode}]" for link in (entry / "fd").iterdir()):
+                    return int(entry.name)
+            except OSError:  # it has ended, or it is not ours to look at
+                continue
+    return 0

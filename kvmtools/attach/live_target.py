@@ -1,0 +1,106 @@
+"""A running QEMU as a target."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from kvmtools.attach import registers, transports
+from kvmtools.attach.elf_core import ElfCore
+from kvmtools.attach.gdb import Gdb
+from kvmtools.attach.pause import NoPause, PausedGuest, Pausing
+from kvmtools.attach.qmp import Monitor
+from kvmtools.attach.target import Target
+from kvmtools.errors import AttachError, GuestVanished
+from kvmtools.records import PAGE_SIZE, Registers
+
+
+class LiveTarget(Target):
+    """A QEMU reached through QMP; see :func:`kvmtools.attach.target.open_target` for the arguments.
+
+    :raises AttachError: if there is no way to it
+    """
+
+    monitor: Monitor
+
+    def __init__(
+        self,
+        qemu: str,
+        *,
+        gdb: str | None = None,
+        ram: Path | None = None,
+        vmlinux: Path | None = None,
+        pause: bool = True,
+    ) -> None:
+        self.vmlinux = vmlinux
+        self._gdb_address = gdb
+        self._may_pause = pause
+        self._vmcoreinfo: str | None = None
+        self._asked_vmcoreinfo = False
+        self.monitor = Monitor(qemu)
+        try:
+            self.memory, self.transport = transports.choose(self.monitor, ram)
+            self.description = self._describe()
+        except BaseException:
+            self.monitor.close()
+            raise
+
+    def registers(self) -> tuple[Registers, ...]:
+        return registers.parse(self.monitor.hmp("info registers -a"))
+
+    def gdb(self) -> Gdb:
+        if self._gdb_address is None:
+            raise AttachError("no gdb socket of this guest is known", hint="name it with --gdb ADDRESS")
+        return Gdb(self._gdb_address, self.vmlinux, monitor=self.monitor)
+
+    def vmcoreinfo(self) -> str | None:
+        """Asked of QEMU once, with a dump of a single page, which stops the guest for some milliseconds.
+
+        None if the guest has no ``-device vmcoreinfo``, if QEMU cannot be lent a file (QMP over TCP), or if
+        the guest must not be stopped.
+        """
+        if not self._asked_vmcoreinfo:
+            self._asked_vmcoreinfo = True
+            self._vmcoreinfo = self._dump_vmcoreinfo()
+        return self._vmcoreinfo
+
+    def paused(self) -> Pausing:
+        return PausedGuest(self.monitor) if self._may_pause else NoPause(was_running=self._is_running())
+
+    def close(self) -> None:
+        self.memory.close()
+        self.monitor.close()
+
+    def _is_running(self) -> bool:
+        return bool(self.monitor.command("query-status")["running"])
+
+    def _dump_vmcoreinfo(self) -> str | None:
+        if not self._may_pause and self._is_running():
+            return None
+        descriptor = os.memfd_create("kvmtools-vmcoreinfo", os.MFD_CLOEXEC)
+        try:
+            path = self.monitor.lend(descriptor)
+            # The notes come with every dump, however short; a length is needed or it would be all of memory.
+            self.monitor.command(
+                "dump-guest-memory",
+                paging=False,
+                protocol=f"file:{path}",
+                begin=self.memory.ranges[0].start,
+                length=PAGE_SIZE,
+            )
+            core = ElfCore(Path(f"/proc/self/fd/{descriptor}"))
+        except GuestVanished:
+            raise
+        except AttachError:
+            return None
+        finally:
+            os.close(descriptor)
+        core.close()
+        return core.vmcoreinfo()
+
+    def _describe(self) -> str:
+        version = self.monitor.command("query-version")["qemu"]
+        cpus = len(self.monitor.command("query-cpus-fast"))
+        mib = sum(map(len, self.memory.ranges)) >> 20
+        release = f"{version['major']}.{version['minor']}.{version['micro']}"
+        return f"QEMU {release} at {self.monitor.address}: {cpus} vCPUs, {mib} MiB"

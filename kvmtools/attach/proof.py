@@ -1,0 +1,132 @@
+"""No transport is believed before it has shown the same bytes as a second one.
+
+The traps are real: physical addresses above 4 GiB that wrap at 2**32 and answer with another page, a RAM
+file read as if it had no PCI hole, another guest's file.  So the pages compared are chosen to *tell*: above
+4 GiB each must differ from the page that a wrapped address would lead to.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kvmtools.attach.memory import FOUR_GIB, PhysicalMemory
+from kvmtools.errors import AttachError, MemoryFault
+from kvmtools.records import PAGE_SIZE, Range
+
+PAGES = 4
+"""Pages compared on each side of 4 GiB."""
+_CHUNK = 256
+_ATTEMPTS = 8
+_ZERO = bytes(PAGE_SIZE)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """How many pages agreed, how many of them above 4 GiB, and how many held nothing but zeros."""
+
+    witness: str
+    pages: int
+    above: int
+    zero: int
+
+    def __str__(self) -> str:
+        above = f", {self.above} above 4 GiB" if self.above else ""
+        zero = f", {self.zero} all zero" if self.zero else ""
+        return f"proved against {self.witness}: {self.pages} pages{above}{zero}"
+
+
+def prove(candidate: PhysicalMemory, witness: PhysicalMemory, *, tries: int = 256) -> Proof:
+    """Compare pages of two transports to the same guest, which may be running.
+
+    :param tries: how many pages of ``candidate`` to look at, on each side of 4 GiB, for some that tell
+    :raises AttachError: if they disagree, or no page stood still long enough to be compared
+    """
+    pages = above = zero = 0
+    for area in _areas(candidate.ranges):
+        settled = 0
+        for page, offset in _telling_pages(candidate, area, tries):
+            if settled == PAGES:
+                break
+            verdict = _same(candidate, witness, page + offset)
+            if verdict is False:
+                raise AttachError(f"{candidate.name} and {witness.name} differ at {page + offset:#x}")
+            if verdict:
+                settled += 1
+                zero += candidate.read(page, PAGE_SIZE) == _ZERO
+        if not settled:
+            raise AttachError(
+                f"{candidate.name} is unproved: no page at {area[0].start:#x} or above stands still"
+            )
+        pages += settled
+        above += settled if area[0].start >= FOUR_GIB else 0
+    return Proof(witness.name, pages, above, zero)
+
+
+def _areas(ranges: tuple[Range, ...]) -> Iterator[list[Range]]:
+    """The RAM below and, if there is any, the RAM above 4 GiB."""
+    for low, high in ((0, FOUR_GIB), (FOUR_GIB, 1 << 64)):
+        area = [Range(max(r.start, low), min(r.end, high)) for r in ranges if r.start < high and r.end > low]
+        if area:
+            yield area
+
+
+def _telling_pages(memory: PhysicalMemory, area: list[Range], tries: int) -> Iterator[tuple[int, int]]:
+    """``(page, offset)``: pages with an offset where a wrong transport would show; pages of zeros come
+    last."""
+    last_resort = []
+    for page in _samples(area, tries):
+        data = memory.read(page, PAGE_SIZE)
+        wrapped = _wrapped(memory, page)
+        offset = next(
+            (i for i in range(0, PAGE_SIZE, _CHUNK) if data[i : i + _CHUNK] != wrapped[i : i + _CHUNK]), 0
+        )
+        if data != _ZERO and data != wrapped:
+            yield page, offset
+        else:
+            last_resort.append((data == wrapped, page, offset))
+    yield from ((page, offset) for _, page, offset in sorted(last_resort))
+
+
+def _wrapped(memory: PhysicalMemory, page: int) -> bytes:
+    """What would be read at ``page`` if only 32 bits of the address counted; zeros where that is no
+    mistake."""
+    if page < FOUR_GIB:
+        return _ZERO
+    try:
+        return memory.read(page % FOUR_GIB, PAGE_SIZE)
+    except MemoryFault:
+        return _ZERO
+
+
+def _samples(area: list[Range], tries: int) -> Iterator[int]:
+    """Distinct pages, half of them near the ends, which a kernel fills first, half anywhere."""
+    chooser = random.Random()
+    seen = set()
+    for number in range(tries):
+        part = chooser.choices(area, weights=[len(r) for r in area])[0]
+        pages = len(part) // PAGE_SIZE
+        span = (pages, min(pages, 4096))[number % 2]
+        pfn = chooser.randrange(span)
+        page = part.start + (pfn if number % 4 < 2 else pages - 1 - pfn) * PAGE_SIZE
+        if page not in seen:
+            seen.add(page)
+            yield page
+
+
+def _same(candidate: PhysicalMemory, witness: PhysicalMemory, address: int) -> bool | None:
+    """Whether both show the same bytes; None if they never stand still.
+
+    The guest may write in between: only bytes that are *stable and different* disprove.
+    """
+    before = seen_before = None
+    for _ in range(_ATTEMPTS):
+        mine = candidate.read(address, _CHUNK)
+        seen = witness.read(address, _CHUNK)
+        if seen == mine or seen == candidate.read(address, _CHUNK):
+            return True
+        if mine == before and seen == seen_before:
+            return False
+        before, seen_before = mine, seen
+    return None

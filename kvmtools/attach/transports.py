@@ -1,0 +1,78 @@
+"""Which way to a live guest's memory: the fastest that works and has proved itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from kvmtools.attach import memory_map, proof
+from kvmtools.attach.memory import PhysicalMemory
+from kvmtools.attach.memory_map import Backed
+from kvmtools.attach.proc_mem import ProcMem
+from kvmtools.attach.qmp import Monitor
+from kvmtools.attach.qmp_memory import PmemsaveMemory, XpMemory
+from kvmtools.attach.ram_file import RamFile
+from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError
+from kvmtools.records import Range
+
+Attempt = tuple[Callable[[], PhysicalMemory], int]
+"""How to open a transport, and how many of its pages may be looked at to prove it: QEMU's own take a
+millisecond each."""
+
+
+def choose(monitor: Monitor, ram: Path | None = None) -> tuple[PhysicalMemory, str]:
+    """The memory of the guest behind ``monitor``, and one line: which transport, how proved, which others
+    refused and why.
+
+    :param ram: its shared RAM file; without one, QEMU is asked whether it has one
+    :raises AttachError: if QEMU does not tell where its RAM is
+    :raises GuestVanished: if the guest ends meanwhile
+    """
+    backed = memory_map.ram(monitor)
+    witness = XpMemory(monitor, [Range(b.start, b.end) for b in backed])
+    refused: list[str] = []
+    for attempt, tries in _attempts(monitor, ram, backed, witness.ranges):
+        try:
+            memory = attempt()
+        except GuestVanished:
+            raise
+        except AttachError as error:
+            refused.append(str(error))
+            continue
+        try:
+            shown = proof.prove(memory, witness, tries=tries)
+            return memory, _line(memory.name, str(shown), refused)
+        except BaseException as error:
+            memory.close()
+            if isinstance(error, GuestVanished) or not isinstance(error, KvmtoolsError):
+                raise
+            refused.append(str(error))
+    return witness, _line(witness.name, "xp only, with nothing to prove it against", refused)
+
+
+def _attempts(
+    monitor: Monitor, ram: Path | None, backed: Sequence[Backed], ranges: Sequence[Range]
+) -> Iterator[Attempt]:
+    path = ram or _shared_file(monitor, backed)
+    if path is not None:
+        yield partial(RamFile, path, backed), 256
+    yield partial(ProcMem, monitor, backed), 256
+    yield partial(PmemsaveMemory, monitor, ranges), 32
+
+
+def _shared_file(monitor: Monitor, backed: Sequence[Backed]) -> Path | None:
+    """The file that QEMU shares its RAM through, if it does and we can see it."""
+    shared = {m.get("id") for m in monitor.command("query-memdev") if m.get("share")}
+    name = backed[0].block.rpartition("/")[2]
+    if name in shared:
+        with suppress(AttachError):  # another kind of backend has no such property
+            path = Path(str(monitor.command("qom-get", path=f"/objects/{name}", property="mem-path")))
+            if path.is_absolute() and path.is_file():
+                return path
+    return None
+
+
+def _line(name: str, shown: str, refused: Sequence[str]) -> str:
+    return f"{name} ({'; '.join((shown, *(f'not used: {why}' for why in refused)))})"
