@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.entry_bits import flags_text, is_leaf
-from kvmtools.observe.forms import NO_EXECUTE, PRESENT, USER, WRITABLE, Form, Level, bits, paging_form
+from kvmtools.observe.forms import NO_EXECUTE, PRESENT, USER, WRITABLE, Form, Level, paging_form
 
 if TYPE_CHECKING:
     from kvmtools.attach.memory import PhysicalMemory
@@ -53,16 +53,17 @@ def translate(
     *,
     pae: bool,
     pse: bool = True,
-    physical_bits: int = 52,
+    nx: bool = True,
+    physical_bits: int = 64,
 ) -> Translation:
     """Walk ``virtual`` down from ``cr3`` as the processor would (SDM vol. 3A, 4.7: what faults, and why).
 
     :param pse: CR4.PSE
+    :param nx: EFER.NXE; without it, NX is a reserved bit
     :param physical_bits: MAXPHYADDR; address bits at and above it are reserved
     :raises MemoryFault: if a table lies in RAM that a snapshot has not captured
     """
     form = paging_form(pae=pae, pse=pse)
-    too_high = bits(physical_bits, 51) if physical_bits < 52 else 0
     table, granted = cr3 & form.cr3, WRITABLE | USER
     steps: list[Step] = []
     for level in form.levels:
@@ -75,7 +76,7 @@ def translate(
             return _fault(virtual, steps, f"not present in the {level.name}")
         leaf = is_leaf(entry, level)
         large = leaf and bool(level.large)
-        reserved = entry & ((level.large_reserved if large else level.reserved) | too_high)
+        reserved = entry & _reserved(level, large=large, nx=nx, physical_bits=physical_bits)
         if reserved:
             return _fault(virtual, steps, f"reserved bits {reserved:#x} are set in the {level.name}")
         if level.permissions:
@@ -113,7 +114,20 @@ def _read_step(memory: PhysicalMemory, table: int, virtual: int, level: Level, f
 
 
 def _page(entry: int, level: Level) -> int:
-    return sum((entry & mask) << shift for mask, shift in level.large or ((level.address, 0),))
+    return sum((entry & mask) << shift for mask, shift in _pieces(level, large=bool(level.large)))
+
+
+def _pieces(level: Level, *, large: bool) -> tuple[tuple[int, int], ...]:
+    """Where an entry's address stands, as ``(mask, left shift)``."""
+    return level.large if large else ((level.address, 0),)
+
+
+def _reserved(level: Level, *, large: bool, nx: bool, physical_bits: int) -> int:
+    """Bits of an entry that must be zero on this CPU."""
+    mask = level.large_reserved if large else level.reserved
+    for piece, shift in _pieces(level, large=large):
+        mask |= piece & ~((1 << physical_bits) - 1 >> shift)
+    return mask if nx else mask | NO_EXECUTE
 
 
 def _fault(virtual: int, steps: list[Step], reason: str) -> Translation:
