@@ -31,8 +31,6 @@ from kvmtools.errors import AttachError, BuildError, GuestVanished, KvmtoolsErro
 
 __all__ = ["Guest", "GuestState", "Obituary", "Vcpu", "all_guests", "find", "start", "state", "stop", "sweep"]
 
-OUR_KERNELS = ("pae", "nopae")
-
 
 @dataclass(frozen=True)
 class Vcpu:
@@ -76,6 +74,7 @@ def start(
     *,
     kernel: str = "pae",
     vmlinux: Path | None = None,
+    initrd: Path | None = None,
     memory: str = "2G",
     smp: int = 2,
     append: str = "",
@@ -86,7 +85,7 @@ def start(
     """Boot a guest and wait until it answers: our kernels through their agent, any other as soon as QMP does.
 
     :param kernel: ``pae``, ``nopae`` (built first if need be), or the path of a kernel image
-    :param vmlinux: the symbols of a kernel given by path
+    :param vmlinux: the symbols of a kernel given by path; ``initrd`` its initial ramdisk, if it has one
     :param memory: ``64M`` … ``60G``
     :param append: kernel parameters, after ours
     :param accel: ``auto``, ``tcg`` or ``kvm``
@@ -103,7 +102,7 @@ def start(
     if shutil.which(QEMU) is None:
         raise BuildError(f"there is no {QEMU} on this machine", hint="apt install qemu-system-x86")
     with ending_raises():
-        image = _kernel(kernel, vmlinux, progress)
+        image = _kernel(kernel, vmlinux, initrd, progress)
         with registry.locked(name, create=True):
             _clear_the_place(name)
             chosen = accelerators.resolve(accel, progress)
@@ -123,24 +122,33 @@ def start(
     return guest
 
 
-def _kernel(kernel: str, vmlinux: Path | None, progress: Callable[[str], None]) -> _Kernel:
-    if kernel in OUR_KERNELS:
-        if vmlinux is not None:
-            raise UsageError(f"the kernel '{kernel}' has symbols of its own", hint="leave out -s")
-        from kvmtools.boot import kernels
+def _kernel(
+    kernel: str, vmlinux: Path | None, initrd: Path | None, progress: Callable[[str], None]
+) -> _Kernel:
+    from kvmtools.boot import kernels
+
+    if kernel in kernels.NAMES:
+        if vmlinux is not None or initrd is not None:
+            raise UsageError(
+                f"the kernel '{kernel}' has symbols and an initrd of its own",
+                hint="leave out -s and --initrd",
+            )
 
         built = kernels.ensure(kernel, progress=progress)
         return _Kernel(built.bzimage, built.initrd, built.vmlinux, pti=built.pae, ours=True)
     image = Path(kernel).absolute()
     if not image.is_file():
         raise UsageError(
-            f"there is no kernel '{kernel}'", hint=f"{', '.join(OUR_KERNELS)}, or the path of a kernel image"
+            f"there is no kernel '{kernel}'",
+            hint=f"{', '.join(kernels.NAMES)}, or the path of a kernel image",
         )
     if vmlinux is None:
         raise UsageError(f"the kernel '{kernel}' needs its symbols", hint="give its vmlinux with -s")
-    if not vmlinux.is_file():
-        raise UsageError(f"there is no vmlinux '{vmlinux}'")
-    return _Kernel(image, None, vmlinux.absolute(), pti=False, ours=False)
+    for role, path in (("vmlinux", vmlinux), ("initrd", initrd)):
+        if path is not None and not path.is_file():
+            raise UsageError(f"there is no {role} '{path}'")
+    ramdisk = initrd.absolute() if initrd is not None else None
+    return _Kernel(image, ramdisk, vmlinux.absolute(), pti=False, ours=False)
 
 
 def _clear_the_place(name: str) -> None:
@@ -265,14 +273,15 @@ def stop(guest: Guest, *, patience: float = 3.0) -> None:
 
 def _power_off(guest: Guest, patience: float) -> bool:
     """Ask the guest itself; whether it was in a state to hear it."""
-    if guest.kernel not in OUR_KERNELS:
+    from kvmtools.boot import kernels
+    from kvmtools.boot.agent import Agent
+
+    if guest.kernel not in kernels.NAMES:
         return False
     status: Any = qmp_once.ask(guest.qmp, "query-status", seconds=patience)[0]
     if not status["running"]:
         return False
-    from kvmtools.boot.agent import Agent
-
-    Agent(guest.agent).poweroff()
+    Agent(guest.agent, timeout=patience).poweroff()
     return True
 
 

@@ -19,8 +19,12 @@ def ask(socket: Path, *commands: str, seconds: float = 3.0) -> list[object]:
     """
     import asyncio
     import contextlib
+    import logging
 
     from qemu.qmp import QMPClient, QMPError
+
+    # It logs as errors what we report in our own words; without a handler, Python would print that.
+    logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
 
     async def talk() -> list[object]:
         client = QMPClient("kvmtools")

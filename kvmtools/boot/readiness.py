@@ -13,6 +13,7 @@ from kvmtools.errors import AttachError
 
 _PANIC = re.compile(rb"Kernel panic - not syncing: [^\r\n]*")
 _GLANCE = 0.1  # seconds between two looks
+_ONE_TRY = 0.5  # seconds for one question to the agent; what it was sent before init listened is lost
 
 
 def wait(guest: Guest, *, has_agent: bool, seconds: float, progress: Callable[[str], None]) -> None:
@@ -35,7 +36,7 @@ def wait(guest: Guest, *, has_agent: bool, seconds: float, progress: Callable[[s
     agent = Agent(guest.agent)
     while True:
         try:
-            agent.wait_ready(timeout=1.0)
+            agent.wait_ready(timeout=_ONE_TRY)
             break
         except AttachError:
             _still_coming(guest, deadline, seconds, "the guest's agent")

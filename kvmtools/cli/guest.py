@@ -1,0 +1,219 @@
+"""``kvmtools guest``: kernels to boot, and guests that outlive the command that started them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from kvmtools.cli.options import complete_guest, format_option
+from kvmtools.cli.output import emit, emit_json, note, progress
+from kvmtools.errors import UsageError
+
+if TYPE_CHECKING:
+    from kvmtools.boot.guests import Guest
+
+KERNELS = ("pae", "nopae")
+
+
+def complete_kernel(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Our kernels' names, then files."""
+    ours = [CompletionItem(name) for name in KERNELS if name.startswith(incomplete)]
+    return [*ours, CompletionItem(incomplete, type="file")]
+
+
+@click.group()
+def command() -> None:
+    """Build kernels; start, look at and stop guests.
+
+    \b
+    kvmtools guest build                      both kernels, a few minutes the first time
+    kvmtools guest start pae                  2 CPUs, 2 GiB
+    kvmtools guest start big --memory 16G     a PAE guest of another name
+    kvmtools guest start mine --kernel arch/x86/boot/bzImage -s vmlinux
+    kvmtools guest status pae                 its state, its sockets, how to attach
+    kvmtools guest stop --all
+    """
+
+
+@command.command()
+@click.argument("names", metavar="[pae|nopae]...", nargs=-1, type=click.Choice(KERNELS))
+@click.option(
+    "--source",
+    metavar="PATH",
+    type=click.Path(exists=True, path_type=Path),
+    help="A Linux source tree or tarball, instead of the distribution's linux-source package.",
+)
+def build(names: tuple[str, ...], source: Path | None) -> None:
+    """Build the reference kernels, unless the cache has them already.
+
+    \b
+    kvmtools guest build                          both
+    kvmtools guest build pae --source ~/linux     one, from a tree of your own
+    """
+    from kvmtools.boot import kernels
+
+    show = progress()
+    for name in names or KERNELS:
+        kernel = kernels.ensure(name, source, progress=show)
+        show("")
+        emit(f"{name}\t{kernel.release}\t{kernel.bzimage}")
+
+
+@command.command()
+@click.argument("name", required=False)
+@click.option(
+    "--kernel",
+    metavar="pae|nopae|PATH",
+    shell_complete=complete_kernel,
+    help="What to boot; by default the kernel that NAME names, else pae.",
+)
+@click.option(
+    "-s",
+    "--symbols",
+    metavar="VMLINUX",
+    type=click.Path(path_type=Path),
+    help="The vmlinux of a kernel given by path.",
+)
+@click.option(
+    "--initrd", metavar="PATH", type=click.Path(path_type=Path), help="The initial ramdisk of that kernel."
+)
+@click.option("--memory", metavar="SIZE", default="2G", show_default=True, help="RAM, 64M to 60G.")
+@click.option("--smp", metavar="N", type=int, default=2, show_default=True, help="Number of CPUs.")
+@click.option("--append", metavar="PARAMETERS", default="", help="Kernel parameters, after ours.")
+@click.option(
+    "--accel",
+    type=click.Choice(["auto", "tcg", "kvm"]),
+    default="auto",
+    show_default=True,
+    help="auto takes KVM if a test guest really boots under it.",
+)
+@click.option(
+    "--timeout",
+    metavar="SECONDS",
+    type=float,
+    default=120.0,
+    show_default=True,
+    help="How long to wait for it.",
+)
+@format_option
+def start(
+    name: str | None,
+    kernel: str | None,
+    symbols: Path | None,
+    initrd: Path | None,
+    memory: str,
+    smp: int,
+    append: str,
+    accel: str,
+    timeout: float,
+    form: str,
+) -> None:
+    """Start a guest and wait until it is ready; it runs on when the command ends.
+
+    NAME is yours to choose; without it, it is the kernel's. What fails leaves nothing behind.
+
+    \b
+    kvmtools guest start pae
+    kvmtools guest start big --memory 16G --smp 4 --append "slub_debug=FZP"
+    kvmtools guest start mine --kernel arch/x86/boot/bzImage -s vmlinux
+    """
+    from kvmtools.boot import guests
+
+    chosen = kernel or (name if name in KERNELS else "pae")
+    show = progress()
+    try:
+        guest = guests.start(
+            name or (chosen if chosen in KERNELS else "guest"),
+            kernel=chosen,
+            vmlinux=symbols,
+            initrd=initrd,
+            memory=memory,
+            smp=smp,
+            append=append,
+            accel=accel,
+            progress=show,
+            timeout=timeout,
+        )
+    finally:
+        show("")
+    _show([guest], form, "guest start")
+
+
+@command.command("list")
+@format_option
+def list_(form: str) -> None:
+    """List the guests that run and the kernels that are built.
+
+    A guest whose QEMU died is named once, on stderr, and cleaned up.
+    """
+    from kvmtools.boot import guests, kernels
+    from kvmtools.cli import guest_text
+
+    for obituary in guests.sweep():
+        note(str(obituary))
+    running = [(guest, guests.state(guest)) for guest in guests.all_guests()]
+    built = kernels.listing()
+    if form == "json":
+        emit_json(
+            "guest list",
+            guests=[guest_text.to_dict(guest, state) for guest, state in running],
+            kernels=[
+                {
+                    "name": kernel.name,
+                    "release": kernel.release,
+                    "pae": kernel.pae,
+                    "bzimage": str(kernel.bzimage),
+                    "vmlinux": str(kernel.vmlinux),
+                }
+                for kernel in built
+            ],
+        )
+        return
+    emit(guest_text.guest_table(running))
+    emit("")
+    emit(guest_text.kernel_table(built))
+
+
+@command.command()
+@click.argument("name", required=False, shell_complete=complete_guest)
+@format_option
+def status(name: str | None, form: str) -> None:
+    """Show a guest's state and how to attach to it; all guests if none is named."""
+    from kvmtools.boot import guests
+
+    _show([guests.find(name)] if name is not None else guests.all_guests(), form, "guest status")
+
+
+@command.command()
+@click.argument("names", metavar="NAME...", nargs=-1, shell_complete=complete_guest)
+@click.option("--all", "everyone", is_flag=True, help="Every guest that runs.")
+def stop(names: tuple[str, ...], everyone: bool) -> None:
+    """Stop guests and remove their sockets, logs and RAM files."""
+    from kvmtools.boot import guests
+
+    if everyone == bool(names):
+        raise UsageError("name the guests to stop, or give --all")
+    for obituary in guests.sweep() if everyone else ():
+        note(str(obituary))
+    show = progress()
+    for guest in guests.all_guests() if everyone else [guests.find(name) for name in dict.fromkeys(names)]:
+        show(f"stopping {guest.name}")
+        guests.stop(guest)
+        show("")
+        note(f"guest '{guest.name}' is stopped")
+
+
+def _show(found: list[Guest], form: str, name: str) -> None:
+    from kvmtools.boot import guests
+    from kvmtools.cli import guest_text
+
+    states = [(guest, guests.state(guest)) for guest in found]
+    if form == "json":
+        emit_json(name, guests=[guest_text.to_dict(guest, state) for guest, state in states])
+    elif not states:
+        note("no guest runs")
+    for guest, state in states if form == "text" else ():
+        emit(guest_text.details(guest, state))

@@ -1,0 +1,101 @@
+"""Guests as text for people and as JSON for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from shlex import quote
+from typing import TYPE_CHECKING, Any
+
+from kvmtools.boot import registry
+from kvmtools.boot.qemu_command import MIB, memory_text
+
+if TYPE_CHECKING:
+    from kvmtools.boot.guests import Guest, GuestState
+    from kvmtools.boot.kernels import Kernel
+
+
+def to_dict(guest: Guest, state: GuestState) -> dict[str, Any]:
+    """One guest, its record and its state; sizes in bytes, times in seconds."""
+    return {
+        **registry.as_json(guest),
+        "status": state.status,
+        "uptime_seconds": round(state.uptime_seconds, 1),
+        "ram_touched_bytes": state.ram_touched_bytes,
+        "vcpus": [{"index": cpu.index, "thread_id": cpu.thread_id} for cpu in state.vcpus],
+    }
+
+
+def details(guest: Guest, state: GuestState) -> str:
+    """One guest in full, and the commands that attach to it."""
+    touched = f"{state.ram_touched_bytes / MIB:,.0f} MiB touched"
+    threads = ", ".join(f"{cpu.index}: thread {cpu.thread_id}" for cpu in state.vcpus)
+    rows = [
+        ("kernel", guest.kernel),
+        ("symbols", str(guest.vmlinux)),
+        ("QEMU", f"pid {guest.pid}, {guest.accel}"),
+        ("memory", f"{memory_text(guest.memory_bytes)} in {guest.ram}, {touched}"),
+        ("CPUs", f"{guest.smp}  ({threads})" if threads else str(guest.smp)),
+        ("console", str(guest.console)),
+        ("QMP", f"{guest.qmp} (ours), {guest.drgn_qmp} (yours)"),
+        ("GDB", str(guest.gdb)),
+        ("attach", f"kvmtools check -g {guest.name}"),
+        ("", f"gdb {_quoted(guest.vmlinux)} -ex 'target remote {guest.gdb}'"),
+        ("", f"drgn --qemu {_quoted(guest.drgn_qmp)} -s {_quoted(guest.vmlinux)}"),
+        ("", f"kvmtools shell -g {guest.name}   (drgn that translates i386 virtual addresses)"),
+    ]
+    head = f"{guest.name}: {state.status}, up {duration(state.uptime_seconds)}"
+    return "\n".join([head, *(f"  {key:<9}{value}" for key, value in rows)])
+
+
+def guest_table(running: Sequence[tuple[Guest, GuestState]]) -> str:
+    """The guests that run, one a line."""
+    if not running:
+        return "no guest runs"
+    head = ("GUEST", "STATE", "PID", "KERNEL", "MEMORY", "CPUS", "ACCEL", "UP")
+    return _table(
+        head,
+        *(
+            (
+                guest.name,
+                state.status,
+                str(guest.pid),
+                guest.kernel,
+                memory_text(guest.memory_bytes),
+                str(guest.smp),
+                guest.accel,
+                duration(state.uptime_seconds),
+            )
+            for guest, state in running
+        ),
+    )
+
+
+def kernel_table(built: Sequence[Kernel]) -> str:
+    """The kernels in the cache, one a line."""
+    if not built:
+        return "no kernel is built; `kvmtools guest build` builds them"
+    return _table(("KERNEL", "RELEASE", "SYMBOLS"), *((k.name, k.release, str(k.vmlinux)) for k in built))
+
+
+def _table(*rows: tuple[str, ...]) -> str:
+    """Columns as wide as their widest cell, two blanks between them."""
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``3 min 20 s``, ``2 h 5 min``, ``3 d 4 h``."""
+    units = (("d", 86400), ("h", 3600), ("min", 60), ("s", 1))
+    left = int(seconds)
+    parts: list[str] = []
+    for unit, size in units:
+        count, left = divmod(left, size)
+        if count or (unit == "s" and not parts):
+            parts.append(f"{count} {unit}")
+    return " ".join(parts[:2])
+
+
+def _quoted(path: Path | None) -> str:
+    return quote(str(path)) if path is not None else "VMLINUX"
