@@ -8,6 +8,7 @@ at which guest-physical address.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from kvmtools.attach.qmp import Monitor
@@ -54,7 +55,26 @@ def parse(mtree: str, backends: set[str]) -> tuple[Backed, ...]:
     if main is None:
         raise AttachError("QEMU shows no RAM at guest-physical address 0", hint="see its `info mtree -f`")
     # A backend's block may be named by the last part of its path or by the whole of it (/objects/ram).
-    return tuple(r for r in regions if r.block == main or r.block.rpartition("/")[2] in backends)
+    return tuple(_joined(r for r in regions if r.block == main or r.block.rpartition("/")[2] in backends))
+
+
+def _joined(regions: Iterable[Backed]) -> Iterator[Backed]:
+    """Neighbours that are one piece of the same block as one: firmware's write protection cuts RAM to
+    slices."""
+    last: Backed | None = None
+    for region in regions:
+        if last and (last.end, last.block, last.offset + last.end - last.start) == (
+            region.start,
+            region.block,
+            region.offset,
+        ):
+            last = Backed(last.start, region.end, last.block, last.offset)
+            continue
+        if last:
+            yield last
+        last = region
+    if last:
+        yield last
 
 
 def _system_view(mtree: str) -> list[str]:

@@ -101,18 +101,25 @@ def _wrapped(memory: PhysicalMemory, page: int) -> bytes:
 
 
 def _samples(area: list[Range], tries: int) -> Iterator[int]:
-    """Distinct pages, half of them near the ends, which a kernel fills first, half anywhere."""
+    """Distinct pages: a third anywhere, two thirds on all scales near the two ends, which are filled
+    first."""
     chooser = random.Random()
+    total = sum(len(part) for part in area) // PAGE_SIZE
     seen = set()
     for number in range(tries):
-        part = chooser.choices(area, weights=[len(r) for r in area])[0]
-        pages = len(part) // PAGE_SIZE
-        span = (pages, min(pages, 4096))[number % 2]
-        pfn = chooser.randrange(span)
-        page = part.start + (pfn if number % 4 < 2 else pages - 1 - pfn) * PAGE_SIZE
-        if page not in seen:
-            seen.add(page)
-            yield page
+        distance = int(total ** chooser.random()) - 1
+        nth = (distance, total - 1 - distance, chooser.randrange(total))[number % 3]
+        if nth not in seen:
+            seen.add(nth)
+            yield _nth_page(area, nth)
+
+
+def _nth_page(area: list[Range], nth: int) -> int:
+    for part in area:
+        if nth * PAGE_SIZE < len(part):
+            return part.start + nth * PAGE_SIZE
+        nth -= len(part) // PAGE_SIZE
+    raise IndexError(nth)
 
 
 def _same(candidate: PhysicalMemory, witness: PhysicalMemory, address: int) -> bool | None:
