@@ -47,6 +47,7 @@ class Facts:
         self._elf = elf
         self._debuginfo: DebugInfo | None = None
         self._unsaved = False
+        self._cache = _cache_file(build_id)
 
     @classmethod
     def load(cls, vmlinux: Path) -> Facts:
@@ -81,7 +82,7 @@ class Facts:
             return
         self._unsaved = False
         with contextlib.suppress(OSError):
-            _write_cache(_cache_file(self.build_id), self.to_json())
+            _write_cache(self._cache, self.to_json())
 
     @property
     def vmlinux(self) -> Path | None:

@@ -1,0 +1,90 @@
+"""A little guest memory to put things into, and small programs in place of a vmlinux."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+
+from kvmtools.errors import MemoryFault
+from kvmtools.records import Range
+
+PAGE = 4096
+
+
+class LittleMemory:
+    """Physical memory that has the given ranges of RAM, all zeros, and lets a test write to it."""
+
+    name = "test"
+
+    def __init__(self, ranges: Iterable[Range]) -> None:
+        self.ranges = tuple(ranges)
+        self._data = {ram: bytearray(len(ram)) for ram in self.ranges}
+
+    def view(self, address: int, size: int) -> memoryview:
+        return memoryview(self._at(address, size)).toreadonly()
+
+    def read(self, address: int, size: int) -> bytes:
+        return bytes(self._at(address, size))
+
+    def readinto(self, address: int, buffer: memoryview) -> None:
+        buffer[:] = self._at(address, len(buffer))
+
+    def write(self, address: int, data: bytes) -> None:
+        self._at(address, len(data))[:] = data
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def _at(self, address: int, size: int) -> memoryview:
+        for ram, data in self._data.items():
+            if ram.start <= address and address + size <= ram.end:
+                return memoryview(data)[address - ram.start :][:size]
+        raise MemoryFault(address, "no RAM of this guest")
+
+
+@pytest.fixture
+def little_memory() -> Callable[..., LittleMemory]:
+    """``little_memory((start, end), ...)``: memory with RAM there; one MiB from 0 if nothing is said."""
+
+    def make(*ranges: tuple[int, int]) -> LittleMemory:
+        return LittleMemory(Range(*ends) for ends in ranges or ((0, 1 << 20),))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``compiled(source, *flags)``: an executable without libraries, by default for i386 and with DWARF."""
+    built: dict[tuple[str, ...], Path] = {}
+
+    def build(source: str, *flags: str) -> Path:
+        key = (source, *flags)
+        if key not in built:
+            folder = tmp_path_factory.mktemp("compiled")
+            (folder / "kernel.c").write_text(source)
+            options = flags or ("-m32", "-g", "-Wl,--build-id")
+            command = [
+                "gcc",
+                *options,
+                "-nostdlib",
+                "-static",
+                "-fno-pie",
+                "-no-pie",
+                "-o",
+                "vmlinux",
+                "kernel.c",
+            ]
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
+            built[key] = folder / "vmlinux"
+        return built[key]
+
+    return build
+
+
+@pytest.fixture(autouse=True)
+def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing learned in a test reaches the user's cache, or comes from it."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
