@@ -6,8 +6,6 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 
-import click
-
 from kvmtools.errors import SymbolsError, UsageError
 from kvmtools.records import PAGE_SHIFT
 
@@ -40,7 +38,9 @@ def virtual_address(text: str, symbol: Callable[[str], int]) -> int:
         raise UsageError(
             f"'{text}' is neither an address nor a symbol of the vmlinux", hint=f"write {FORMS}"
         ) from error
-    distance = int(offset, 0 if offset[:2].lower() == "0x" else 10) if offset else 0
+    distance = 0
+    if offset is not None:
+        distance = int(offset, 16 if offset[:2].lower() == "0x" else 10)
     return _limited(base - distance if sign == "-" else base + distance, text, LONGEST_VIRTUAL)
 
 
@@ -83,7 +83,7 @@ def words(arguments: Sequence[str]) -> Iterator[str]:
         if argument != "-":
             yield argument
             continue
-        for line in click.get_text_stream("stdin"):
+        for line in sys.stdin:
             yield from line.split()
 
 

@@ -48,8 +48,8 @@ _IMAGE = (
 def command(options: TargetOptions, form: str) -> None:
     """Draw the kernel's address space from the top down, and the limits of its memory.
 
-    The left column is what the guest shows, = or ≠ says whether the model's prediction for this configuration agrees;
-    ? marks a boundary that the guest does not show. `kvmtools check` judges; this command only shows.
+    The left column is what the guest shows; = or ≠ says whether the model's prediction for this configuration
+    agrees, ? marks a boundary that the guest does not show. `kvmtools check` judges; this command only shows.
 
     \b
     kvmtools layout -g pae

@@ -26,9 +26,9 @@ if TYPE_CHECKING:
 def command(options: TargetOptions, pages: tuple[str, ...], form: str) -> None:
     """Count the pages by zone and state, or show single ones in full.
 
-    A PAGE is a pfn (1234 or 0x4d2), phys:0x4d2000, or the address of a struct page (0xf5a20000, f5a20000); - reads them
-    from stdin.  States: free (buddy system), per-cpu (free on a CPU's list), reserved, slab, table (page tables of
-    processes), anonymous, cache (files and shared memory), other (anything else in use).
+    A PAGE is a pfn (1234 or 0x4d2), phys:0x4d2000, or the address of a struct page (0xf5a20000, f5a20000);
+    - reads them from stdin.  States: free (buddy system), per-cpu (free on a CPU's list), reserved, slab,
+    table (page tables of processes), anonymous, cache (files and shared memory), other (in use otherwise).
 
     \b
     kvmtools memmap -g pae
@@ -101,6 +101,9 @@ def _summary_text(summary: dict[str, Any]) -> str:
     rows.append(
         ["", *(size(pages * PAGE_SIZE) for pages in total.values()), size(summary["pages"] * PAGE_SIZE), ""]
     )
-    head = f"mem_map at {summary['mem_map']}: {summary['pages']:,} struct page of {summary['page_struct_bytes']} bytes"
+    head = (
+        f"mem_map at {summary['mem_map']}: {summary['pages']:,} struct page "
+        f"of {summary['page_struct_bytes']} bytes"
+    )
     titles = " ".join(("zone", *(f">{state}" for state in states), ">pages", ">size"))
     return f"{head}\n{table(columns(titles), rows)}"

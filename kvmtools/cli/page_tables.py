@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from kvmtools.cli.addresses import physical_address
-from kvmtools.errors import UsageError
+from kvmtools.cli.options import TargetOptions
+from kvmtools.errors import KvmtoolsError, UsageError
 
 if TYPE_CHECKING:
     from kvmtools.cli.session import Session
@@ -73,12 +75,32 @@ class PageTableChoice:
         )
 
 
+def complete_pid(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Processes of the guest that the words before name; nothing if there is no way to it."""
+    from kvmtools.cli.session import attached
+    from kvmtools.observe.processes import observe_processes
+
+    named = {name: ctx.params.get(name) for name in ("guest", "qemu", "gdb", "core", "symbols")}
+    try:
+        with attached(TargetOptions(**named, pause=False)) as session:
+            found = observe_processes(session.kernel)
+    except (KvmtoolsError, OSError):
+        return []
+    return [CompletionItem(str(p.pid), help=p.comm) for p in found if str(p.pid).startswith(incomplete)]
+
+
 def page_table_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--cr3``, ``--cpu`` and ``--pid``; the function gets one :class:`PageTableChoice` named ``tables``."""
+    """Add ``--cr3``, ``--cpu`` and ``--pid``; the function gets one :class:`PageTableChoice`, ``tables``."""
 
     @click.option("--cr3", metavar="ADDRESS", help="Walk the page table at this physical address.")
     @click.option("--cpu", metavar="N", type=int, help="Walk the page table that vCPU N uses now.")
-    @click.option("--pid", metavar="PID", type=int, help="Walk the page table of this process.")
+    @click.option(
+        "--pid",
+        metavar="PID",
+        type=int,
+        shell_complete=complete_pid,
+        help="Walk the page table of this process.",
+    )
     @functools.wraps(function)
     def wrapper(*args: Any, cr3: str | None, cpu: int | None, pid: int | None, **kwargs: Any) -> Any:
         return function(*args, tables=PageTableChoice(cr3, cpu, pid), **kwargs)

@@ -33,8 +33,8 @@ _LOCAL = columns(">cpu >index virtual pte >pfn")
 def command(options: TargetOptions, form: str) -> None:
     """Draw the 512 (PAE) or 1024 slots of pkmap and list those in use.
 
-    A slot's count is the number of its users plus one; 1 is a page that nobody uses any more and that the next flush
-    unmaps (mm/highmem.c).  The pages mapped by kmap_local_page() in the fixmap are listed too.
+    A slot's count is the number of its users plus one; 1 is a page that nobody uses any more and that the
+    next flush unmaps (mm/highmem.c).  The pages mapped by kmap_local_page() in the fixmap are listed too.
 
     \b
     kvmtools pkmap -g pae
@@ -43,8 +43,9 @@ def command(options: TargetOptions, form: str) -> None:
     with attached(options) as session:
         observed = session.observe(processes=False)
     pkmap = observed.pkmap
-    used = list(_used(pkmap, observed.memmap)) if pkmap else []
-    local = list(_local(observed))
+    digits = 16 if observed.kernel.pae else 8
+    used = list(_used(pkmap, observed.memmap, digits)) if pkmap else []
+    local = list(_local(observed, digits))
     if form == "json":
         emit_json("pkmap", pkmap=_json(pkmap, used) if pkmap else None, kmap_local=local)
     elif pkmap is None:
@@ -52,10 +53,10 @@ def command(options: TargetOptions, form: str) -> None:
     else:
         emit(_text(pkmap, used))
         if local:
-            emit("\nkmap_local_page():\n" + table(_LOCAL, (entry.values() for entry in local)))
+            emit("\nkmap_local_page():\n" + table(_LOCAL, (list(entry.values()) for entry in local)))
 
 
-def _used(pkmap: Pkmap, memmap: MemMap) -> Iterator[dict[str, Any]]:
+def _used(pkmap: Pkmap, memmap: MemMap, pte_digits: int) -> Iterator[dict[str, Any]]:
     """Slots that are not empty, in order."""
     for slot, (count, pte) in enumerate(zip(pkmap.counts.tolist(), pkmap.ptes.tolist(), strict=True)):
         if not count and not pte:
@@ -67,14 +68,14 @@ def _used(pkmap: Pkmap, memmap: MemMap) -> Iterator[dict[str, Any]]:
             "virtual": None if pkmap.base is None else hexadecimal(pkmap.base + (slot << PAGE_SHIFT)),
             "count": count,
             "users": max(0, count - 1),
-            "pte": hexadecimal(pte, 16),
+            "pte": hexadecimal(pte, pte_digits),
             "pfn": pfn,
             "page": hexadecimal(page["page"]) if page else None,
             "zone": page["zone"] if page else None,
         }
 
 
-def _local(observed: Observed) -> Iterator[dict[str, Any]]:
+def _local(observed: Observed, pte_digits: int) -> Iterator[dict[str, Any]]:
     """Fixmap slots that ``kmap_local_page()`` fills now."""
     for per_cpu in observed.kmap_local:
         for index, (virtual, pte) in enumerate(
@@ -85,7 +86,7 @@ def _local(observed: Observed) -> Iterator[dict[str, Any]]:
                     "cpu": per_cpu.cpu,
                     "index": index,
                     "virtual": hexadecimal(virtual),
-                    "pte": hexadecimal(pte, 16),
+                    "pte": hexadecimal(pte, pte_digits),
                     "pfn": (pte & _FRAME) >> PAGE_SHIFT,
                 }
 

@@ -29,8 +29,8 @@ _COLUMNS = columns(">cpu eip where cr0 cr3 page_table cr4 efer paging")
 def command(options: TargetOptions, form: str) -> None:
     """Show every vCPU's EIP, CR0, CR3, CR4 and EFER, its paging mode, and whose page table CR3 leads to.
 
-    Where the guest has a GDB socket, the registers come from it and are cross-checked with QMP's; both are read while
-    the guest is held.
+    Where the guest has a GDB socket, the registers come from it and are cross-checked with QMP's; both are
+    read while the guest is held.
 
     \b
     kvmtools regs -g pae

@@ -30,11 +30,12 @@ def command(
     code: str | None,
     tables: PageTableChoice,
 ) -> int:
-    """A drgn prompt on the guest; or run CODE, a SCRIPT with its ARGUMENTS, or what stdin holds if it is no terminal.
+    """A drgn prompt on the guest, or a script run on it.
 
-    drgn's helpers for Linux are imported, and the program translates virtual addresses, which drgn alone cannot do
-    for i386. Ours besides: vtop(), page(), read(), physical(), program(), paused(), kernel, target. The guest runs on
-    meanwhile. Exit code 1: the code raised an exception.
+    Runs CODE, a SCRIPT with its ARGUMENTS, or what stdin holds if it is no terminal.  drgn's helpers for
+    Linux are imported, and the program translates virtual addresses, which drgn alone cannot do for i386.
+    Ours besides: vtop(), page(), read(), physical(), program(), paused(), kernel, target.  The guest runs on
+    meanwhile.  Exit code 1: the code raised an exception.
 
     \b
     kvmtools shell -g pae
@@ -82,7 +83,7 @@ def _prompt(session: Session, cr3: int, table: str) -> None:
 
 
 def _run(session: Session, cr3: int, text: str, name: str) -> int:
-    """Run the person's code as Python runs a script: its exceptions are theirs, with a traceback of their lines."""
+    """Run the person's code as Python runs a script: what it raises is theirs, traceback and all."""
     import drgn
 
     from kvmtools.companions.namespace import namespace

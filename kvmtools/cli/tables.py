@@ -62,5 +62,5 @@ def hexadecimal(number: int | None, width: int = 8) -> str | None:
 
 
 def permissions(writable: bool, executable: bool, user: bool) -> str:
-    """Effective permissions as ``ls`` would write them, and who has them: ``"rw- user"``, ``"r-x kernel"``."""
+    """Effective permissions as ``ls`` would write them, and whose: ``"rw- user"``, ``"r-x kernel"``."""
     return f"r{'w' if writable else '-'}{'x' if executable else '-'} {'user' if user else 'kernel'}"

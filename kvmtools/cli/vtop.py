@@ -14,6 +14,7 @@ from kvmtools.cli.page_tables import PageTable, PageTableChoice, page_table_opti
 from kvmtools.cli.pages import page_json, page_lines
 from kvmtools.cli.session import Session, attached
 from kvmtools.cli.tables import hexadecimal, paint, permissions, size
+from kvmtools.records import PAGE_SHIFT
 
 if TYPE_CHECKING:
     from kvmtools.observe.regions import Regions
@@ -30,9 +31,9 @@ MAPPED, UNMAPPED = 0, 1
 def command(options: TargetOptions, addresses: tuple[str, ...], tables: PageTableChoice, form: str) -> int:
     """Translate virtual addresses: every level with its raw entry, the struct page, the region's name.
 
-    An ADDRESS is 0xc1000000, c1000000, a symbol or symbol+0x10; without one, or for -, they are read from stdin.
-    User addresses need the page table of a process (--pid) or of a vCPU (--cpu).  Exit code 1: some address is not
-    mapped (the reason is printed); 0: all are.
+    An ADDRESS is 0xc1000000, c1000000, a symbol or symbol+0x10; without one, or for -, they are read from
+    stdin.  User addresses need the page table of a process (--pid) or of a vCPU (--cpu).  Exit code 1: some
+    address is not mapped (the reason is printed); 0: all are.
 
     \b
     kvmtools vtop -g pae 0xc1000000 linux_banner+0x10
@@ -65,16 +66,26 @@ def _regions(session: Session) -> Regions:
     return regions_of(session.kernel, observe_layout(session.kernel))
 
 
+def _page(session: Session, physical: int) -> dict[str, Any] | None:
+    """The ``struct page``; ``None`` for memory that has none, such as a device's."""
+    from kvmtools.observe.memmap import page_at
+
+    try:
+        return page_at(session.kernel, physical >> PAGE_SHIFT)
+    except IndexError:
+        return None
+
+
 class _Answer:
     """One address's translation and page, read while the guest is held."""
 
     def __init__(self, session: Session, table: PageTable, address: int) -> None:
-        from kvmtools.observe.memmap import page_at
         from kvmtools.observe.translate import translate
 
         kernel = session.kernel
+        self.entry_digits = 16 if kernel.pae else 8
         self.way: Translation = translate(kernel.memory, table.cr3, address, pae=kernel.pae)
-        self.page = None if self.way.physical is None else page_at(kernel, self.way.physical >> 12)
+        self.page = None if self.way.physical is None else _page(session, self.way.physical)
 
     def json(self, regions: Regions) -> dict[str, Any]:
         """One translation as data."""
@@ -87,7 +98,7 @@ class _Answer:
                     "level": step.name,
                     "table": hexadecimal(step.table, 9),
                     "index": step.index,
-                    "entry": hexadecimal(step.entry, 16),
+                    "entry": hexadecimal(step.entry, self.entry_digits),
                     "flags": step.flags,
                 }
                 for step in way.steps
@@ -107,7 +118,9 @@ class _Answer:
         way = self.way
         yield f"{paint(f'{way.virtual:08x}', bold=True)}  {regions.describe(way.virtual)}  [{table.name}]"
         for step in way.steps:
-            entry = "outside RAM" if step.entry is None else f"{step.entry:016x}  {step.flags}"
+            entry = (
+                "outside RAM" if step.entry is None else f"{step.entry:0{self.entry_digits}x}  {step.flags}"
+            )
             yield f"  {step.name}  table {step.table:09x} [{step.index:>4}]  {entry}"
         if way.physical is None:
             yield "  " + paint(f"not mapped: {way.fault}", fg="red")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 def command(options: TargetOptions, form: str) -> None:
     """Show every zone's span, sizes and watermarks, its free blocks by order, and the per-CPU lists.
 
-    Free blocks are counted on the lists themselves; where the kernel's nr_free says otherwise, it stands beside in
-    brackets.  All sizes are in pages of 4 KiB unless a unit is given.
+    Free blocks are counted on the lists themselves; where the kernel's nr_free says otherwise, it stands
+    beside in brackets.  All sizes are in pages of 4 KiB unless a unit is given.
 
     \b
     kvmtools zones -g pae
@@ -70,13 +70,13 @@ def _json(zone: Zone) -> dict[str, Any]:
 
 
 def _text(zones: tuple[Zone, ...]) -> str:
-    marks = list(zones[0].watermarks)
+    marks = " ".join(f">{mark}" for mark in zones[0].watermarks)
     spans = table(
-        columns("zone pfns >spanned >present >managed >free >free " + " ".join(f">{mark}" for mark in marks)),
+        columns(f"zone pfns >spanned >present >managed >free >free {marks}"),
         (
             [
-                zone.name, f"{zone.start_pfn:#x}-{zone.end_pfn:#x}" if zone.spanned else "empty", zone.spanned,
-                zone.present, zone.managed, zone.free_pages, size(zone.free_pages * PAGE_SIZE),
+                zone.name, f"{zone.start_pfn:#x}-{zone.end_pfn:#x}" if zone.spanned else "empty",
+                zone.spanned, zone.present, zone.managed, zone.free_pages, size(zone.free_pages * PAGE_SIZE),
                 *zone.watermarks.values(),
             ]
             for zone in zones

@@ -1,4 +1,4 @@
-"""The names that a drgn prompt or script of ours finds: drgn's own, and ours for what drgn cannot do on i386."""
+"""The names that a drgn prompt or script of ours finds: drgn's own, and ours for what it cannot do."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from kvmtools.observe.memmap import MAPPING_ANON, MemMap
 
 STATES = ("free", "per-cpu", "reserved", "slab", "table", "anonymous", "cache", "other")
-"""``free``: in the buddy system; ``per-cpu``: free on a CPU's own list; ``cache``: of a file, or of shared memory."""
+"""``free``: in the buddy system; ``per-cpu``: free on a CPU's list; ``cache``: of files, shared memory."""
 
 
 def page_states(memmap: MemMap, per_cpu: NDArray[np.int64]) -> NDArray[np.uint8]:
@@ -38,7 +38,7 @@ def page_states(memmap: MemMap, per_cpu: NDArray[np.int64]) -> NDArray[np.uint8]
 
 
 def count_states(memmap: MemMap, states: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Pages of every zone in every state, shape ``(number of zones, number of states)``; zones as in ``flags``."""
+    """Pages of every zone (as in ``flags``) in every state, shape ``(zones, states)``."""
     zones = len(memmap.zone_names)
     both = memmap.zone.astype(np.int64) * len(STATES) + states
     counts = np.bincount(both, minlength=zones * len(STATES))[: zones * len(STATES)]

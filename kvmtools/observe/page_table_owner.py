@@ -9,12 +9,12 @@ from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.processes import Process
 from kvmtools.records import PAGE_SIZE
 
-# PTI_PGTABLE_SWITCH_BIT (arch/x86/include/asm/pgtable.h): the user's copy of a pgd lies in the page after the kernel's.
+# PTI_PGTABLE_SWITCH_BIT (arch/x86/include/asm/pgtable.h): the user's copy of a pgd follows the kernel's.
 USER_HALF = PAGE_SIZE
 
 
 def page_table_owner(kernel: Kernel, cr3: int, processes: Iterable[Process], *, pti: bool) -> str:
-    """``"swapper_pg_dir"``, ``"pid 1 (init)"``, with page-table isolation perhaps ``", user half"``; or ``"unknown"``.
+    """``"swapper_pg_dir"``, ``"pid 1 (init)"``, maybe with ``", user half"`` behind it; or ``"unknown"``.
 
     :param pti: page-table isolation is active (:attr:`kvmtools.records.Configuration.pti`)
     """

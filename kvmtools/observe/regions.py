@@ -10,6 +10,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from kvmtools.observe.configuration import observe_image
@@ -31,7 +32,7 @@ _IMAGE = (
     ("kernel brk", "__brk_base", "__brk_limit"),
 )
 
-# (name, fields of Layout where it starts, where it ends): the first field that is known; none is the end of all.
+# (name, fields of Layout where it starts, where it ends): the first known field counts; none is the end.
 _AREAS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("direct map", ("page_offset",), ("high_memory",)),
     ("gap below vmalloc", ("high_memory",), ("vmalloc_start",)),
@@ -47,6 +48,7 @@ _AREAS: tuple[tuple[str, tuple[str, ...], tuple[str, ...]], ...] = (
     ("boot-time fixmap", ("fixaddr_tot_start",), ("fixaddr_start",)),
     ("fixmap", ("fixaddr_start",), ()),
 )
+REGION_NAMES = ("user", *(area[0] for area in _AREAS), *(part[0] for part in _IMAGE), "unused")
 _FIXMAPS = ("fixmap", "boot-time fixmap")
 
 
@@ -116,7 +118,7 @@ class Regions:
         return region.name
 
     def _fixmap_slot(self, address: int) -> str:
-        """Slots count down from ``FIXADDR_TOP`` (``__virt_to_fix``); a name of the enum, or the one before it plus n."""
+        """A name of the enum, or the one before it plus n; slots count down from ``FIXADDR_TOP``."""
         if self._layout.fixaddr_top is None:
             return "?"
         slot = (self._layout.fixaddr_top - (address & -PAGE_SIZE)) >> PAGE_SHIFT
@@ -184,7 +186,7 @@ def _without_holes(claims: list[Region]) -> list[Region]:
     """Cut the address space at every boundary and give each piece to the last who claims it."""
     cuts = sorted({0, END_OF_ADDRESSES} | {edge for claim in claims for edge in (claim.start, claim.end)})
     pieces: list[Region] = []
-    for start, end in zip(cuts, cuts[1:], strict=False):
+    for start, end in pairwise(cuts):
         owner = next((c for c in reversed(claims) if c.start <= start and end <= c.end), None)
         name = owner.name if owner else "unused"
         if pieces and pieces[-1].name == name:

@@ -1,0 +1,105 @@
+"""What a walk found, as rows for a program and for a person."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from kvmtools.cli.tables import columns, hexadecimal, permissions, size, table
+
+if TYPE_CHECKING:
+    from kvmtools.observe.paging import Walk
+    from kvmtools.observe.regions import Regions
+
+_RUNS = columns("virtual_range >size >pages physical access flags region")
+_ENTRIES = columns("virtual >page physical >table [index] entry access flags region")
+
+
+def run_rows(walk: Walk, regions: Regions) -> Iterator[dict[str, Any]]:
+    """Neighbouring leaves that are alike, one row; none goes across the boundary of a region."""
+    from kvmtools.observe.entry_bits import flags_text
+    from kvmtools.observe.runs import Runs, runs
+
+    found = runs(walk, boundaries=[region.start for region in regions], scattered=True)
+    names = [field.name for field in fields(Runs)]
+    for values in zip(*(getattr(found, name).tolist() for name in names), strict=True):
+        run = dict(zip(names, values, strict=True))
+        yield {
+            "virtual": hexadecimal(run["virtual"]),
+            "end": hexadecimal(run["virtual"] + run["size"]),
+            "size_bytes": run["size"],
+            "page_size_bytes": run["page_size"],
+            "pages": run["count"],
+            "physical": hexadecimal(run["physical"], 9),
+            "linear": run["linear"],
+            **{name: run[name] for name in ("writable", "user", "executable")},
+            "flags": flags_text(run["flags"], run["level"], walk.form),
+            "region": regions.find(run["virtual"]).name,
+        }
+
+
+def entry_rows(walk: Walk, regions: Regions) -> Iterator[dict[str, Any]]:
+    """Every leaf, with its raw entry and where that stands."""
+    from kvmtools.observe.entry_bits import flags_text
+
+    for leaf in walk.mappings():
+        yield {
+            "virtual": hexadecimal(leaf.virtual),
+            "page_size_bytes": leaf.size,
+            "physical": hexadecimal(leaf.physical, 9),
+            "table": hexadecimal(leaf.table, 9),
+            "index": leaf.index,
+            "entry": hexadecimal(leaf.entry, 2 * walk.form.entry_size),
+            "writable": leaf.writable,
+            "user": leaf.user,
+            "executable": leaf.executable,
+            "flags": flags_text(leaf.entry, leaf.level, walk.form),
+            "region": regions.describe(leaf.virtual),
+        }
+
+
+def run_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Runs in text."""
+    return table(_RUNS, map(_run_cells, rows))
+
+
+def entry_table(rows: Sequence[dict[str, Any]]) -> str:
+    """Single entries in text."""
+    return table(_ENTRIES, map(_entry_cells, rows))
+
+
+def totals(walk: Walk) -> str:
+    """How much the whole walk maps."""
+    large = int((walk.level > 1).sum())
+    return f"{len(walk):,} leaves, {large:,} of them large, map {size(int(walk.size.sum()))}"
+
+
+def _run_cells(run: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        f"{run['virtual'][2:]}-{int(run['end'], 16) - 1:08x}",
+        size(run["size_bytes"]),
+        f"{run['pages']} × {size(run['page_size_bytes'])}",
+        run["physical"] if run["linear"] else "scattered",
+        _access(run),
+        run["flags"],
+        run["region"],
+    )
+
+
+def _entry_cells(entry: dict[str, Any]) -> tuple[object, ...]:
+    return (
+        entry["virtual"][2:],
+        size(entry["page_size_bytes"]),
+        entry["physical"],
+        entry["table"],
+        f"[{entry['index']:>4}]",
+        entry["entry"],
+        _access(entry),
+        entry["flags"],
+        entry["region"],
+    )
+
+
+def _access(row: dict[str, Any]) -> str:
+    return permissions(row["writable"], row["executable"], row["user"])

@@ -1,0 +1,1 @@
+"""What other tools load: names for a drgn prompt, commands for gdb, fixtures for pytest."""
