@@ -1,0 +1,129 @@
+"""What a comparison says: findings, the outcome of one rule, the result of all of them.
+
+Plain records; nothing here decides anything, so that a renderer needs no more than this module.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from kvmtools.records import Registers
+
+SHOWN = 100
+"""Findings of one rule that are kept and rendered; all of them are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One discrepancy.
+
+    ``subject`` is what is wrong, in canonical words: ``slot 17``, ``pfn 0x1234``, ``zone NORMAL order 3``,
+    ``virtual 0xc1000000``, ``table 0x2a000``, ``field high_memory``.  ``touches`` names further subjects that the same
+    fault makes look wrong.  A rule fills the rest with what it knows; the engine adds ``rule`` and a ``next`` of the
+    rule's own where the finding has none.
+
+    :param raw: the raw entry or word that was observed
+    :param persists_as: what must be equal in two samples for this to be one lasting fault; ``observed`` unless the
+        numbers move while the fault stays
+    """
+
+    subject: str
+    expected: str
+    observed: str
+    rule: str = ""
+    virtual: int | None = None
+    physical: int | None = None
+    pfn: int | None = None
+    symbol: str = ""
+    raw: int | None = None
+    next: str = ""
+    touches: tuple[str, ...] = ()
+    persists_as: str = ""
+
+    @property
+    def keys(self) -> frozenset[str]:
+        """Every subject that this finding accounts for."""
+        return frozenset((self.subject, *self.touches))
+
+    @property
+    def identity(self) -> tuple[str, str, str]:
+        """Equal in two samples of a running guest if both show the same fault."""
+        return self.rule, self.subject, self.persists_as or self.observed
+
+
+class Status(StrEnum):
+    """How a rule came out."""
+
+    AGREE = "agree"
+    DISCREPANCY = "discrepancy"
+    SKIPPED = "skipped"
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What one rule said about one guest.
+
+    :param rule: the rule's id
+    :param truth: its sentence, and ``source`` where that is written
+    :param findings: the first :data:`SHOWN`
+    :param total: all findings, shown or not
+    :param consequences: discrepancies not counted because a finding of another rule explains them
+    :param unsettled: what looked wrong in every sample, always with a lock held that covers it
+    :param examined: how many things were compared
+    :param unit: what those things are, in the plural
+    :param reason: why the rule was skipped
+    :param held: locks that the rule depends on and that were held in the (last) sample
+    """
+
+    rule: str
+    truth: str
+    source: str
+    status: Status
+    findings: tuple[Finding, ...] = ()
+    total: int = 0
+    consequences: tuple[Finding, ...] = ()
+    unsettled: tuple[Finding, ...] = ()
+    examined: int = 0
+    unit: str = ""
+    reason: str = ""
+    held: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """The verdict on a guest.
+
+    :param kernel: who was looked at, as label and text, in order
+    :param samples: how many times the guest was observed
+    :param transients: findings of an earlier sample that were gone in a later one
+    :param live: facts of this run that another run over the same memory would not share (the pause, the transport)
+    """
+
+    outcomes: tuple[Outcome, ...]
+    kernel: dict[str, str] = field(default_factory=dict)
+    registers: tuple[Registers, ...] = ()
+    samples: int = 1
+    transients: int = 0
+    live: dict[str, str | float] = field(default_factory=dict)
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """All findings that are shown, in the order of the rules."""
+        return tuple(finding for outcome in self.outcomes for finding in outcome.findings)
+
+    @property
+    def total(self) -> int:
+        """All findings, shown or not."""
+        return sum(outcome.total for outcome in self.outcomes)
+
+    def count(self, status: Status) -> int:
+        """How many rules came out as ``status``."""
+        return sum(outcome.status is status for outcome in self.outcomes)
+
+    @property
+    def exit_code(self) -> int:
+        """0 agree, 1 discrepancy, 5 nothing could be compared."""
+        if self.count(Status.DISCREPANCY):
+            return 1
+        return 0 if self.count(Status.AGREE) else 5

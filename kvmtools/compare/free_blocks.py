@@ -1,0 +1,72 @@
+"""The buddy system's blocks as columns: those that ``struct page`` marks, and those that the lists hold."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvmtools.observe.memmap import MemMap
+from kvmtools.observe.zones import Zone
+
+Column = NDArray[np.int64]
+
+_WIDTH = 16
+"""Room for orders and for zones in a key; the largest stands for all that are out of range."""
+
+
+@dataclass(frozen=True, eq=False)
+class FreeBlocks:
+    """Columns of shape ``(number of PageBuddy pages,)``, by ascending pfn."""
+
+    heads: Column
+    orders: Column
+    """``page->private`` as it is, however large."""
+    ends: Column
+    """First pfn behind the block; an impossible order counts as 0."""
+    keys: Column
+    """pfn, order and zone in one number; see :func:`unpack`."""
+
+    def hold(self, pfns: Column) -> NDArray[np.bool_]:
+        """Which pfns lie in a free block."""
+        if not len(self.heads):
+            return np.zeros(len(pfns), np.bool_)
+        at = np.searchsorted(self.heads, pfns, "right") - 1
+        return (at >= 0) & (pfns < self.ends[at])
+
+
+def free_blocks(memmap: MemMap) -> FreeBlocks:
+    """The blocks that ``struct page`` marks."""
+    heads = np.flatnonzero(memmap.buddy).astype(np.int64)
+    orders = memmap.private[heads].astype(np.int64)
+    sizes = np.int64(1) << np.where(orders < _WIDTH, orders, 0)
+    return FreeBlocks(heads, orders, heads + sizes, pack(heads, orders, memmap.zone[heads].astype(np.int64)))
+
+
+def linked_blocks(zones: Iterable[Zone]) -> Column:
+    """Keys of the blocks on the zones' free lists; the list says what order and zone they have."""
+    keys = [
+        pack(each.pages, np.int64(area.order), np.int64(zone.index))
+        for zone in zones
+        for area in zone.free_area
+        for each in area.lists
+    ]
+    return np.concatenate([np.empty(0, np.int64), *keys])
+
+
+def pack(pfns: Column, order: Column | np.int64, zone: Column | np.int64) -> Column:
+    """One number for a block, its order and its zone."""
+    packed: Column = (pfns * _WIDTH + np.minimum(order, _WIDTH - 1)) * _WIDTH + zone
+    return packed
+
+
+def unpack(key: int) -> tuple[int, int, int]:
+    """``(pfn, order, zone)``."""
+    return key // _WIDTH**2, key // _WIDTH % _WIDTH, key % _WIDTH
+
+
+def pfns_of(keys: Column) -> Column:
+    """The pfns of a column of keys."""
+    return keys // _WIDTH**2

@@ -1,0 +1,85 @@
+"""What a rule may need, and why a guest may not have it: presence is tested, never a version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from kvmtools.compare.evidence import Evidence
+
+Need = Callable[[Evidence], str]
+"""Returns why the need is not met, or nothing."""
+
+
+def _pkmap(evidence: Evidence) -> str:
+    if evidence.observed.pkmap is None:
+        return "this kernel has no pkmap: it was built without CONFIG_HIGHMEM"
+    return (
+        ""
+        if evidence.prediction.pkmap is not None
+        else "the model knows no pkmap area for this configuration"
+    )
+
+
+def _hash(evidence: Evidence) -> str:
+    if evidence.observed.pkmap is not None and evidence.pkmap.buckets:
+        return ""
+    return "this kernel keeps no page_address_htable"
+
+
+def _indexed(evidence: Evidence) -> str:
+    if not evidence.facts.has_symbol("page_address_pool"):
+        return ""
+    return "this kernel takes hash entries from page_address_pool: their index means nothing"
+
+
+def _pool(evidence: Evidence) -> str:
+    if evidence.facts.has_symbol("page_address_pool"):
+        return ""
+    return "this kernel indexes page_address_maps by slot (no page_address_pool)"
+
+
+def _virtual(evidence: Evidence) -> str:
+    if evidence.facts.has_member("struct page", "virtual"):
+        return ""
+    return "struct page has no member virtual: highmem pages are found through page_address_htable"
+
+
+def _pae(evidence: Evidence) -> str:
+    return "" if evidence.prediction.configuration.pae else "not a PAE kernel"
+
+
+def _nx(evidence: Evidence) -> str:
+    if evidence.prediction.configuration.nx:
+        return ""
+    return "without NX (PAE only) everything that is mapped can be executed"
+
+
+def _memmap(evidence: Evidence) -> str:
+    return "" if evidence.memmap.length else "mem_map is empty"
+
+
+def _zones(evidence: Evidence) -> str:
+    return "" if evidence.populated_zones else "no zone has pages"
+
+
+def _ram(evidence: Evidence) -> str:
+    return "" if evidence.observed_ram else "the kernel keeps neither its resource tree nor memblock"
+
+
+def _processes(evidence: Evidence) -> str:
+    return "" if evidence.processes else "no process with an address space of its own was observed"
+
+
+NEEDS: dict[str, Need] = {
+    "pkmap": _pkmap,
+    "page-address-hash": _hash,
+    "indexed-page-address-maps": _indexed,
+    "page-address-pool": _pool,
+    "page-virtual": _virtual,
+    "pae": _pae,
+    "nx": _nx,
+    "memmap": _memmap,
+    "zones": _zones,
+    "ram": _ram,
+    "processes": _processes,
+}

@@ -1,0 +1,296 @@
+"""Rules about the buddy system: the marks in ``struct page`` against the lists of ``zone->free_area``."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kvmtools.compare import subjects
+from kvmtools.compare.evidence import Evidence
+from kvmtools.compare.finding import Finding
+from kvmtools.compare.free_blocks import pfns_of, unpack
+from kvmtools.compare.rule import Examination, Rule, violations
+from kvmtools.observe.free_lists import FreeArea
+from kvmtools.observe.page_flags import FlagLayout
+from kvmtools.observe.zones import Zone
+
+LOOK = "kvmtools memmap {pfn}: the page in full; kvmtools zones: the free lists"
+LOOK_ZONE = "kvmtools zones: counts and lists of every order beside /proc/buddyinfo in the guest"
+LOCKS = ("zone",)
+PREP = "PAGE_FLAGS_CHECK_AT_PREP: include/linux/page-flags.h, 6.1"
+
+
+def head_state(evidence: Evidence) -> Examination:
+    """A free block's head looks like one: unused, of a possible order, aligned, without flags."""
+    memmap, free = evidence.memmap, evidence.free_blocks
+    heads, orders = free.heads, free.orders
+    limit = evidence.prediction.configuration.max_order
+    flags = memmap.flags[heads] & np.uint32(_clear_when_free(memmap.layout))
+    in_range = orders < limit
+    aligned = (heads & (free.ends - heads - 1)) == 0
+    unused = memmap.refcount[heads] == 0
+    wrong = ~(in_range & aligned & unused & (flags == 0))
+
+    def spell(row: int) -> Finding:
+        pfn, order = int(heads[row]), int(orders[row])
+        # (holds, the member to look at, expected, observed)
+        tests = (
+            (unused[row], "_refcount", "_refcount 0", f"_refcount {memmap.refcount[pfn]}"),
+            (in_range[row], "private", f"order below {limit}", f"order {order}"),
+            (aligned[row], "private", f"a pfn that is a multiple of 1 << {order}", f"order {order}"),
+            (flags[row] == 0, "flags", "no flag set", " ".join(memmap.layout.names_of(int(flags[row])))),
+        )
+        _holds, member, expected, observed = next(test for test in tests if not test[0])
+        return subjects.of_page(memmap, pfn, member, f"{expected} in the head of a free block", observed)
+
+    return violations(len(heads), np.flatnonzero(wrong), spell)
+
+
+def _clear_when_free(layout: FlagLayout) -> int:
+    """The flags that no free page has; PG_reported shares a bit with another flag."""
+    named = sum(1 << bit for bit in layout.names.values())
+    return named & ~(layout.bit("PG_hwpoison") | layout.bit("PG_reported"))
+
+
+def blocks_disjoint(evidence: Evidence) -> Examination:
+    """No free block begins inside another one."""
+    memmap, free = evidence.memmap, evidence.free_blocks
+    reach = np.maximum.accumulate(free.ends) if len(free.heads) else free.ends
+    inside = np.flatnonzero(free.heads[1:] < reach[:-1]) + 1
+
+    def spell(row: int) -> Finding:
+        pfn = int(free.heads[row])
+        outer = int(np.flatnonzero(free.ends[:row] > pfn)[-1])
+        around = int(free.heads[outer])
+        return subjects.of_page(
+            memmap,
+            pfn,
+            "_mapcount",
+            f"no PageBuddy inside the free block of pfn {around:#x}, order {int(memmap.private[around])}",
+            "PageBuddy",
+            touches=(subjects.pfn(around),),
+        )
+
+    return violations(len(free.heads), inside, spell)
+
+
+def block_in_zone(evidence: Evidence) -> Examination:
+    """A free block lies in one zone."""
+    memmap, free = evidence.memmap, evidence.free_blocks
+    starts = np.array([zone.start_pfn for zone in evidence.populated_zones], np.int64)
+    ends = np.array([zone.end_pfn for zone in evidence.populated_zones], np.int64)
+    order = np.argsort(starts)
+    at = order[np.clip(np.searchsorted(starts[order], free.heads, "right") - 1, 0, None)]
+    outside = (free.heads < starts[at]) | (free.ends > ends[at])
+
+    def spell(row: int) -> Finding:
+        pfn = int(free.heads[row])
+        zone = evidence.populated_zones[int(at[row])]
+        return subjects.of_page(
+            memmap,
+            pfn,
+            "private",
+            f"a block inside zone {zone.name}, [{zone.start_pfn:#x}, {zone.end_pfn:#x})",
+            f"[{pfn:#x}, {int(free.ends[row]):#x})",
+        )
+
+    return violations(len(free.heads), np.flatnonzero(outside), spell)
+
+
+def listed(evidence: Evidence) -> Examination:
+    """The pages marked PageBuddy are the pages on the free lists, each on the list of its zone and order."""
+    memmap, marked, linked = evidence.memmap, evidence.free_blocks.keys, evidence.linked_blocks
+    missing = np.setdiff1d(marked, linked)
+    alien = np.setdiff1d(linked, marked)
+    names = memmap.zone_names
+
+    def area_of(order: int, zone: int) -> str:
+        return subjects.zone(names[zone] if zone < len(names) else f"#{zone}", order)
+
+    def finding(pfn: int, expected: str, observed: str, area: str) -> Finding:
+        return subjects.of_page(memmap, pfn, "_mapcount", expected, observed, touches=(area,))
+
+    def spell_missing(key: int) -> Finding:
+        pfn, order, zone = unpack(int(key))
+        area = area_of(order, zone)
+        return finding(pfn, f"on a free list of {area}", "PageBuddy, but on no such list", area)
+
+    def spell_alien(key: int) -> Finding:
+        pfn, order, zone = unpack(int(key))
+        area = area_of(order, zone)
+        state = "PageBuddy of another zone or order" if memmap.buddy[pfn] else "not PageBuddy"
+        return finding(pfn, f"PageBuddy: it is on a free list of {area}", state, area)
+
+    # A page that is marked for one list and is on another gets one finding, not one for each of its places.
+    misplaced = np.isin(pfns_of(alien), pfns_of(missing))
+    seen = violations(len(marked), missing, spell_missing)
+    return seen + violations(len(linked), alien[~misplaced], spell_alien)
+
+
+def _areas(evidence: Evidence) -> list[tuple[Zone, FreeArea]]:
+    return [(zone, area) for zone in evidence.populated_zones for area in zone.free_area]
+
+
+def _address(evidence: Evidence, zone: Zone, area: FreeArea, member: str = "") -> int:
+    """Virtual address of ``zone->free_area[order]``, or of a member."""
+    return zone.address + evidence.facts.offset("struct zone", f"free_area[{area.order}]{member}")
+
+
+def lists_sound(evidence: Evidence) -> Examination:
+    """Every free list is circular and doubly linked."""
+    broken = [
+        (zone, area, each)
+        for zone, area in _areas(evidence)
+        for each in area.lists
+        if each.broken is not None
+    ]
+    findings = [
+        Finding(
+            subjects.zone(zone.name, area.order),
+            "a circular list whose prev links are the inverse of its next links",
+            f"the {each.migratetype} list: {each.broken}",
+            symbol=f"zone {zone.name}: free_area[{area.order}].free_list[MIGRATE_{each.migratetype}]",
+            virtual=_address(evidence, zone, area),
+            touches=(subjects.zone(zone.name),),
+        )
+        for zone, area, each in broken
+    ]
+    return violations(sum(len(area.lists) for _, area in _areas(evidence)), findings, lambda found: found)
+
+
+def nr_free(evidence: Evidence) -> Examination:
+    """``nr_free`` is the number of blocks on the lists of its order."""
+
+    def spell(row: tuple[Zone, FreeArea]) -> Finding:
+        zone, area = row
+        address = _address(evidence, zone, area, ".nr_free")
+        return Finding(
+            subjects.zone(zone.name, area.order),
+            f"nr_free {area.blocks}: so many blocks are on the lists",
+            f"nr_free {area.nr_free}",
+            virtual=address,
+            physical=evidence.physical(address),
+            symbol=f"zone {zone.name}: free_area[{area.order}].nr_free",
+            raw=area.nr_free % (1 << 32),
+            persists_as=f"off by {area.nr_free - area.blocks}",
+        )
+
+    areas = _areas(evidence)
+    return violations(len(areas), [row for row in areas if row[1].nr_free != row[1].blocks], spell)
+
+
+def free_pages(evidence: Evidence) -> Examination:
+    """``NR_FREE_PAGES`` is what the lists hold, isolated blocks aside."""
+
+    def listed_pages(zone: Zone) -> int:
+        return sum(
+            len(each.pages) << each.order
+            for area in zone.free_area
+            for each in area.lists
+            if each.migratetype != "ISOLATE"
+        )
+
+    def spell(zone: Zone) -> Finding:
+        pages = listed_pages(zone)
+        return Finding(
+            subjects.zone(zone.name),
+            f"NR_FREE_PAGES {pages}: so many pages are on the free lists",
+            f"NR_FREE_PAGES {zone.free_pages}, the CPUs' shares included",
+            virtual=zone.address,
+            symbol=f"zone {zone.name}: vm_stat[NR_FREE_PAGES]",
+            persists_as=f"off by {zone.free_pages - pages}",
+        )
+
+    zones = evidence.populated_zones
+    return violations(len(zones), [zone for zone in zones if zone.free_pages != listed_pages(zone)], spell)
+
+
+RULES = (
+    Rule(
+        "buddy.lists-sound",
+        "every free list is circular and doubly linked through page->buddy_list",
+        "struct free_area: include/linux/mmzone.h; include/linux/list.h, 6.1",
+        lists_sound,
+        "lists",
+        LOOK_ZONE,
+        exceptions="inside zone->lock",
+        invariants=(35,),
+        needs=("zones",),
+        locks=LOCKS,
+    ),
+    Rule(
+        "buddy.head-state",
+        "the head of a free block (PageBuddy) has _refcount 0, an order below MAX_ORDER in private, a pfn that is a "
+        "multiple of the block's size, and no flags",
+        f"set_buddy_order, __free_one_page: mm/page_alloc.c; {PREP}",
+        head_state,
+        "free blocks",
+        LOOK,
+        exceptions="PG_hwpoison, and PG_reported, which is PG_uptodate's bit",
+        invariants=(34,),
+        needs=("memmap",),
+        locks=LOCKS,
+    ),
+    Rule(
+        "buddy.blocks-disjoint",
+        "no page inside a free block heads a free block of its own",
+        "__free_one_page, expand: mm/page_alloc.c, 6.1",
+        blocks_disjoint,
+        "free blocks",
+        LOOK,
+        invariants=(34,),
+        needs=("memmap",),
+        locks=LOCKS,
+        defers_to=("buddy.head-state",),
+    ),
+    Rule(
+        "buddy.block-in-zone",
+        "a free block lies inside the span of one zone",
+        "page_is_buddy (page_zone_id): mm/internal.h, mm/page_alloc.c, 6.1",
+        block_in_zone,
+        "free blocks",
+        LOOK,
+        invariants=(34,),
+        needs=("memmap", "zones"),
+        locks=LOCKS,
+        defers_to=("buddy.head-state", "buddy.blocks-disjoint"),
+    ),
+    Rule(
+        "buddy.listed",
+        "the pages marked PageBuddy are exactly those on the free lists, each on a list of its own zone and order",
+        "add_to_free_list, del_page_from_free_list: mm/page_alloc.c, 6.1",
+        listed,
+        "marks and list entries",
+        LOOK,
+        exceptions="inside zone->lock; guard pages of DEBUG_PAGEALLOC are marked otherwise",
+        invariants=(34,),
+        needs=("memmap", "zones"),
+        locks=LOCKS,
+        defers_to=("buddy.lists-sound", "buddy.head-state", "memmap.zone", "memmap.section", "memmap.node"),
+    ),
+    Rule(
+        "buddy.nr-free",
+        "nr_free of an order is the number of blocks on its lists, one list per migratetype",
+        "add_to_free_list, del_page_from_free_list: mm/page_alloc.c, 6.1",
+        nr_free,
+        "orders",
+        LOOK_ZONE,
+        exceptions="inside zone->lock",
+        invariants=(35,),
+        needs=("zones",),
+        locks=LOCKS,
+        defers_to=("buddy.lists-sound", "buddy.listed"),
+    ),
+    Rule(
+        "buddy.free-pages",
+        "NR_FREE_PAGES of a zone, with every CPU's share, is the number of pages on its free lists but MIGRATE_ISOLATE's",
+        "__mod_zone_freepage_state, rmqueue_bulk: mm/page_alloc.c; zone_page_state_snapshot: include/linux/vmstat.h, 6.1",
+        free_pages,
+        "zones",
+        LOOK_ZONE,
+        exceptions="inside zone->lock, and while a CPU folds its share into the zone's",
+        invariants=(36,),
+        needs=("zones",),
+        locks=LOCKS,
+        defers_to=("buddy.lists-sound", "buddy.listed"),
+    ),
+)

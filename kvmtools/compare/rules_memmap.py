@@ -1,0 +1,181 @@
+"""Rules about the fields of ``struct page`` that are fixed at boot."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvmtools.compare import subjects
+from kvmtools.compare.evidence import Evidence
+from kvmtools.compare.finding import Finding
+from kvmtools.compare.rule import Examination, Rule, violations
+from kvmtools.model.memmap import pages_per_section
+
+LOOK = "kvmtools memmap {pfn}: the page in full; for the zone's borders, kvmtools zones"
+
+
+def _valid(evidence: Evidence) -> NDArray[np.bool_]:
+    """pfns that have a ``struct page``: all of them with FLATMEM, those in present sections with SPARSEMEM."""
+    memmap = evidence.memmap
+    valid = np.zeros(memmap.length, np.bool_)
+    for piece in memmap.pieces:
+        valid[piece.start_pfn : piece.start_pfn + piece.pages] = True
+    return valid
+
+
+def zone_of_page(evidence: Evidence) -> Examination:
+    """``flags`` carry the number of the zone whose span holds the pfn."""
+    memmap, valid, seen = evidence.memmap, _valid(evidence), Examination(0)
+    names = memmap.zone_names
+    for span in evidence.prediction.memmap.zones:
+        rows = slice(span.start, min(span.end, memmap.length))
+        wrong = np.flatnonzero((memmap.zone[rows] != span.zone) & valid[rows]) + span.start
+
+        def spell(number: int, expected: str = names[span.zone]) -> Finding:
+            zone = int(memmap.zone[number])
+            observed = names[zone] if zone < len(names) else f"zone number {zone}"
+            return subjects.of_page(memmap, number, "flags", f"zone {expected}", f"zone {observed}")
+
+        seen += violations(np.count_nonzero(valid[rows]), wrong, spell)
+    return seen
+
+
+def section_of_page(evidence: Evidence) -> Examination:
+    """``flags`` carry the number of the section that holds the pfn (SPARSEMEM)."""
+    memmap = evidence.memmap
+    section = memmap.section
+    if section is None:
+        return Examination(0, skipped="FLATMEM: page->flags hold no section")
+    valid = _valid(evidence)
+    wanted = np.arange(memmap.length) // pages_per_section(evidence.prediction.configuration)
+    wrong = np.flatnonzero((section != wanted) & valid)
+
+    def spell(number: int) -> Finding:
+        expected, observed = f"section {wanted[number]}", f"section {section[number]}"
+        return subjects.of_page(memmap, number, "flags", expected, observed)
+
+    return violations(np.count_nonzero(valid), wrong, spell)
+
+
+def node_of_page(evidence: Evidence) -> Examination:
+    """``flags`` carry node 0 where they carry a node."""
+    memmap = evidence.memmap
+    field = memmap.layout.node
+    if not field.width:
+        return Examination(0, skipped="page->flags hold no node: this kernel has one")
+    node = (memmap.flags >> np.uint32(field.shift)) & np.uint32(field.mask)
+    valid = _valid(evidence)
+
+    def spell(number: int) -> Finding:
+        return subjects.of_page(memmap, number, "flags", "node 0", f"node {node[number]}")
+
+    return violations(np.count_nonzero(valid), np.flatnonzero((node != 0) & valid), spell)
+
+
+def holes_reserved(evidence: Evidence) -> Examination:
+    """What is not RAM has a ``struct page`` that nobody can take."""
+    memmap, seen = evidence.memmap, Examination(0)
+    reserved, valid = memmap.has_flag("PG_reserved"), _valid(evidence)
+    fields = evidence.prediction.memmap.hole
+    for hole in evidence.prediction.memmap.zones:
+        if hole.ram:
+            continue
+        rows = slice(hole.start, min(hole.end, memmap.length))
+        good = reserved[rows] & (memmap.refcount[rows] == fields.refcount)
+        good &= memmap.mapcount[rows] == fields.mapcount
+
+        def spell(number: int) -> Finding:
+            flag = "" if reserved[number] else "not "
+            refcount, mapcount = int(memmap.refcount[number]), int(memmap.mapcount[number])
+            broken = {
+                "flags": not reserved[number],
+                "_refcount": refcount != fields.refcount,
+                "_mapcount": True,
+            }
+            return subjects.of_page(
+                memmap,
+                number,
+                next(member for member, wrong in broken.items() if wrong),
+                f"PG_reserved, _refcount {fields.refcount}, _mapcount {fields.mapcount}",
+                f"{flag}PG_reserved, _refcount {refcount}, _mapcount {mapcount}",
+            )
+
+        bad = np.flatnonzero(~good & valid[rows]) + hole.start
+        seen += violations(np.count_nonzero(valid[rows]), bad, spell)
+    return seen
+
+
+def max_mapnr(evidence: Evidence) -> Examination:
+    """``max_mapnr`` is where ``pfn_valid`` ends."""
+    observed, expected = evidence.memmap.max_mapnr, evidence.predicted.max_mapnr
+    if observed is None or expected is None:
+        return Examination(0, skipped="SPARSEMEM: max_mapnr is not set, pfn_valid asks the sections")
+    finding = Finding(
+        subjects.field("max_mapnr"),
+        f"{expected:#x}",
+        f"{observed:#x}",
+        virtual=evidence.address("max_mapnr"),
+        symbol="max_mapnr",
+        raw=observed,
+    )
+    return violations(1, [finding] if observed != expected else [], lambda found: found)
+
+
+RULES = (
+    Rule(
+        "memmap.zone",
+        "every struct page carries in its flags the zone whose span holds its pfn; a hole carries the zone of what "
+        "follows it, the last hole that of the last zone",
+        "page_zonenum, set_page_zone (include/linux/mm.h), init_unavailable_range (mm/page_alloc.c), 6.1",
+        zone_of_page,
+        "pages",
+        LOOK,
+        exceptions="pfns at or above max_mapnr are not looked at: FLATMEM leaves their pages uninitialised up to 6.12",
+        invariants=(30,),
+        needs=("memmap",),
+    ),
+    Rule(
+        "memmap.section",
+        "every struct page carries in its flags the number of the section that holds its pfn",
+        "set_page_section (include/linux/mm.h), 6.1",
+        section_of_page,
+        "pages",
+        LOOK,
+        exceptions="FLATMEM has no sections",
+        invariants=(30,),
+        needs=("memmap",),
+    ),
+    Rule(
+        "memmap.node",
+        "every struct page carries node 0 in its flags",
+        "set_page_node (include/linux/mm.h), 6.1; i386 without NUMA",
+        node_of_page,
+        "pages",
+        LOOK,
+        exceptions="kernels whose flags hold no node; NUMA",
+        invariants=(30,),
+        needs=("memmap",),
+    ),
+    Rule(
+        "memmap.holes-reserved",
+        "every pfn that is not RAM has a struct page that is PG_reserved, with _refcount 1 and _mapcount -1",
+        "init_unavailable_range, __init_single_page (mm/page_alloc.c), 6.1",
+        holes_reserved,
+        "pages",
+        "kvmtools memmap {pfn}: the page in full; for the RAM map, /proc/iomem in the guest",
+        exceptions="pfns at or above max_mapnr",
+        invariants=(33,),
+        needs=("memmap",),
+    ),
+    Rule(
+        "memmap.max-mapnr",
+        "max_mapnr is the end of the highest zone: up to 6.12 highend_pfn (or max_low_pfn without highmem)",
+        "find_low_pfn_range, initmem_init (arch/x86/mm/init_32.c), 6.1",
+        max_mapnr,
+        "words",
+        "print max_mapnr, highend_pfn and max_low_pfn in kvmtools shell; the e820 map in the boot log",
+        exceptions="SPARSEMEM does not set it; from 7.2 on it is rounded up to 1024 pages",
+        invariants=(46,),
+        needs=("memmap",),
+    ),
+)

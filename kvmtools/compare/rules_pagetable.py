@@ -1,0 +1,258 @@
+"""Rules about where the kernel's page tables lead, and what they permit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvmtools.compare import subjects
+from kvmtools.compare.evidence import Evidence
+from kvmtools.compare.finding import Finding
+from kvmtools.compare.rule import Examination, Rule, violations
+from kvmtools.model.ram import BIOS
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Expectation
+
+LOOK = "kvmtools vtop {virtual}: every level with its raw entry; kvmtools walk: the neighbourhood"
+LOCKS = ("init_mm.page_table_lock", "pgd_lock", "cpa_lock")
+USER_BIT = np.uint64(1 << 2)
+
+
+def leaf_finding(evidence: Evidence, row: int, expected: str, observed: str, **more: Any) -> Finding:
+    """A finding about a leaf of the kernel's walk; ``physical`` is where its entry stands."""
+    walk = evidence.kernel_walk
+    address = int(walk.virtual[row])
+    return Finding(
+        subjects.virtual(address),
+        expected,
+        observed,
+        virtual=address,
+        physical=int(walk.table[row]) + int(walk.index[row]) * walk.form.entry_size,
+        pfn=int(walk.physical[row]) >> PAGE_SHIFT,
+        symbol=evidence.region(address),
+        raw=int(walk.entry[row]),
+        **more,
+    )
+
+
+def _rows(evidence: Evidence, start: int, end: int) -> NDArray[np.intp]:
+    """Rows of the leaves that touch ``[start, end)``."""
+    walk = evidence.kernel_walk
+    # In numpy's unsigned 64 bits nothing here can wrap: addresses end at 1 << 32.
+    first = int(np.searchsorted(walk.virtual + walk.size, np.uint64(start), "right"))
+    last = int(np.searchsorted(walk.virtual, np.uint64(end)))
+    return np.arange(first, max(first, last))
+
+
+def direct_map(evidence: Evidence) -> Examination:
+    """Every page of lowmem is at ``__va`` of itself."""
+    walk = evidence.kernel_walk
+    base, end_pfn = evidence.page_offset, evidence.predicted.max_low_pfn or 0
+    rows = _rows(evidence, base, base + end_pfn * PAGE_SIZE)
+    straight = walk.physical[rows] == walk.virtual[rows] - np.uint64(base)
+
+    def spell_crooked(row: int) -> Finding:
+        expected = f"physical {int(walk.virtual[row]) - base:#x}"
+        return leaf_finding(evidence, row, expected, f"physical {int(walk.physical[row]):#x}")
+
+    seen = violations(len(rows), rows[~straight], spell_crooked)
+    covered = np.zeros(end_pfn, np.bool_)
+    first = (walk.virtual[rows] - np.uint64(base)) >> np.uint64(PAGE_SHIFT)
+    for start, pages in zip(first.tolist(), (walk.size[rows] >> np.uint64(PAGE_SHIFT)).tolist(), strict=True):
+        covered[start : start + pages] = True
+    return seen + _absent(evidence, covered, base)
+
+
+def _absent(evidence: Evidence, covered: NDArray[np.bool_], base: int) -> Examination:
+    """Runs of lowmem RAM that nothing maps."""
+    missing = np.zeros(len(covered), np.bool_)
+    total = 0
+    for ram in evidence.ram_ranges:
+        rows = slice(ram.start, min(ram.end, len(covered)))
+        missing[rows] = ~covered[rows]
+        total += len(covered[rows])
+    edges = np.flatnonzero(np.diff(missing.astype(np.int8), prepend=0, append=0))
+
+    def spell(run: NDArray[np.intp]) -> Finding:
+        start, pages = int(run[0]), int(run[1] - run[0])
+        address = base + start * PAGE_SIZE
+        return Finding(
+            subjects.virtual(address),
+            f"present, physical {start * PAGE_SIZE:#x}",
+            "not present" if pages == 1 else f"not present, and so the {pages - 1} pages after it",
+            virtual=address,
+            pfn=start,
+            symbol=evidence.region(address),
+        )
+
+    return violations(total, edges.reshape(-1, 2), spell)
+
+
+def _empty(evidence: Evidence, start: int | None, end: int | None, why: str) -> Examination:
+    """No leaf in ``[start, end)``."""
+    if start is None or end is None or start >= end:
+        return Examination(0, skipped="this configuration has no such area")
+    rows = _rows(evidence, start, end)
+    return violations(
+        (end - start) >> PAGE_SHIFT,
+        rows,
+        lambda row: leaf_finding(evidence, row, f"nothing mapped: {why}", "a present leaf"),
+    )
+
+
+def guard_pages(evidence: Evidence) -> Examination:
+    """Nothing is mapped between the vmalloc area and pkmap."""
+    layout = evidence.predicted
+    above = layout.pkmap_base if layout.pkmap_base is not None else layout.ldt_base
+    return _empty(evidence, layout.vmalloc_end, above, "guard pages above the vmalloc area")
+
+
+def gap_below_vmalloc(evidence: Evidence) -> Examination:
+    """Nothing is mapped between lowmem and the vmalloc area."""
+    layout = evidence.predicted
+    return _empty(
+        evidence, layout.high_memory, layout.vmalloc_start, "the hole that catches stray pointers past lowmem"
+    )
+
+
+def _allowed(expectation: Expectation, rights: str) -> dict[str, bool]:
+    """The permissions that are decided in a region: ``{"writable": False}``."""
+    values = {right: getattr(expectation, right) for right in rights.split()}
+    return {right: value for right, value in values.items() if value is not None}
+
+
+def permissions(evidence: Evidence) -> Examination:
+    """Effective W and X of every leaf are those of its region."""
+    walk, seen = evidence.kernel_walk, Examination(0)
+    words = {
+        ("writable", True): "RW",
+        ("writable", False): "RO",
+        ("executable", True): "x",
+        ("executable", False): "NX",
+    }
+    for expectation in evidence.prediction.expectations:
+        wanted = _allowed(expectation, "writable executable")
+        rows = _rows(evidence, expectation.start, expectation.end)
+        if not wanted or not len(rows):
+            continue
+        wrong = np.zeros(len(rows), np.bool_)
+        for right, value in wanted.items():
+            wrong |= getattr(walk, right)[rows] != value
+
+        def spell(
+            row: int, expectation: Expectation = expectation, wanted: dict[str, bool] = wanted
+        ) -> Finding:
+            expected = " ".join(words[item] for item in wanted.items())
+            observed = " ".join(words[right, bool(getattr(walk, right)[row])] for right in wanted)
+            return leaf_finding(
+                evidence,
+                row,
+                f"{expected}: {expectation.name}",
+                observed,
+                touches=evidence.slot_subjects(int(walk.virtual[row])),
+            )
+
+        seen += violations(len(rows), rows[wrong], spell)
+    return seen
+
+
+def write_xor_execute(evidence: Evidence) -> Examination:
+    """No leaf is writable and executable."""
+    walk = evidence.kernel_walk
+    kernel = walk.virtual >= np.uint64(evidence.page_offset)
+    # The area of the BIOS is executable where the kernel found a PCI BIOS to call (pcibios_enabled).
+    bios = [np.uint64(evidence.page_offset + edge) for edge in (BIOS.start, BIOS.end)]
+    excused = (walk.virtual >= bios[0]) & (walk.virtual < bios[1])
+    wrong = np.flatnonzero(walk.writable & walk.executable & kernel & ~excused)
+    return violations(
+        np.count_nonzero(kernel),
+        wrong,
+        lambda row: leaf_finding(evidence, row, "not both writable and executable", "RW x"),
+    )
+
+
+def kernel_only(evidence: Evidence) -> Examination:
+    """No leaf of the kernel's half is open to user mode."""
+    walk = evidence.kernel_walk
+    kernel = walk.virtual >= np.uint64(evidence.page_offset)
+    wrong = np.flatnonzero(kernel & ((walk.entry & USER_BIT) != 0))
+    return violations(
+        np.count_nonzero(kernel),
+        wrong,
+        lambda row: leaf_finding(evidence, row, "US clear in the leaf: a kernel page", "US set"),
+    )
+
+
+RULES = (
+    Rule(
+        "pagetable.direct-map",
+        "every RAM page below max_low_pfn is mapped at PAGE_OFFSET + its physical address",
+        "kernel_physical_mapping_init: arch/x86/mm/init_32.c; split_mem_range: arch/x86/mm/init.c, 6.1",
+        direct_map,
+        "leaves and pages",
+        LOOK,
+        exceptions="holes may be mapped or not; DEBUG_PAGEALLOC and hwpoison unmap pages",
+        invariants=(21,),
+        locks=LOCKS,
+        defers_to=("pagetable.reserved-bits",),
+    ),
+    Rule(
+        "pagetable.guard-pages",
+        "nothing is mapped in the two pages between VMALLOC_END and PKMAP_BASE",
+        "VMALLOC_END: arch/x86/include/asm/pgtable_32_areas.h, 6.1",
+        guard_pages,
+        "pages",
+        LOOK,
+        invariants=(17,),
+        locks=LOCKS,
+    ),
+    Rule(
+        "pagetable.gap-below-vmalloc",
+        "nothing is mapped between high_memory and VMALLOC_START, 8 MiB above it",
+        "VMALLOC_OFFSET: arch/x86/include/asm/pgtable_32_areas.h, 6.1",
+        gap_below_vmalloc,
+        "pages",
+        LOOK,
+        exceptions="in 2.4 and 2.6.18 the last large page of lowmem may reach into the gap",
+        invariants=(17, 22),
+        locks=LOCKS,
+    ),
+    Rule(
+        "pagetable.permissions",
+        "a kernel page may be written and executed as its region says: text RO x, rodata RO NX, data RW NX, and so on",
+        "mark_rodata_ro, mark_nxdata_nx: arch/x86/mm/init_32.c; SDM 3A 4.6, 6.1",
+        permissions,
+        "leaves",
+        LOOK,
+        exceptions="permissions that the kernel changes while it runs are not compared (module text, trampoline, BIOS)",
+        invariants=(25,),
+        locks=LOCKS,
+        defers_to=("pkmap.pte-flags", "pkmap.pte-matches-count", "pagetable.reserved-bits"),
+    ),
+    Rule(
+        "pagetable.write-xor-execute",
+        "no kernel page is both writable and executable",
+        "note_wx: arch/x86/mm/dump_pagetables.c, 6.1 (which on PAE cannot see it: FACTS B.4)",
+        write_xor_execute,
+        "leaves",
+        LOOK,
+        exceptions="without NX everything is executable; the BIOS area 0xa0000 .. 0x100000",
+        invariants=(25,),
+        needs=("nx",),
+        locks=LOCKS,
+        defers_to=("pagetable.permissions", "pkmap.pte-flags"),
+    ),
+    Rule(
+        "pagetable.kernel-only",
+        "no leaf at or above PAGE_OFFSET has US set",
+        "__PAGE_KERNEL: arch/x86/include/asm/pgtable_types.h; SDM 3A 4.6, 6.1",
+        kernel_only,
+        "leaves",
+        LOOK,
+        exceptions="tables of ptes are hooked with US set, so the leaf decides; the vsyscall page of 2.6",
+        invariants=(26,),
+        locks=LOCKS,
+        defers_to=("pkmap.pte-flags",),
+    ),
+)

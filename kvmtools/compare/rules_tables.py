@@ -1,0 +1,259 @@
+"""Rules about the page tables themselves: two walkers, the bits that no processor accepts, the pages they lie in."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from kvmtools.compare import subjects
+from kvmtools.compare.evidence import AddressSpace, Evidence
+from kvmtools.compare.finding import Finding
+from kvmtools.compare.rule import Examination, Rule, violations
+from kvmtools.errors import MemoryFault
+from kvmtools.model.paging import Fault
+from kvmtools.observe.paging import Tables
+from kvmtools.records import PAGE_SHIFT, Mapping
+
+LOOK = "kvmtools vtop {virtual}: every level with its raw entry"
+LOOK_TABLE = "kvmtools memmap {pfn}: whose page this is; kvmtools vtop {virtual}"
+LOCKS = ("init_mm.page_table_lock", "pgd_lock", "cpa_lock")
+
+
+def walkers_agree(evidence: Evidence) -> Examination:
+    """The model's plain walker and the observer's vectorised one find the same leaves."""
+    seen = Examination(0)
+    for space in evidence.address_spaces:
+        plain = evidence.plain_walk(space).mappings
+        if len(plain) == len(space.walk) and all(map(Mapping.__eq__, plain, space.walk.mappings())):
+            seen += Examination(len(plain))
+            continue
+        by_address = {mapping.virtual: mapping for mapping in plain}
+        others = {mapping.virtual: mapping for mapping in space.walk.mappings()}
+        differing = [
+            address
+            for address in sorted(by_address.keys() | others.keys())
+            if by_address.get(address) != others.get(address)
+        ]
+
+        def spell(
+            address: int,
+            space: AddressSpace = space,
+            ours: dict[int, Mapping] = by_address,
+            theirs: dict[int, Mapping] = others,
+        ) -> Finding:
+            expected, observed = ours.get(address), theirs.get(address)
+            known = expected or observed
+            return Finding(
+                space.subject(address),
+                _describe(expected),
+                _describe(observed),
+                virtual=address,
+                physical=known.table if known else None,
+                raw=known.entry if known else None,
+                symbol=space.name,
+            )
+
+        seen += violations(len(plain), differing, spell)
+    return seen
+
+
+def _describe(mapping: Mapping | None) -> str:
+    if mapping is None:
+        return "no leaf"
+    rights = "".join(
+        letter
+        for letter, held in zip("WUX", (mapping.writable, mapping.user, mapping.executable), strict=True)
+        if held
+    )
+    return f"{mapping.size:#x} bytes at {mapping.physical:#x} level {mapping.level} {rights or '-'}"
+
+
+def reserved_bits(evidence: Evidence) -> Examination:
+    """No present entry has a bit set that makes the processor refuse it."""
+
+    def spell(row: tuple[AddressSpace, Fault]) -> Finding:
+        space, fault = row
+        return Finding(
+            space.subject(fault.virtual),
+            "every reserved bit 0 in a present entry",
+            f"{fault.level}[{fault.index}]: {fault.reason}",
+            virtual=fault.virtual,
+            physical=fault.table + fault.index * evidence.entry_size,
+            symbol=space.name,
+            raw=fault.entry,
+            touches=evidence.slot_subjects(fault.virtual),
+        )
+
+    spaces = evidence.address_spaces
+    faults = [
+        (space, fault)
+        for space in spaces
+        for fault in evidence.plain_walk(space).faults
+        if fault.entry is not None
+    ]
+    return violations(sum(len(space.walk) + len(space.walk.tables) for space in spaces), faults, spell)
+
+
+def _tables(evidence: Evidence) -> Iterator[tuple[AddressSpace, Tables]]:
+    for space in evidence.address_spaces:
+        yield space, space.walk.tables
+
+
+def tables_in_ram(evidence: Evidence) -> Examination:
+    """A page table is a page of RAM that is in use."""
+    memmap, seen = evidence.memmap, Examination(0)
+    low = evidence.predicted.max_low_pfn or 0
+    for space, tables in _tables(evidence):
+        pfns = (tables.physical >> np.uint64(PAGE_SHIFT)).astype(np.int64)
+        known = tables.readable & (pfns < memmap.length)
+        at = np.where(known, pfns, 0)
+        # HIGHPTE: only the tables that hold a process's ptes may lie in highmem.
+        user_ptes = (tables.level == 1) & (tables.virtual < np.uint64(evidence.page_offset))
+        placed = known & ((pfns < low) | user_ptes)
+        used = (memmap.refcount[at] > 0) & ~memmap.buddy[at]
+        wrong = np.flatnonzero(~(placed & used))
+
+        def spell(
+            row: int, space: AddressSpace = space, tables: Tables = tables, known: bool = True
+        ) -> Finding:
+            pfn, address = int(tables.physical[row]) >> PAGE_SHIFT, int(tables.virtual[row])
+            in_ram = bool(tables.readable[row]) and pfn < memmap.length
+            if not in_ram:
+                observed = "not in RAM"
+            elif memmap.refcount[pfn] <= 0 or memmap.buddy[pfn]:
+                observed = f"_refcount {memmap.refcount[pfn]}{', PageBuddy' if memmap.buddy[pfn] else ''}"
+            else:
+                observed = "in highmem"
+            return Finding(
+                subjects.table(int(tables.physical[row])),
+                "a lowmem page (a process's ptes may be in highmem) with _refcount above 0, not PageBuddy",
+                observed,
+                virtual=address,
+                physical=int(tables.physical[row]),
+                pfn=pfn,
+                symbol=f"{space.name}, level {tables.level[row]}",
+                raw=int(tables.parent_entry[row]),
+                touches=(subjects.pfn(pfn), space.subject(address)),
+            )
+
+        seen += violations(len(pfns), wrong, spell)
+    return seen
+
+
+def tables_typed(evidence: Evidence) -> Examination:
+    """A process's page tables are marked as such in ``page_type``."""
+    memmap, seen = evidence.memmap, Examination(0)
+    if "table" not in memmap.types.codes:
+        return Examination(0, skipped="this kernel has no page type for page tables")
+    typed = memmap.types.of(memmap.page_type, "table")
+    for space in evidence.processes:
+        tables = space.walk.tables
+        top = int(tables.level.max(initial=0))
+        pfns = (tables.physical >> np.uint64(PAGE_SHIFT)).astype(np.int64)
+        mine = tables.readable & (tables.level < top) & (pfns < memmap.length)
+        mine &= tables.virtual < np.uint64(evidence.page_offset)
+        rows = np.flatnonzero(mine)
+
+        def spell(row: int, space: AddressSpace = space, tables: Tables = tables) -> Finding:
+            pfn = int(tables.physical[row]) >> PAGE_SHIFT
+            return subjects.of_page(
+                memmap,
+                pfn,
+                "_mapcount",
+                f"page_type PG_table: level {tables.level[row]} of {space.name}, {int(tables.virtual[row]):#x}",
+                " ".join(memmap.types.names_of(int(memmap.page_type[pfn]))) or "no page type",
+                touches=(subjects.table(int(tables.physical[row])),),
+            )
+
+        seen += violations(len(rows), rows[~typed[pfns[rows]]], spell)
+    return seen
+
+
+def pkmap_table(evidence: Evidence) -> Examination:
+    """One page table holds all slots; it is what ``pkmap_page_table`` says, in the kernel and in every process."""
+    pkmap, base = evidence.pkmap, evidence.area.base
+    findings, examined = [], 0
+    for space in evidence.address_spaces:
+        try:
+            table = evidence.page_table(space, base)
+        except MemoryFault:
+            continue  # the process's own tables of the kernel's half were not captured
+        examined += 1
+        if table != pkmap.page_table_physical:
+            findings.append(
+                Finding(
+                    space.subject(base),
+                    f"the table at {pkmap.page_table_physical:#x}, where pkmap_page_table leads",
+                    "no table" if table is None else f"the table at {table:#x}",
+                    virtual=base,
+                    physical=table,
+                    symbol=f"{space.name}: pkmap_page_table",
+                    raw=pkmap.page_table_pointer,
+                )
+            )
+    return violations(examined, findings, lambda found: found)
+
+
+RULES = (
+    Rule(
+        "pagetable.reserved-bits",
+        "no present entry has a reserved bit set: in a PDPTE all but address, P, PWT, PCD and 9..11; below, the address "
+        "bits from MAXPHYADDR to 62, NX without NX, and the low address bits of a large page",
+        "SDM 3A 4.3, 4.4.2, tables 4-4 to 4-11",
+        reserved_bits,
+        "entries",
+        LOOK,
+        exceptions="entries that are not present may hold anything (swap, PROT_NONE)",
+        invariants=(27,),
+        locks=LOCKS,
+    ),
+    Rule(
+        "pagetable.walkers-agree",
+        "the model's plain walker and the observer's vectorised walker find the same leaves with the same permissions",
+        "SDM 3A 4.3, 4.4, 4.6: two implementations that share no code",
+        walkers_agree,
+        "leaves",
+        LOOK,
+        locks=LOCKS,
+        defers_to=("pagetable.reserved-bits",),
+    ),
+    Rule(
+        "pagetable.tables-in-ram",
+        "every page table is a lowmem page in use: _refcount above 0, not PageBuddy; only a process's ptes may be in "
+        "highmem",
+        "pte_alloc_one, __userpte_alloc_gfp: arch/x86/mm/pgtable.c, 6.1",
+        tables_in_ram,
+        "tables",
+        LOOK_TABLE,
+        exceptions="7.2 has no HIGHPTE",
+        invariants=(29,),
+        needs=("memmap",),
+        locks=LOCKS,
+        defers_to=("pagetable.reserved-bits", "buddy.listed"),
+    ),
+    Rule(
+        "pagetable.tables-typed",
+        "the page tables of a process carry the page type PG_table",
+        "pgtable_pte_page_ctor, pgtable_pmd_page_ctor: include/linux/mm.h, 6.1",
+        tables_typed,
+        "tables",
+        LOOK_TABLE,
+        exceptions="the kernel's own tables, and the top level, do not",
+        invariants=(29,),
+        needs=("memmap", "processes"),
+        locks=LOCKS,
+        defers_to=("pagetable.tables-in-ram", "pagetable.reserved-bits"),
+    ),
+    Rule(
+        "pkmap.page-table",
+        "the slots are one page table, pkmap_page_table, hooked at PKMAP_BASE in swapper_pg_dir and in every process",
+        "permanent_kmaps_init: arch/x86/mm/init_32.c, 6.1",
+        pkmap_table,
+        "address spaces",
+        "kvmtools vtop {virtual}: which table the directory leads to",
+        invariants=(15,),
+        needs=("pkmap",),
+        locks=LOCKS,
+    ),
+)

@@ -1,0 +1,75 @@
+"""A result as JSON: addresses as hex strings, units in key names, stable order.
+
+What another run over the same memory would not share (how long the guest was paused) lies under ``live``, which exists
+only if there was something live; everything else of two runs over one snapshot is byte for byte the same.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from kvmtools.compare.finding import Finding, Outcome, Result, Status
+from kvmtools.records import Registers
+
+SCHEMA = "kvmtools/1"
+
+
+def to_json(result: Result) -> str:
+    """The document as text."""
+    return json.dumps({"schema": SCHEMA, "command": "check", **to_dict(result)}, indent=2)
+
+
+def to_dict(result: Result) -> dict[str, Any]:
+    """The document without its head, for one that holds several results."""
+    document: dict[str, Any] = {
+        "verdict": {0: "agree", 1: "discrepancy", 5: "inconclusive"}[result.exit_code],
+        "exit_code": result.exit_code,
+        "kernel": result.kernel,
+        "registers": [_registers(registers) for registers in result.registers],
+        "samples": result.samples,
+        "transients": result.transients,
+        "rules": {status.value: result.count(status) for status in Status},
+        "findings_total": result.total,
+        "outcomes": [_outcome(outcome) for outcome in result.outcomes],
+    }
+    if result.live:
+        document["live"] = result.live
+    return document
+
+
+def _registers(registers: Registers) -> dict[str, Any]:
+    values = {name: hex(getattr(registers, name)) for name in ("eip", "cr0", "cr3", "cr4", "efer")}
+    return {"cpu": registers.cpu, **values}
+
+
+def _outcome(outcome: Outcome) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "rule": outcome.rule,
+        "status": outcome.status.value,
+        "truth": outcome.truth,
+        "source": outcome.source,
+        "examined": outcome.examined,
+        "unit": outcome.unit,
+    }
+    if outcome.reason:
+        document["reason"] = outcome.reason
+    if outcome.held:
+        document["locks_held"] = list(outcome.held)
+    for key in ("findings", "consequences", "unsettled"):
+        if found := getattr(outcome, key):
+            document[key] = [_finding(finding) for finding in found]
+    if outcome.findings:
+        document["findings_total"] = outcome.total
+    return document
+
+
+def _finding(finding: Finding) -> dict[str, Any]:
+    document: dict[str, Any] = {"rule": finding.rule, "subject": finding.subject}
+    for key in ("virtual", "physical", "pfn", "raw"):
+        value: int | None = getattr(finding, key)
+        if value is not None:
+            document[key] = hex(value)
+    if finding.symbol:
+        document["symbol"] = finding.symbol
+    return document | {"expected": finding.expected, "observed": finding.observed, "next": finding.next}

@@ -1,0 +1,54 @@
+"""The rules themselves, for a person who wants to know what is checked, and why it ought to hold."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from kvmtools.compare.rule import Rule
+from kvmtools.compare.rules import RULES
+from kvmtools.report.style import Paint, painter
+
+WIDTH = 110
+LABEL = 12
+
+
+def rules_text(*, color: bool = False) -> str:
+    """Every rule with its truth, source and exceptions, in the order in which they run."""
+    paint = painter(color)
+    return "\n\n".join("\n".join(_lines(rule, paint)) for rule in RULES)
+
+
+def rules_to_dict() -> list[dict[str, Any]]:
+    """The same for JSON."""
+    return [
+        {
+            "rule": rule.id,
+            "truth": rule.truth,
+            "source": rule.source,
+            "exceptions": rule.exceptions,
+            "invariants": list(rule.invariants),
+            "needs": list(rule.needs),
+            "locks": list(rule.locks),
+            "defers_to": list(rule.defers_to),
+        }
+        for rule in RULES
+    ]
+
+
+def _lines(rule: Rule, paint: Paint) -> Iterator[str]:
+    yield paint("name", rule.id)
+    invariants = ", ".join(map(str, rule.invariants))
+    rows = {
+        "truth": rule.truth,
+        "source": rule.source + (f"; FACTS E {invariants}" if invariants else ""),
+        "exceptions": rule.exceptions,
+        "locks": ", ".join(rule.locks),
+        "defers to": ", ".join(rule.defers_to),
+    }
+    for label, text in rows.items():
+        if text:
+            yield from textwrap.wrap(
+                text, WIDTH, initial_indent=f"  {label:<{LABEL}}", subsequent_indent=" " * (LABEL + 2)
+            )

@@ -1,0 +1,39 @@
+"""The verdict in one line, and several verdicts in one line each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from kvmtools.compare.finding import Result, Status
+from kvmtools.report.style import Paint, count, painter
+
+_WORDS = {
+    0: ("good", "✓ agrees with the model"),
+    1: ("bad", "✗ differs from the model"),
+    5: ("warn", "? inconclusive: nothing could be compared"),
+}
+
+
+def verdict(result: Result, paint: Paint) -> str:
+    """How many rules came out how, and what was examined."""
+    style, words = _WORDS[result.exit_code]
+    counts = [f"{count(len(result.outcomes), 'rule')}: {result.count(Status.AGREE)} agree"]
+    if broken := result.count(Status.DISCREPANCY):
+        counts.append(f"{broken} broken ({count(result.total, 'discrepancy', 'discrepancies')})")
+    if skipped := result.count(Status.SKIPPED):
+        counts.append(f"{skipped} skipped")
+    line = f"{paint(style, words)}; {', '.join(counts)}"
+    if result.samples > 1:
+        line += f"; {count(result.samples, 'sample')}"
+    if result.transients:
+        line += f", {count(result.transients, 'transient')} gone on a second look"
+    return line
+
+
+def summary(results: Mapping[str, Result], *, color: bool = False) -> str:
+    """One line per guest."""
+    paint = painter(color)
+    width = max((len(name) for name in results), default=0)
+    return "\n".join(
+        f"{paint('bold', f'{name:<{width}}')}  {verdict(result, paint)}" for name, result in results.items()
+    )
