@@ -68,7 +68,9 @@ def test_translate_takes_the_way_of_the_vectors(paging_vector: Any, vector_memor
 def test_every_leaf_is_one_that_the_processor_would_use_or_refuse(
     paging_vector: Any, vector_memory: Any
 ) -> None:
-    """``walk`` shows what stands in the tables; ``translate`` knows what a processor refuses for reserved bits."""
+    """``walk`` shows what stands in the tables; ``translate`` knows what a processor refuses for reserved
+    bits.
+    """
     found = walk(vector_memory, paging_vector.cr3, pae=paging_vector.pae, pse=paging_vector.pse)
     ways = [way_through(paging_vector, vector_memory, virtual) for virtual in found.virtual.tolist()]
     usable = [way for way in ways if way.fault is None]
