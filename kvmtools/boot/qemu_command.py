@@ -29,7 +29,7 @@ LARGEST_MEMORY = 60 * GIB
 MOST_CPUS = 255  # the machine type's own limit
 # Everything the accelerator has: NX, PGE, PSE, PAT, PSE-36 and 36 physical address bits among it.  TCG calls
 # that an AMD K7, which taints an SMP kernel (6.1 arch/x86/kernel/cpu/amd.c, init_amd_k7); called an old
-# Intel, it loses PAT (intel.c, models below 15).  As a Haswell it has PAT, and isolates its page tables unasked.
+# Intel, it loses PAT (intel.c, models below 15).  As a Haswell it has PAT, and isolates page tables unasked.
 CPU_MODELS = {
     "tcg": "max,vendor=GenuineIntel,family=6,model=60,stepping=3",
     "kvm": "max",
