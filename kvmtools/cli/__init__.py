@@ -98,7 +98,9 @@ def main() -> NoReturn:
         complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         code = INTERNAL
     except Exception as error:
-        complain(f"internal error, please report it: {type(error).__name__}: {error} (KVMTOOLS_DEBUG=1 shows the traceback)")
+        complain(
+            f"internal error, please report it: {type(error).__name__}: {error} (KVMTOOLS_DEBUG=1 shows the traceback)"
+        )
         if os.environ.get("KVMTOOLS_DEBUG"):
             traceback.print_exc()
         code = INTERNAL

@@ -34,6 +34,21 @@ class Session:
         self.pauses.append(pause)
         return observed.observe(self.kernel, snapshot, registers=registers)
 
+    @property
+    def live(self) -> dict[str, str | float]:
+        """What this run did to a live guest, for the result; empty for a core."""
+        if self.target.monitor is None:
+            return {}
+        facts: dict[str, str | float] = {
+            "target": self.target.description,
+            "transport": self.target.transport,
+        }
+        if any(pause.held for pause in self.pauses):
+            facts["longest_pause_milliseconds"] = round(max(pause.milliseconds for pause in self.pauses), 1)
+        else:
+            facts["consistency"] = "read while the guest ran: what changed meanwhile may look wrong"
+        return facts
+
 
 @contextmanager
 def attached_target(options: TargetOptions) -> Iterator[Target]:

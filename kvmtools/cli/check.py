@@ -1,0 +1,74 @@
+"""``kvmtools check``: observe the guest, ask the model, report every difference."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import click
+from click.shell_completion import CompletionItem
+
+from kvmtools.cli.options import TargetOptions, target_options
+from kvmtools.cli.output import colour, emit, progress
+from kvmtools.cli.session import Session, attached
+
+if TYPE_CHECKING:
+    from kvmtools.compare import Result
+
+
+def complete_rule(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Rule ids, and the groups before their dot."""
+    from kvmtools.compare import RULES
+
+    words = {rule.id for rule in RULES} | {rule.id.split(".")[0] for rule in RULES}
+    return [CompletionItem(word) for word in sorted(words) if word.startswith(incomplete)]
+
+
+def examine(session: Session, *, only: tuple[str, ...] = (), skip: tuple[str, ...] = ()) -> Result:
+    """One verdict on an attached guest: observed again while what was found may be a transient."""
+    from kvmtools.compare import settle
+
+    result = settle(session.observe, only=only, skip=skip)
+    return replace(result, live=session.live)
+
+
+@click.command()
+@target_options
+@click.option(
+    "--format", "form", type=click.Choice(["text", "json", "junit"]), default="text", show_default=True
+)
+@click.option(
+    "--only", metavar="RULE", multiple=True, shell_complete=complete_rule, help="Run only this rule or group."
+)
+@click.option(
+    "--skip",
+    metavar="RULE",
+    multiple=True,
+    shell_complete=complete_rule,
+    help="Leave this rule or group out.",
+)
+@click.option("-v", "--verbose", is_flag=True, help="List the rules that agree, too.")
+def command(
+    options: TargetOptions, form: str, only: tuple[str, ...], skip: tuple[str, ...], verbose: bool
+) -> int:
+    """Compare what the guest's kernel has with what it ought to have.
+
+    The guest is paused only while its memory is captured.  Exit codes: 0 agree, 1 discrepancy, 3 cannot attach or no
+    symbols, 5 nothing could be compared.
+
+    \b
+    kvmtools check -g pae
+    kvmtools check --qemu /tmp/qmp.sock -s vmlinux
+    kvmtools check -c core -s vmlinux --format junit > report.xml
+    kvmtools check -g pae --only pkmap --skip pkmap.waiters
+    """
+    from kvmtools.report import render
+
+    show = progress()
+    show("attaching")
+    with attached(options) as session:
+        show("observing and comparing")
+        result = examine(session, only=only, skip=skip)
+    show("")
+    emit(render(result, form, color=colour(), verbose=verbose))
+    return result.exit_code
