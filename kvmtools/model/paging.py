@@ -138,7 +138,8 @@ def pae(*, nx: bool = True, physical_bits: int = 52) -> PagingForm:
         bits=2,
         next_table=_bits(address, 12),
         leaf=0,
-        reserved=_bits(63, physical_bits) | _bits(8, 5) | _bits(2, 1),
+        # Bit 5 is reserved by table 4-8, but QEMU's TCG notes the access there as in any other entry.
+        reserved=_bits(63, physical_bits) | _bits(8, 6) | _bits(2, 1),
         leaf_reserved=0,
         permissions=False,
     )

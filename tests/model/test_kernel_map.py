@@ -1,0 +1,240 @@
+"""The kernel half of the page tables, region by region."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvmtools.errors import UsageError
+from kvmtools.model.prediction import Prediction
+from kvmtools.records import Configuration, Expectation, Image, Mapping
+
+MIB, GIB = 1 << 20, 1 << 30
+Configure = Callable[..., Configuration]
+Row = tuple[int, int, str, str, bool | None, bool | None]
+
+IMAGE = [
+    (0xC1000000, 0xC1400000, "kernel text", "all", False, True),
+    (0xC1400000, 0xC1580000, "kernel rodata", "all", False, False),
+    (0xC1580000, 0xC15C0000, "kernel data", "all", True, False),
+    (0xC15C0000, 0xC1650000, "kernel init memory", "all", None, False),
+    (0xC1650000, 0xC1660000, "kernel bss", "all", True, False),
+    (0xC1660000, 0xC1661000, "IDT", "all", False, False),
+    (0xC1661000, 0xC16F0000, "kernel bss", "all", True, False),
+    (0xC16F0000, 0xC1720000, "kernel brk", "all", None, False),
+]
+LOW = [
+    (0xC0000000, 0xC00A0000, "low memory", "all", None, None),
+    (0xC00A0000, 0xC0100000, "BIOS area", "all", True, None),
+    (0xC0100000, 0xC1000000, "direct map", "all", None, False),
+]
+
+
+def rows(configuration: Configuration) -> list[Row]:
+    return [
+        (e.start, e.end, e.name, e.presence, e.writable, e.executable)
+        for e in Prediction(configuration).expectations
+    ]
+
+
+def region(configuration: Configuration, name: str) -> Expectation:
+    (found,) = [e for e in Prediction(configuration).expectations if e.name == name]
+    return found
+
+
+def test_a_pae_kernel_with_nx(configure: Configure) -> None:
+    assert rows(configure()) == [
+        *LOW,
+        *IMAGE,
+        (0xC1720000, 0xF75FE000, "direct map", "all", None, False),
+        (0xF75FE000, 0xF7DFE000, "gap below vmalloc", "none", None, None),
+        (0xF7DFE000, 0xFF5FE000, "vmalloc area", "some", None, None),
+        (0xFF5FE000, 0xFF600000, "guard below pkmap", "none", None, None),
+        (0xFF600000, 0xFF800000, "pkmap", "some", True, False),
+        (0xFF800000, 0xFFA00000, "LDT remap", "none", None, None),
+        (0xFFA00000, 0xFFA01000, "CPU entry area: IDT", "all", False, False),
+        (0xFFA01000, 0xFFA02000, "CPU entry area 0: GDT", "all", True, False),
+        (0xFFA02000, 0xFFA03000, "CPU entry area 0: guard", "none", None, None),
+        (0xFFA03000, 0xFFA04000, "CPU entry area 0: entry stack", "all", True, False),
+        (0xFFA04000, 0xFFA05000, "CPU entry area 0: guard", "none", None, None),
+        (0xFFA05000, 0xFFA06000, "CPU entry area 0: double fault stack", "all", True, False),
+        (0xFFA06000, 0xFFA0B000, "CPU entry area 0: TSS", "all", True, False),
+        (0xFFA0B000, 0xFFA2C000, "CPU entry area 0: debug store", "some", True, False),
+        (0xFFA2C000, 0xFFBFE000, "gap below fixmap", "none", None, None),
+        (0xFFBFE000, 0xFFFEB000, "boot-time fixmap", "some", None, False),
+        (0xFFFEB000, 0xFFFFF000, "fixmap", "some", None, False),
+        (0xFFFFF000, 0x100000000, "top of memory", "none", None, None),
+    ]
+
+
+def test_without_nx_all_that_is_mapped_is_executable(configure: Configure) -> None:
+    for configuration in (configure(nx=False), configure(pae=False)):
+        for expectation in Prediction(configuration).expectations:
+            assert expectation.executable is (None if expectation.presence == "none" else True)
+
+
+def test_the_direct_map_is_linear(configure: Configure) -> None:
+    for expectation in Prediction(configure()).expectations:
+        linear = expectation.start < 0xF75FE000
+        assert expectation.physical == (expectation.start - 0xC0000000 if linear else None)
+
+
+def test_page_table_isolation_maps_an_ldt(configure: Configure) -> None:
+    ldt = region(configure(pti=True), "LDT remap")
+    assert (ldt.presence, ldt.writable, ldt.executable) == ("some", False, False)
+
+
+def test_every_cpu_has_an_area_and_only_the_first_must_exist(configure: Configure) -> None:
+    found = [e for e in Prediction(configure(nr_cpus=3)).expectations if e.name.startswith("CPU entry area")]
+    assert [e.presence for e in found] == [
+        "all",
+        *("all", "none", "all", "none", "all", "all", "some"),
+        *("some", "none", "some", "none", "some", "some", "some") * 2,
+    ]
+    assert found[-1].end == found[0].start + (1 + 3 * 43) * 4096
+
+
+def test_an_entry_area_of_another_shape_is_refused(configure: Configure) -> None:
+    with pytest.raises(UsageError, match="no room for a TSS"):
+        _ = Prediction(configure(cpu_entry_area_size=38 * 4096)).expectations
+
+
+def test_holes_in_lowmem_are_unmapped(configure: Configure) -> None:
+    """Above the reach of the boot tables, that is."""
+    found = rows(configure(command_line="memmap=1M$256M"))
+    assert (0xC1720000, 0xD0000000, "direct map", "all", None, False) in found
+    assert (0xD0000000, 0xD0100000, "hole in lowmem", "none", None, None) in found
+    assert (0xD0100000, 0xF75FE000, "direct map", "all", None, False) in found
+
+
+@pytest.mark.parametrize(("pae", "end"), [(True, 0xC1A00000), (False, 0xC1C00000)])
+def test_the_boot_tables_still_map_holes_they_reach(configure: Configure, pae: bool, end: int) -> None:
+    """They reach past the image's end at 23.125 MiB by room for tables: 516 pages with PAE, 256 without."""
+    found = rows(configure(pae=pae, command_line="memmap=32M$24M"))
+    assert (0xC1800000, end, "boot map remnant", "all", True, True) in found
+    assert (end, 0xC3800000, "hole in lowmem", "none", None, None) in found
+
+
+def test_a_hole_at_the_end_of_lowmem(configure: Configure) -> None:
+    """RAM goes on in highmem; lowmem ends in a hole from 870 MiB."""
+    found = rows(configure(command_line="memmap=32M$870M"))
+    assert (0xF6600000, 0xF75FE000, "hole in lowmem", "none", None, None) in found
+
+
+def test_rodata_off(configure: Configure) -> None:
+    """mark_rodata_ro() does not run: text stays writable, and nothing past it is made NX."""
+    found = {row[2]: row[4:] for row in rows(configure(command_line="rodata=off"))}
+    assert found["kernel text"] == (True, True)
+    assert found["kernel rodata"] == (True, None)
+    assert found["kernel data"] == (True, None)
+
+
+def test_debug_pagealloc_unmaps_free_pages(configure: Configure) -> None:
+    assert region(configure(command_line="debug_pagealloc=on"), "kernel text").presence == "some"
+
+
+def test_text_that_begins_inside_a_large_page(configure: Configure) -> None:
+    """CONFIG_PHYSICAL_ALIGN may be as small as 8 KiB; what shares the large page was executable once."""
+    found = rows(configure(image_at=16 * MIB + 0x4000))
+    assert (0xC0100000, 0xC1000000, "direct map", "all", None, False) in found
+    assert (0xC1000000, 0xC1004000, "before the image", "all", None, None) in found
+    assert found[4][:3] == (0xC1004000, 0xC1404000, "kernel text")
+
+
+def test_bss_is_open_if_the_idt_is_not_known(configure: Configure) -> None:
+    known = configure()
+    sections = {name: at for name, at in known.image.sections.items() if name != "idt_table"}
+    found = rows(replace(known, image=Image(0, sections)))
+    assert (0xC1650000, 0xC16F0000, "kernel bss", "all", None, False) in found
+
+
+def test_an_image_without_boundaries_is_refused(configure: Configure) -> None:
+    known = configure()
+    sections = {name: at for name, at in known.image.sections.items() if name != "_etext"}
+    with pytest.raises(UsageError, match="_etext"):
+        _ = Prediction(replace(known, image=Image(0, sections))).expectations
+
+
+@given(
+    pae=st.booleans(),
+    memory=st.integers(48, 8192).map(lambda mib: mib * MIB),
+    image_at=st.integers(8, 16).map(lambda n: n * 2 * MIB),
+    nr_cpus=st.integers(1, 8),
+    highmem=st.booleans(),
+    holes=st.lists(st.tuples(st.integers(1, 9000), st.integers(0, 200_000)), max_size=3),
+)
+def test_regions_tile_the_kernel_half(
+    configure: Configure,
+    pae: bool,
+    memory: int,
+    image_at: int,
+    nr_cpus: int,
+    highmem: bool,
+    holes: list[tuple[int, int]],
+) -> None:
+    configuration = configure(
+        pae=pae,
+        memory=memory,
+        image_at=image_at,
+        nr_cpus=nr_cpus,
+        highmem=highmem,
+        zone_names=("NORMAL", "HIGHMEM", "MOVABLE") if highmem else ("NORMAL", "MOVABLE"),
+        command_line=" ".join(f"memmap={size}K${start}K" for size, start in holes),
+    )
+    prediction = Prediction(configuration)
+    at = 0xC0000000
+    for expectation in prediction.expectations:
+        assert expectation.start == at
+        assert expectation.end > at
+        at = expectation.end
+    assert at == 1 << 32
+    lowmem_end = (prediction.layout.max_low_pfn or 0) * 4096
+    mapped = [e for e in prediction.expectations if e.physical is not None and e.presence == "all"]
+    for r in prediction.ram.within(256, lowmem_end // 4096):
+        for pfn in (r.start, r.end - 1):
+            assert any(e.start <= 0xC0000000 + pfn * 4096 < e.end for e in mapped)
+
+
+def leaf(virtual: int, physical: int, size: int) -> Mapping:
+    return Mapping(virtual, physical, size, physical | 0x1E3, 2, 0x1000, 0, True, False, False)
+
+
+@pytest.mark.parametrize(
+    ("virtual", "physical", "reason"),
+    [
+        (0xC0200000, 0x200000, ""),
+        (0xF7200000, 0x37200000, ""),
+        (0xC0000000, 0, "first directory entry"),
+        (0xF7400000, 0x37400000, "outside the direct map"),
+        (0xC0200000, 0x201000, "not aligned"),
+        (0xF7E00000, 0x80000000, ""),
+        (0xF7C00000, 0x80000000, "outside the direct map"),
+        (0xFF400000, 0x80000000, "outside the direct map"),
+        (0xFF600000, 0x80000000, "outside the direct map"),
+        (0xBFE00000, 0x80000000, "outside the direct map"),
+        (0xD0000000, 0x10000000, "not all RAM"),
+        (0xD0200000, 0x10200000, ""),
+    ],
+)
+def test_where_a_large_page_may_be(configure: Configure, virtual: int, physical: int, reason: str) -> None:
+    prediction = Prediction(configure(command_line="memmap=4K$256M"))
+    fault = prediction.large_leaf_fault(leaf(virtual, physical, 2 * MIB))
+    assert reason in fault
+    assert bool(reason) == bool(fault)
+
+
+def test_large_pages_of_non_pae(configure: Configure) -> None:
+    prediction = Prediction(configure(pae=False))
+    assert prediction.large_leaf_fault(leaf(0xC0400000, 0x400000, 4 * MIB)) == ""
+    assert "no size of a large page" in prediction.large_leaf_fault(leaf(0xC0400000, 0x400000, 2 * MIB))
+    assert "PAE only" in prediction.large_leaf_fault(leaf(0xF8000000, 0x400000, 4 * MIB))
+
+
+@pytest.mark.parametrize("changes", [{"pse": False}, {"command_line": "mem=nopentium"}])
+def test_large_pages_can_be_off(configure: Configure, changes: dict[str, object]) -> None:
+    prediction = Prediction(configure(**changes))
+    assert "large pages are off" in prediction.large_leaf_fault(leaf(0xC0200000, 0x200000, 2 * MIB))

@@ -1,0 +1,155 @@
+"""RAM out of the firmware's map and the command line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kvmtools.errors import UsageError
+from kvmtools.model import ram
+from kvmtools.model.ram import Ram
+from kvmtools.records import Configuration, E820Entry, Range
+
+MIB, GIB = 1 << 20, 1 << 30
+PAGES_PER_MIB = 256
+
+Configure = Callable[..., Configuration]
+
+
+def test_what_qemu_gives_to_a_guest_of_2_gib(configure: Configure) -> None:
+    """[R]: page 0 is reserved, the EBDA's partial page is dropped, the BIOS area is no RAM."""
+    found = ram.usable(configure())
+    assert found.ranges == (Range(1, 0x9F), Range(0x100, 0x7FFE0))
+    assert found.end_pfn == 0x7FFE0
+    assert 0 not in found
+    assert 0x9E in found
+    assert 0x9F not in found
+    assert 0x7FFE0 not in found
+
+
+def test_ram_above_4_gib_is_seen_by_pae_only(configure: Configure) -> None:
+    high = ram.usable(configure(memory=6 * GIB))
+    assert high.end_pfn == 0x1C0000
+    assert high.ranges[-1] == Range(0x100000, 0x1C0000)
+    low = ram.usable(configure(pae=False, memory=6 * GIB))
+    assert low.end_pfn == 0xBFFE0
+    assert low.ranges[-1].end == 0xBFFE0
+
+
+def test_an_entry_across_4_gib_is_lost_whole_without_pae(configure: Configure) -> None:
+    """Its end does not fit phys_addr_t, yet max_pfn counts it (e820__memblock_setup, e820_end_pfn)."""
+    table = (E820Entry(0, 640 << 10, 1), E820Entry(MIB, GIB, 1), E820Entry(2 * GIB, 3 * GIB, 1))
+    found = ram.usable(configure(pae=False, e820=table))
+    assert found.ranges[-1] == Range(256, 256 + GIB // 4096)
+    assert found.end_pfn == 1 << 20
+    assert ram.usable(configure(e820=table)).ranges[-1] == Range(0x80000, 0x140000)
+
+
+def test_pae_ends_at_36_bits(configure: Configure) -> None:
+    table = (E820Entry(0, 640 << 10, 1), E820Entry(MIB, 80 * GIB, 1))
+    assert ram.usable(configure(e820=table)).end_pfn == 1 << 24
+
+
+@pytest.mark.parametrize(
+    ("command_line", "ranges"),
+    [
+        ("mem=512M", [(1, 0x9F), (0x100, 512 * PAGES_PER_MIB)]),
+        ("mem=nopentium", [(1, 0x9F), (0x100, 0x7FFE0)]),
+        ("mem=junk", [(1, 0x9F), (0x100, 0x7FFE0)]),
+        ("memmap=512M", [(1, 0x9F), (0x100, 512 * PAGES_PER_MIB)]),
+        ("memmap=junk", [(1, 0x9F), (0x100, 0x7FFE0)]),
+        ("memmap=16M$64M", [(1, 0x9F), (0x100, 0x4000), (0x5000, 0x7FFE0)]),
+        ("memmap=16M#64M", [(1, 0x9F), (0x100, 0x4000), (0x5000, 0x7FFE0)]),
+        ("memmap=16M!64M", [(1, 0x9F), (0x100, 0x4000), (0x5000, 0x7FFE0)]),
+        ("memmap=1M$64M,1M$128M", [(1, 0x9F), (0x100, 0x4000), (0x4100, 0x8000), (0x8100, 0x7FFE0)]),
+        ("memmap=6K$0x4000800", [(1, 0x9F), (0x100, 0x4000), (0x4002, 0x7FFE0)]),
+        ("memmap=512M memmap=128M@1G", [(1, 0x9F), (0x100, 0x20000), (0x40000, 0x48000)]),
+        ("memmap=128M@1G mem=512M", [(1, 0x9F), (0x100, 0x20000)]),
+        ("memmap=exactmap memmap=639K@0 memmap=255M@1M", [(1, 0x9F), (0x100, 0x10000)]),
+        ("memmap=exactmap,639K@0,255M@1M", [(1, 0x9F), (0x100, 0x10000)]),
+        ("memmap=16M%64M-1+2", [(1, 0x9F), (0x100, 0x4000), (0x5000, 0x7FFE0)]),
+        ("memmap=16M%64M+2", [(1, 0x9F), (0x100, 0x4000), (0x5000, 0x7FFE0)]),
+        ("memmap=16M%64M-1", [(1, 0x9F), (0x100, 0x4000), (0x5000, 0x7FFE0)]),
+        ("memmap=16M%64M", [(1, 0x9F), (0x100, 0x4000), (0x5000, 0x7FFE0)]),
+        ("memmap=16M%64M-1+2x", [(1, 0x9F), (0x100, 0x7FFE0)]),
+        ("memmap=64K@960K", [(1, 0x9F), (0x100, 0x7FFE0)]),
+    ],
+)
+def test_the_command_line_edits_the_map(
+    configure: Configure, command_line: str, ranges: list[tuple[int, int]]
+) -> None:
+    found = ram.usable(configure(command_line=command_line))
+    assert found.ranges == tuple(Range(*r) for r in ranges)
+    assert found.end_pfn == ranges[-1][1]
+
+
+def test_memory_of_the_boot_loaders_data_is_ram(configure: Configure) -> None:
+    """E820_TYPE_RESERVED_KERN joins its neighbours, so that no page is lost where they meet."""
+    table = (
+        E820Entry(0, 0x9F000, 1),
+        E820Entry(MIB, 63 * MIB + 0x123, 1),
+        E820Entry(64 * MIB + 0x123, 0x40, 128),
+        E820Entry(64 * MIB + 0x163, 64 * MIB - 0x163, 1),
+    )
+    assert ram.usable(configure(e820=table)).ranges == (Range(1, 0x9F), Range(0x100, 0x8000))
+
+
+def test_the_image_is_ram_whatever_the_map_says(configure: Configure) -> None:
+    found = ram.usable(configure(command_line="memmap=64M$0"))
+    start = 16 * PAGES_PER_MIB
+    assert found.ranges == (Range(start, start + 0x720), Range(64 * PAGES_PER_MIB, 0x7FFE0))
+
+
+def test_no_ram_is_refused(configure: Configure) -> None:
+    with pytest.raises(UsageError, match="no usable RAM") as caught:
+        ram.usable(
+            configure(e820=(E820Entry(0, 64 * MIB, 2),), image=replace(configure().image, sections={}))
+        )
+    assert "memmap=" in caught.value.hint
+
+
+pages = st.integers(0, 64).map(lambda n: n * MIB // 2)
+edits = st.lists(
+    st.one_of(
+        st.builds("mem={}K".format, st.integers(1, 200_000)),
+        st.builds("memmap={}{}{}".format, pages, st.sampled_from("@$#!"), pages),
+        st.builds("memmap={}%{}-{}".format, pages, pages, st.sampled_from([1, 2, 3])),
+        st.builds("memmap={}%{}+{}".format, pages, pages, st.sampled_from([1, 2, 3])),
+        st.builds("memmap={}%{}-{}+{}".format, pages, pages, st.just(1), st.sampled_from([2, 3])),
+        st.just("memmap=exactmap"),
+    ),
+    max_size=4,
+)
+
+
+@given(edits)
+def test_replaying_the_command_line_on_the_edited_table_changes_nothing(
+    configure: Configure, given_edits: list[str]
+) -> None:
+    """The kernel's own ``e820_table`` is as good an input as the firmware's."""
+    first = configure(command_line=" ".join(given_edits), memory=64 * MIB)
+    table: Any = ram._Table(first.e820)
+    table.follow(first.command_line)
+    ram._trim(table, first)
+    edited = tuple(E820Entry(e.start, e.end - e.start, e.type) for e in table.sanitized())
+    assert ram.usable(replace(first, e820=edited)) == ram.usable(first)
+
+
+ranges = st.lists(st.tuples(st.integers(0, 60), st.integers(1, 9)), max_size=6)
+
+
+@given(ranges, st.integers(0, 70), st.integers(0, 70))
+def test_parts_and_holes_are_what_single_pfns_say(spans: list[tuple[int, int]], a: int, b: int) -> None:
+    start, end = min(a, b), max(a, b)
+    pfns = {pfn for first, count in spans for pfn in range(first, first + count)}
+    found = Ram(tuple(ram.joined(Range(pfn, pfn + 1) for pfn in sorted(pfns))), 70)
+    window = set(range(start, end))
+    assert {pfn for pfn in range(80) if pfn in found} == pfns
+    assert {pfn for r in found.within(start, end) for pfn in range(r.start, r.end)} == pfns & window
+    assert {pfn for r in found.holes(start, end) for pfn in range(r.start, r.end)} == window - pfns
+    assert found.pages(start, end) == len(pfns & window)

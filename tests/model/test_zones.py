@@ -1,0 +1,135 @@
+"""Zone spans (FACTS D)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+from kvmtools.errors import UsageError
+from kvmtools.model.prediction import Prediction
+from kvmtools.records import Configuration, E820Entry, ZoneSpan
+
+MIB, GIB = 1 << 20, 1 << 30
+Configure = Callable[..., Configuration]
+
+
+def spans(configuration: Configuration) -> dict[str, tuple[int, int]]:
+    return {span.name: (span.start_pfn, span.end_pfn) for span in Prediction(configuration).zones}
+
+
+def test_three_zones_and_an_empty_one(configure: Configure) -> None:
+    assert Prediction(configure()).zones == (
+        ZoneSpan("DMA", 1, 0x1000),
+        ZoneSpan("NORMAL", 0x1000, 0x375FE),
+        ZoneSpan("HIGHMEM", 0x375FE, 0x7FFE0),
+        ZoneSpan("MOVABLE", 0, 0),
+    )
+
+
+def test_present_pages_leave_holes_out(configure: Configure) -> None:
+    prediction = Prediction(configure(memory=6 * GIB))
+    dma, normal, highmem, movable = prediction.zones
+    assert prediction.present(dma) == 0x9E + 0xF00
+    assert prediction.present(normal) == 0x375FE - 0x1000
+    assert prediction.present(highmem) == 0xBFFE0 - 0x375FE + 0xC0000
+    assert prediction.present(movable) == 0
+    assert highmem.end_pfn - highmem.start_pfn == 0x1C0000 - 0x375FE
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        (
+            {"zone_names": ("NORMAL", "HIGHMEM", "MOVABLE")},
+            {"NORMAL": (1, 0x375FE), "HIGHMEM": (0x375FE, 0x7FFE0), "MOVABLE": (0, 0)},
+        ),
+        (
+            {"memory": 64 * MIB},
+            {"DMA": (1, 0x1000), "NORMAL": (0x1000, 0x3FE0), "HIGHMEM": (0, 0), "MOVABLE": (0, 0)},
+        ),
+        (
+            {"zone_names": ("DMA", "DMA32", "NORMAL", "HIGHMEM")},
+            {"DMA": (1, 0x1000), "DMA32": (0, 0), "NORMAL": (0x1000, 0x375FE), "HIGHMEM": (0x375FE, 0x7FFE0)},
+        ),
+        (
+            {"memory": 512 * MIB, "command_line": "highmem=64M"},
+            {
+                "DMA": (1, 0x1000),
+                "NORMAL": (0x1000, 0x1BFE0),
+                "HIGHMEM": (0x1BFE0, 0x1FFE0),
+                "MOVABLE": (0, 0),
+            },
+        ),
+        (
+            # 1 GiB of RAM for the kernel; 98 pages below 1 MiB are none; then up to a block of 1024.
+            {"command_line": "kernelcore=1G"},
+            {
+                "DMA": (1, 0x1000),
+                "NORMAL": (0x1000, 0x375FE),
+                "HIGHMEM": (0x375FE, 0x40400),
+                "MOVABLE": (0x40400, 0x7FFE0),
+            },
+        ),
+        (
+            {"command_line": "movablecore=1G"},
+            {
+                "DMA": (1, 0x1000),
+                "NORMAL": (0x1000, 0x375FE),
+                "HIGHMEM": (0x375FE, 0x40000),
+                "MOVABLE": (0x40000, 0x7FFE0),
+            },
+        ),
+        (
+            {"command_line": "movablecore=50%"},
+            {
+                "DMA": (1, 0x1000),
+                "NORMAL": (0x1000, 0x375FE),
+                "HIGHMEM": (0x375FE, 0x40000),
+                "MOVABLE": (0x40000, 0x7FFE0),
+            },
+        ),
+        (
+            # Lowmem alone is enough for the kernel: all of HIGHMEM but its unaligned start is movable.
+            {"command_line": "kernelcore=64M"},
+            {
+                "DMA": (1, 0x1000),
+                "NORMAL": (0x1000, 0x375FE),
+                "HIGHMEM": (0x375FE, 0x37800),
+                "MOVABLE": (0x37800, 0x7FFE0),
+            },
+        ),
+        (
+            {"memory": 512 * MIB, "command_line": "kernelcore=64M"},
+            {"DMA": (1, 0x1000), "NORMAL": (0x1000, 0x4400), "HIGHMEM": (0, 0), "MOVABLE": (0x4400, 0x1FFE0)},
+        ),
+    ],
+)  # fmt: skip
+def test_spans(
+    configure: Configure, changes: dict[str, object], expected: dict[str, tuple[int, int]]
+) -> None:
+    assert spans(configure(**changes)) == expected
+
+
+@pytest.mark.parametrize(
+    "command_line", ["kernelcore=4G", "kernelcore=mirror", "movablecore=0", "kernelcore=2096632K"]
+)
+def test_no_movable_zone(configure: Configure, command_line: str) -> None:
+    """More kernelcore than RAM, or so much that the aligned start lies beyond it."""
+    assert spans(configure(command_line=command_line))["MOVABLE"] == (0, 0)
+
+
+def test_ram_that_begins_high_begins_its_zone(configure: Configure) -> None:
+    table = (E820Entry(2 * MIB, 510 * MIB, 1),)
+    assert spans(configure(e820=table))["DMA"] == (0x200, 0x1000)
+
+
+def test_memory_beyond_max_pfn_is_in_no_zone(configure: Configure) -> None:
+    prediction = Prediction(configure(command_line="highmem=64M"))
+    assert prediction.zones[2] == ZoneSpan("HIGHMEM", 0x375FE, 0x3B5FE)
+    assert prediction.present(prediction.zones[2]) == 0x4000
+
+
+def test_a_zone_of_another_architecture_is_refused(configure: Configure) -> None:
+    with pytest.raises(UsageError, match="no zone DEVICE"):
+        spans(configure(zone_names=("NORMAL", "HIGHMEM", "MOVABLE", "DEVICE")))

@@ -1,0 +1,136 @@
+"""The arrows of the house: which room may import which, held by reading every import statement.
+
+Imports inside functions count like all others.  A room that imports against an arrow would let the model
+and the observer share code, and then their agreement would prove nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "kvmtools"
+
+EVERYTHING = frozenset(
+    {
+        "records",
+        "errors",
+        "paths",
+        "boot",
+        "attach",
+        "observe",
+        "model",
+        "compare",
+        "report",
+        "cli",
+        "companions",
+    }
+)
+ARROWS = {
+    "records": frozenset[str](),
+    "errors": frozenset[str](),
+    "paths": frozenset({"errors"}),
+    "boot": frozenset({"records", "errors", "paths", "attach"}),
+    "attach": frozenset({"records", "errors", "paths"}),
+    "observe": frozenset({"attach", "records", "errors", "paths"}),
+    "model": frozenset({"records", "errors"}),
+    "compare": frozenset({"observe", "model", "records", "errors"}),
+    "report": frozenset({"compare", "records", "errors"}),
+    "cli": EVERYTHING,
+    "companions": EVERYTHING,
+    "__init__": frozenset[str](),
+    "__main__": frozenset({"cli"}),
+}
+"""Room to the rooms it may import, itself aside."""
+STANDARD_LIBRARY_ONLY = {"records", "errors", "paths", "model", "__init__", "__main__"}
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+
+
+def imports_of(path: Path, source: str) -> Iterator[tuple[int, str]]:
+    """``(line, dotted name)`` of everything that a file imports, wherever the statement stands."""
+    package = ["kvmtools", *path.relative_to(PACKAGE).parts[:-1]]
+    for node in ast.walk(ast.parse(source, str(path))):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                yield node.lineno, alias.name
+        elif isinstance(node, ast.ImportFrom):
+            base = package[: len(package) + 1 - node.level] if node.level else []
+            module = ".".join([*base, *([node.module] if node.module else [])])
+            for alias in node.names:
+                yield node.lineno, f"{module}.{alias.name}"
+        elif isinstance(node, ast.Call) and ast.unparse(node.func).endswith(("import_module", "__import__")):
+            for argument in node.args[:1]:
+                if isinstance(argument, ast.Constant) and isinstance(argument.value, str):
+                    yield node.lineno, argument.value
+
+
+def broken_arrows(path: Path, source: str) -> list[str]:
+    room = room_of(path)
+    broken = []
+    for line, name in imports_of(path, source):
+        parts = name.split(".")
+        if parts[0] == "kvmtools":
+            # `from kvmtools import records` names the room just as `import kvmtools.records` does.
+            target = parts[1] if len(parts) > 1 else "__init__"
+            allowed = target in ARROWS[room] or target == room or target not in ARROWS
+        else:
+            allowed = room not in STANDARD_LIBRARY_ONLY or parts[0] in sys.stdlib_module_names
+        if not allowed:
+            broken.append(f"{path.relative_to(ROOT)}:{line}: {room} may not import {name}")
+    return broken
+
+
+def test_every_file_is_in_a_room() -> None:
+    assert {room_of(path) for path in FILES} <= set(ARROWS)
+    assert {"model", "records", "errors"} <= {room_of(path) for path in FILES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_follow_the_arrows(path: Path) -> None:
+    assert broken_arrows(path, path.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("model/paging.py", "import numpy"),
+        ("model/paging.py", "def f():\n    from kvmtools.observe import paging"),
+        ("model/paging.py", "from ..observe.paging import walk"),
+        ("model/paging.py", "from .. import attach"),
+        ("model/paging.py", "import importlib\nimportlib.import_module('kvmtools.observe.paging')"),
+        ("observe/paging.py", "from kvmtools.model.paging import walk"),
+        ("observe/paging.py", "import kvmtools.model"),
+        ("observe/paging.py", "if True:\n    from kvmtools import model"),
+        ("attach/target.py", "import kvmtools.observe.kernel as kernel"),
+        ("report/text.py", "from kvmtools.observe.paging import Walk"),
+        ("compare/check.py", "from kvmtools.boot import guests"),
+        ("records.py", "from kvmtools.errors import UsageError"),
+        ("paths.py", "import rich"),
+    ],
+)
+def test_a_broken_arrow_is_noticed(file: str, source: str) -> None:
+    assert len(broken_arrows(PACKAGE / file, source)) == 1
+
+
+@pytest.mark.parametrize(
+    ("file", "source"),
+    [
+        ("model/zones.py", "import struct\nfrom kvmtools.records import Range\nfrom .ram import Ram"),
+        ("model/layout.py", "from kvmtools.model import ram\nfrom . import zones"),
+        ("observe/paging.py", "import numpy\nfrom kvmtools.attach.memory import PhysicalMemory"),
+        ("cli/check.py", "def f():\n    import kvmtools.boot.guests"),
+        ("boot/guests.py", "from kvmtools.attach.qmp import Monitor\nfrom kvmtools import __version__"),
+    ],
+)
+def test_what_is_allowed_passes(file: str, source: str) -> None:
+    assert broken_arrows(PACKAGE / file, source) == []
