@@ -53,8 +53,8 @@ class Image:
 class Configuration:
     """All that the model is told: build configuration, CPU features, boot parameters and the RAM map.
 
-    Every number that a kernel of another configuration would change is a field, read from the vmlinux's DWARF or from the
-    guest's boot data; none of them is the answer to something that the model is asked.
+    Every number that a kernel of another configuration would change is a field, read from the vmlinux's DWARF or
+    from the guest's boot data; none of them is the answer to something that the model is asked.
     """
 
     pae: bool
@@ -156,9 +156,9 @@ class ZoneSpan:
 class Expectation:
     """What the kernel half of the page tables ought to hold in ``[start, end)`` of virtual space.
 
-    ``presence`` is ``"all"`` (every page mapped), ``"none"`` (no page mapped) or ``"some"`` (the kernel decides at run time);
-    ``physical`` is the address that ``start`` leads to where the region is linear.  ``writable`` / ``executable`` are the
-    effective permissions, ``None`` where they vary.
+    ``presence`` is ``"all"`` (every page mapped), ``"none"`` (no page mapped) or ``"some"`` (the kernel decides at
+    run time); ``physical`` is the address that ``start`` leads to where the region is linear.  ``writable`` and
+    ``executable`` are the effective permissions, ``None`` where they vary.
     """
 
     name: str

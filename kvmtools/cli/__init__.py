@@ -11,6 +11,7 @@ import os
 import pkgutil
 import sys
 import traceback
+from contextlib import suppress
 from importlib import import_module
 from typing import NoReturn
 
@@ -59,10 +60,8 @@ def cli() -> None:
 
 def complain(message: str) -> None:
     """One line on stderr, in the form of every message of ours; a lost stderr is nobody's problem."""
-    try:
+    with suppress(OSError):
         click.echo(f"kvmtools: {' '.join(message.split())}", err=True)
-    except OSError:
-        pass
 
 
 def leave(code: int) -> NoReturn:

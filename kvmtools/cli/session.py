@@ -57,9 +57,7 @@ def attached_target(options: TargetOptions) -> Iterator[Target]:
     :raises UsageError: if none or more than one target is named
     :raises AttachError: if there is no way to it
     """
-    from kvmtools.attach.target import open_target
-
-    with open_target(**_arguments(options), pause=options.pause) as target:
+    with _open(options) as target:
         yield target
 
 
@@ -80,27 +78,30 @@ def attached(options: TargetOptions) -> Iterator[Session]:
         facts.save()
 
 
-def _arguments(options: TargetOptions) -> dict[str, object]:
-    """The arguments of ``open_target`` for the one target that is named."""
+def _open(options: TargetOptions) -> Target:
+    """The one target that is named."""
+    from kvmtools.attach.target import open_target
+
     named = [name for name in ("guest", "qemu", "core") if getattr(options, name) is not None]
     if len(named) > 1:
         raise UsageError(f"--{named[0]} and --{named[1]} name two targets", hint="give one of -g, --qemu, -c")
-    if options.gdb and options.guest:
-        raise UsageError("--gdb goes with --qemu; a guest of ours has its own GDB socket")
+    if options.gdb and options.qemu is None:
+        raise UsageError("--gdb goes with --qemu", hint="a guest of ours is known with its GDB socket")
     if options.core is not None:
-        return {"core": options.core, "vmlinux": options.symbols}
+        return open_target(core=options.core, vmlinux=options.symbols)
     if options.qemu is not None:
-        return {"qemu": options.qemu, "gdb": options.gdb, "vmlinux": options.symbols}
+        return open_target(qemu=options.qemu, gdb=options.gdb, vmlinux=options.symbols, pause=options.pause)
 
     from kvmtools.boot import guests
 
     guest = guests.find(options.guest if options.guest is not None else _only_guest())
-    return {
-        "qemu": str(guest.qmp),
-        "gdb": str(guest.gdb),
-        "ram": guest.ram,
-        "vmlinux": options.symbols or guest.vmlinux,
-    }
+    return open_target(
+        qemu=str(guest.qmp),
+        gdb=str(guest.gdb),
+        ram=guest.ram,
+        vmlinux=options.symbols or guest.vmlinux,
+        pause=options.pause,
+    )
 
 
 def _only_guest() -> str:
