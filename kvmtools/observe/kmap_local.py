@@ -47,10 +47,8 @@ def needs(kernel: Kernel) -> Iterator[Range]:
     """Physical ranges that :func:`observe_kmap_local` reads."""
     if not _slots(kernel):
         return
-    size = kernel.facts.sizeof("pte_t")
-    places = [place for place in _places(kernel, _addresses(kernel)) if place is not None]
-    if places:
-        yield Range(min(places), max(places) + size)
+    tables = {place & -PAGE_SIZE for place in _places(kernel, _addresses(kernel)) if place is not None}
+    yield from (Range(table, table + PAGE_SIZE) for table in sorted(tables))
     for cpu in online_cpus(kernel):
         yield from physical_ranges(kernel, _current_pointer(kernel, cpu), 4)
         yield from physical_ranges(kernel, _current(kernel, cpu), kernel.facts.sizeof(_TASK))

@@ -72,9 +72,13 @@ class Zone:
 
     @property
     def pcp_pages(self) -> NDArray[np.int64]:
-        """pfns of the blocks on all CPUs' lists."""
-        lists = [each.pages for pageset in self.pcp for each in pageset.lists]
-        return np.concatenate([np.empty(0, np.int64), *lists])
+        """pfns on all CPUs' lists, every page of every block."""
+        blocks = [
+            (each.pages[:, np.newaxis] + np.arange(1 << each.order)).ravel()
+            for pageset in self.pcp
+            for each in pageset.lists
+        ]
+        return np.concatenate([np.empty(0, np.int64), *blocks])
 
 
 def needs(kernel: Kernel) -> Iterator[Range]:
