@@ -73,8 +73,9 @@ def _keys(examinations: Iterable[Examination]) -> frozenset[str]:
 
 def _outcome(rule: Rule, seen: Examination, explained: frozenset[str], evidence: Evidence) -> Outcome:
     outcome = Outcome(rule.id, rule.truth, rule.source, Status.AGREE, examined=seen.examined, unit=rule.unit)
-    if seen.skipped and not seen.total:
-        return replace(outcome, status=Status.SKIPPED, reason=seen.skipped)
+    reason = seen.skipped or ("" if seen.examined else f"nothing to examine: this guest has no {rule.unit}")
+    if reason and not seen.total:
+        return replace(outcome, status=Status.SKIPPED, reason=reason)
     own = tuple(found for found in seen.findings if not found.keys & explained)
     consequences = tuple(found for found in seen.findings if found.keys & explained)
     total = seen.total - len(consequences)

@@ -205,6 +205,17 @@ class Evidence:
         return ((self.pkmap.ptes & np.uint64(address)) >> np.uint64(PAGE_SHIFT)).astype(np.int64)
 
     @cached_property
+    def present_slots(self) -> NDArray[np.bool_]:
+        """Which slots have a present PTE; shape ``(LAST_PKMAP,)``."""
+        present: NDArray[np.bool_] = (self.pkmap.ptes & np.uint64(paging.PRESENT)) != 0
+        return present
+
+    @cached_property
+    def mapped_slots(self) -> NDArray[np.intp]:
+        """Numbers of the slots that are counted and mapped: those whose PTE can be judged."""
+        return np.flatnonzero((self.pkmap.counts >= 1) & self.present_slots)
+
+    @cached_property
     def hash_entries(self) -> tuple[HashEntry, ...]:
         """Every entry of the page-address hash, bucket by bucket."""
         return tuple(entry for bucket in self.pkmap.buckets for entry in bucket.entries)

@@ -11,6 +11,7 @@ from kvmtools.compare import (
     rules_pagetable,
     rules_pcp,
     rules_pkmap,
+    rules_pkmap_use,
     rules_tables,
     rules_zones,
 )
@@ -21,6 +22,7 @@ RULES: tuple[Rule, ...] = (
     *rules_pagetable.RULES,
     *rules_tables.RULES,
     *rules_pkmap.RULES,
+    *rules_pkmap_use.RULES,
     *rules_hash.RULES,
     *rules_legacy.RULES,
     *rules_memmap.RULES,

@@ -282,8 +282,10 @@ RULES = (
     ),
     Rule(
         "buddy.free-pages",
-        "NR_FREE_PAGES of a zone, with every CPU's share, is the number of pages on its free lists but MIGRATE_ISOLATE's",
-        "__mod_zone_freepage_state, rmqueue_bulk: mm/page_alloc.c; zone_page_state_snapshot: include/linux/vmstat.h, 6.1",
+        "NR_FREE_PAGES of a zone, with every CPU's share, is the number of pages on its free lists but "
+        "MIGRATE_ISOLATE's",
+        "__mod_zone_freepage_state, rmqueue_bulk: mm/page_alloc.c; zone_page_state_snapshot: "
+        "include/linux/vmstat.h, 6.1",
         free_pages,
         "zones",
         LOOK_ZONE,

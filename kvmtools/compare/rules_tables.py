@@ -198,8 +198,9 @@ def pkmap_table(evidence: Evidence) -> Examination:
 RULES = (
     Rule(
         "pagetable.reserved-bits",
-        "no present entry has a reserved bit set: in a PDPTE all but address, P, PWT, PCD and 9..11; below, the address "
-        "bits from MAXPHYADDR to 62, NX without NX, and the low address bits of a large page",
+        "no present entry has a reserved bit set: in a PDPTE all but address, P, PWT, PCD and 9..11; "
+        "below, the address bits from MAXPHYADDR to 62, NX without NX, and the low address bits of a large "
+        "page",
         "SDM 3A 4.3, 4.4.2, tables 4-4 to 4-11",
         reserved_bits,
         "entries",

@@ -1,9 +1,10 @@
 """Tell a fault from a moment: observe a running guest again until what was found has lasted.
 
-A guest is stopped between any two instructions.  A page may be half-way from a list to its new owner, a slot counted
-but not yet hashed.  Where there are lock words (SMP), a rule names the locks that cover its moments; where there are
-none (UP), or where the kernel changes two words without a lock, only time tells.  So a finding counts when it was seen
-with the same values in :data:`CONFIRMATIONS` samples in a row, and no lock that covers it was held in the last.
+A guest is stopped between any two instructions.  A page may be half-way from a list to its new owner, a slot
+counted but not yet hashed.  Where there are lock words (SMP), a rule names the locks that cover its moments;
+where there are none (UP), or where the kernel changes two words without a lock, only time tells.  So a
+finding counts when it was seen with the same values in :data:`CONFIRMATIONS` samples in a row, and no lock
+that covers it was held in the last.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def settle(
     """Observe and compare, again while something was found that may be a transient.
 
     Nothing found in the first sample is the verdict: most checks take one sample.  What is still there after
-    ``attempts`` samples, but was always seen with its lock held, cannot be judged: its rule is skipped and says so.
+    ``attempts`` samples, but was always seen with its lock held, cannot be judged: its rule is skipped and
+    says so.
 
     :param take: observes the guest now; the guest runs between two calls
     :raises UsageError: if a word in ``only`` or ``skip`` names no rule

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from kvmtools.compare.finding import Finding
 
 if TYPE_CHECKING:
+    from kvmtools.compare.evidence import Evidence
     from kvmtools.observe.memmap import MemMap
 
 
@@ -65,3 +66,15 @@ def of_page(memmap: MemMap, number: int, member: str, expected: str, observed: s
         raw=int(memmap.column(member)[number]),
         **more,
     )
+
+
+def of_slot(evidence: Evidence, number: int, expected: str, observed: str, **more: Any) -> Finding:
+    """A finding about a pkmap slot; where and ``raw`` are its PTE unless given."""
+    number, pkmap = int(number), evidence.pkmap
+    fields = {
+        "virtual": evidence.area.address_of(number),
+        "physical": pkmap.page_table_physical + number * evidence.entry_size,
+        "symbol": f"pkmap_page_table[{number}]",
+        "raw": int(pkmap.ptes[number]),
+    }
+    return Finding(slot(number), expected, observed, **{**fields, **more})

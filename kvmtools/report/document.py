@@ -1,7 +1,8 @@
 """A result as JSON: addresses as hex strings, units in key names, stable order.
 
-What another run over the same memory would not share (how long the guest was paused) lies under ``live``, which exists
-only if there was something live; everything else of two runs over one snapshot is byte for byte the same.
+What another run over the same memory would not share (how long the guest was paused) lies under ``live``,
+which exists only if there was something live; everything else of two runs over one snapshot is byte for byte
+the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,6 @@
-"""A result for a person to read: what is wrong first, then what could not be judged, then one line of summary."""
+"""A result for a person to read: what is wrong first, then what could not be judged, then one line of
+summary.
+"""
 
 from __future__ import annotations
 
