@@ -19,7 +19,7 @@ from kvmtools.observe import kmap_local, memmap, pkmap, ram, zones
 from kvmtools.observe.configuration import observe_configuration
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.layout import kernel_walk, observe_layout
-from kvmtools.observe.paging import walk
+from kvmtools.observe.paging import translate, walk
 from kvmtools.observe.per_cpu import possible_cpus
 from kvmtools.observe.processes import needs as processes_needs
 from kvmtools.observe.processes import observe_processes
@@ -83,11 +83,14 @@ class Capture:
 
     def _observe(self, kernel: Kernel) -> None:
         """Run observers that are cheaper to run than to describe; the snapshot keeps what they read."""
-        observe_layout(kernel, kernel_walk(kernel))
+        layout = observe_layout(kernel, kernel_walk(kernel))
         observe_configuration(kernel)
         if self._with_processes:
             for process in observe_processes(kernel):
                 walk(kernel.memory, process.pgd, pae=kernel.pae, end=kernel.page_offset)
+                if layout.pkmap_base is not None:
+                    # With page-table isolation every process has middle tables of its own for the kernel's half.
+                    translate(kernel.memory, process.pgd, layout.pkmap_base, pae=kernel.pae)
 
     def __enter__(self) -> Self:
         return self
