@@ -32,6 +32,8 @@ SECTION_BOUNDARIES = (
     "__per_cpu_end",
     "__init_end",
     "__bss_start",
+    # No boundary, but a page of its own in bss: the one that is read-only.
+    "idt_table",
     "__bss_stop",
     "__brk_base",
     "__brk_limit",
