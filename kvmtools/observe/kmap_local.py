@@ -66,7 +66,9 @@ def observe_kmap_local(kernel: Kernel) -> tuple[KmapLocal, ...]:
     addresses = _addresses(kernel)
     places = _places(kernel, addresses)
     cuts = [slice(first, first + slots) for first in range(0, len(addresses), slots)]
-    return tuple(_of_cpu(kernel, cpu, addresses[cut], places[cut], cpu in online) for cpu, cut in enumerate(cuts))
+    return tuple(
+        _of_cpu(kernel, cpu, addresses[cut], places[cut], cpu in online) for cpu, cut in enumerate(cuts)
+    )
 
 
 def _of_cpu(
@@ -136,7 +138,9 @@ def _current_pointer(kernel: Kernel, cpu: int) -> int:
     """Where the CPU keeps its current task: ``current_task``, since 6.2 a member of ``pcpu_hot``."""
     if kernel.facts.has_symbol("current_task"):
         return kernel.per_cpu(kernel.address("current_task"), cpu)
-    return kernel.per_cpu(kernel.address("pcpu_hot"), cpu) + kernel.facts.offset("struct pcpu_hot", "current_task")
+    return kernel.per_cpu(kernel.address("pcpu_hot"), cpu) + kernel.facts.offset(
+        "struct pcpu_hot", "current_task"
+    )
 
 
 def _current(kernel: Kernel, cpu: int) -> int:

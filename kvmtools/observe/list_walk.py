@@ -48,7 +48,9 @@ def walk_page_lists(memmap: MemMap, heads: Sequence[ListHead]) -> list[PageList]
     nodes = _Nodes(memmap, heads)
     jumps = _jumps(nodes)
     paths = _paths(nodes, jumps)
-    return [nodes.judge(number, path, int(jumps[-1][nodes.first[number]])) for number, path in enumerate(paths)]
+    return [
+        nodes.judge(number, path, int(jumps[-1][nodes.first[number]])) for number, path in enumerate(paths)
+    ]
 
 
 class _Nodes:
@@ -96,7 +98,9 @@ class _Nodes:
         targets = links.astype(np.int64)
         pfns = self._memmap.page_to_pfn(targets - self._link)
         numbers = np.where(pfns >= 0, self._number[pfns], self.lost)
-        place = np.minimum(np.searchsorted(self._addresses, targets, sorter=self._sorted), len(self._heads) - 1)
+        place = np.minimum(
+            np.searchsorted(self._addresses, targets, sorter=self._sorted), len(self._heads) - 1
+        )
         head = self._sorted[place]
         return np.where(self._addresses[head] == targets, self.count + head, numbers)
 
@@ -108,7 +112,9 @@ class _Nodes:
         if end == self.lost:
             return PageList(pages, self._how_lost(number, pages))
         if end != self.count + number:
-            return PageList(pages, f"ends at the head of another list, {self._addresses[end - self.count]:#x}")
+            return PageList(
+                pages, f"ends at the head of another list, {self._addresses[end - self.count]:#x}"
+            )
         return PageList(pages, self._not_doubly_linked(number, pages))
 
     def _how_lost(self, number: int, pages: Pfns) -> str:

@@ -8,7 +8,6 @@ asm-generic/memory_model.h, 6.1.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -17,34 +16,20 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.nodes import node_addresses
+from kvmtools.observe.memmap_pieces import Piece, memmap_pieces, needs
 from kvmtools.observe.page_flags import FlagLayout, flag_layout, number_of_sections, zone_names
 from kvmtools.observe.page_types import PageTypes, page_types
-from kvmtools.records import Range
+
+__all__ = ["MemMap", "Piece", "needs", "observe_memmap"]
 
 WORD = 4
 # Pages turned into columns at a time: 8,192 of 32 bytes stay in a CPU's second-level cache.
 _BATCH = 8192
-# include/linux/mmzone.h: SECTION_HAS_MEM_MAP, and the low bits of section_mem_map that hold flags.
-_SECTION_HAS_MEM_MAP = 1 << 1
-_SECTION_FLAGS = 0xF
-# arch/x86/include/asm/sparsemem.h: MAX_PHYSMEM_BITS.
-_MAX_PHYSMEM_BITS = {True: 36, False: 32}
 # include/linux/page-flags.h: the low bits of page->mapping, and of compound_head in a tail page.
 MAPPING_ANON = 1
 MAPPING_MOVABLE = 2
 MAPPING_FLAGS = MAPPING_ANON | MAPPING_MOVABLE
 TAIL = 1
-
-
-@dataclass(frozen=True)
-class Piece:
-    """``pages`` consecutive ``struct page``, that of ``start_pfn`` at the linear-map address ``virtual``."""
-
-    start_pfn: int
-    pages: int
-    virtual: int
-    physical: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -83,7 +68,8 @@ class MemMap:
 
     def column(self, member: str) -> NDArray[np.uint32]:
         """The word at a member's offset."""
-        return self.words[self.offsets[member] // WORD]
+        word: NDArray[np.uint32] = self.words[self.offsets[member] // WORD]
+        return word
 
     @property
     def flags(self) -> NDArray[np.uint32]:
@@ -118,7 +104,8 @@ class MemMap:
     @property
     def lru_prev(self) -> NDArray[np.uint32]:
         """``page->lru.prev``."""
-        return self.words[self.offsets["lru"] // WORD + 1]
+        word: NDArray[np.uint32] = self.words[self.offsets["lru"] // WORD + 1]
+        return word
 
     @property
     def mapping(self) -> NDArray[np.uint32]:
@@ -167,7 +154,8 @@ class MemMap:
     @cached_property
     def tail(self) -> NDArray[np.bool_]:
         """``PageTail``: second and later pages of compound pages."""
-        return (self.lru_next & np.uint32(TAIL)) != 0
+        tails: NDArray[np.bool_] = (self.lru_next & np.uint32(TAIL)) != 0
+        return tails
 
     @cached_property
     def head(self) -> NDArray[np.int64]:
@@ -184,7 +172,8 @@ class MemMap:
 
     def has_flag(self, *names: str) -> NDArray[np.bool_]:
         """Pages with the flag; of several names the first that this kernel knows, if any."""
-        return (self.flags & np.uint32(self.layout.bit(*names))) != 0
+        pages: NDArray[np.bool_] = (self.flags & np.uint32(self.layout.bit(*names))) != 0
+        return pages
 
     def page_to_pfn(self, virtual: ArrayLike) -> NDArray[np.int64]:
         """pfns of ``struct page`` addresses; -1 for what is no address of one, or of one without a row."""
@@ -244,12 +233,6 @@ class MemMap:
         return (self.flags >> np.uint32(min(shift, 31))) & np.uint32(mask)
 
 
-def needs(kernel: Kernel) -> Iterator[Range]:
-    """Physical ranges that :func:`observe_memmap` reads, the large ones first."""
-    for piece in _pieces(kernel):
-        yield Range(piece.physical, piece.physical + piece.pages * kernel.facts.sizeof("struct page"))
-
-
 def observe_memmap(kernel: Kernel) -> MemMap:
     """Read the whole ``mem_map``.
 
@@ -257,7 +240,7 @@ def observe_memmap(kernel: Kernel) -> MemMap:
     :raises SymbolsError: if the kernel has neither ``mem_map`` nor ``mem_section``
     """
     page_size = kernel.facts.sizeof("struct page")
-    pieces = _pieces(kernel)
+    pieces = memmap_pieces(kernel)
     length = _length(pieces, _max_mapnr(kernel))
     words = np.empty((page_size // WORD, length), np.uint32)
     if len(pieces) > 1 or pieces[0].start_pfn:
@@ -293,7 +276,7 @@ def page_pfn(kernel: Kernel, virtual: int) -> int:
 
 def _without_words(kernel: Kernel) -> MemMap:
     """A ``mem_map`` of the right shape that holds one word for all: for arithmetic, at no cost."""
-    pieces = _pieces(kernel)
+    pieces = memmap_pieces(kernel)
     shape = (kernel.facts.sizeof("struct page") // WORD, _length(pieces, _max_mapnr(kernel)))
     return _memmap(kernel, pieces, np.broadcast_to(np.uint32(0), shape))
 
@@ -335,35 +318,3 @@ def _offsets(kernel: Kernel) -> dict[str, int]:
     index = "index" if facts.has_member("struct page", "index") else "__folio_index"
     members = {name: name for name in ("flags", "_refcount", "_mapcount", "private", "lru", "mapping")}
     return {name: facts.offset("struct page", member) for name, member in {**members, "index": index}.items()}
-
-
-def _pieces(kernel: Kernel) -> tuple[Piece, ...]:
-    return _sections(kernel) if number_of_sections(kernel.facts) else (_flat(kernel),)
-
-
-def _flat(kernel: Kernel) -> Piece:
-    """The one array of FLATMEM; its room follows from the node's span, rounded to the largest buddy block."""
-    facts = kernel.facts
-    (node,) = node_addresses(kernel)
-    start = kernel.member(node, "struct pglist_data", "node_start_pfn")
-    end = start + kernel.member(node, "struct pglist_data", "node_spanned_pages")
-    largest_block = 1 << facts.array_length("struct zone", "free_area") - 1
-    first, last = start // largest_block * largest_block, -(-end // largest_block) * largest_block
-    virtual = kernel.variable("mem_map") + first * facts.sizeof("struct page")
-    return Piece(first, last - first, virtual, kernel.physical(virtual))
-
-
-def _sections(kernel: Kernel) -> tuple[Piece, ...]:
-    """The arrays of SPARSEMEM's present sections; ``section_mem_map`` is biased by the section's first pfn."""
-    facts = kernel.facts
-    count, stride = number_of_sections(facts), facts.sizeof("struct mem_section")
-    pages = 1 << _MAX_PHYSMEM_BITS[kernel.pae] - 12 - (count - 1).bit_length()
-    table = np.frombuffer(kernel.read(kernel.address("mem_section"), count * stride), "<u4")
-    encoded = table.reshape(count, -1)[:, facts.offset("struct mem_section", "section_mem_map") // WORD]
-    pieces = []
-    for section in np.flatnonzero(encoded & _SECTION_HAS_MEM_MAP):
-        start = int(section) * pages
-        biased = int(encoded[section]) & ~_SECTION_FLAGS
-        virtual = (biased + start * facts.sizeof("struct page")) % (1 << 32)
-        pieces.append(Piece(start, pages, virtual, kernel.physical(virtual)))
-    return tuple(pieces)

@@ -38,7 +38,8 @@ class PageTypes:
         if name not in self.codes:
             return np.zeros(page_type.shape, np.bool_)
         mask, value = self.codes[name]
-        return (page_type & np.uint32(mask)) == np.uint32(value)
+        pages: NDArray[np.bool_] = (page_type & np.uint32(mask)) == np.uint32(value)
+        return pages
 
     def any(self, page_type: NDArray[np.uint32]) -> NDArray[np.bool_]:
         """Which pages have some type (``page_has_type``)."""

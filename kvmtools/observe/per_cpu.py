@@ -25,7 +25,9 @@ def online_cpus(kernel: Kernel) -> tuple[int, ...]:
 def _mask(kernel: Kernel, symbol: str) -> tuple[int, ...]:
     if not kernel.facts.has_symbol(symbol):
         return (0,)  # a kernel for one CPU keeps no masks
-    bits = int.from_bytes(kernel.read(kernel.address(symbol), kernel.facts.sizeof("struct cpumask")), "little")
+    bits = int.from_bytes(
+        kernel.read(kernel.address(symbol), kernel.facts.sizeof("struct cpumask")), "little"
+    )
     return tuple(cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1)
 
 

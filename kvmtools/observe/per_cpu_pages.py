@@ -111,6 +111,8 @@ def _large_order(facts: Facts) -> int:
     """
     huge_page = 9 if facts.pae else 10
     largest = number_of_orders(facts) - 1
-    return min(huge_page, largest) if facts.has_constant("HUGETLB_PAGE_DTOR") or facts.has_constant(
-        "PGTY_buddy"
-    ) else largest
+    return (
+        min(huge_page, largest)
+        if facts.has_constant("HUGETLB_PAGE_DTOR") or facts.has_constant("PGTY_buddy")
+        else largest
+    )

@@ -184,7 +184,9 @@ def _has_huge_pages(kernel: Kernel) -> bool:
 def _add_huge(found: Flags, memmap: MemMap, kernel: Kernel, compound: _Compound, anonymous: Pages) -> None:
     """THP, HUGE and ZERO_PAGE, which exclude each other in part."""
     huge = np.zeros(memmap.length, np.bool_)
-    if kernel.facts.has_constant("HUGETLB_PAGE_DTOR") and kernel.facts.has_member("struct page", "compound_dtor"):
+    if kernel.facts.has_constant("HUGETLB_PAGE_DTOR") and kernel.facts.has_member(
+        "struct page", "compound_dtor"
+    ):
         offset = kernel.facts.offset("struct page", "compound_dtor")
         destructor = memmap.words[offset // 4] >> np.uint32(offset % 4 * 8) & np.uint32(0xFF)
         first_tail = np.minimum(compound.head + 1, memmap.length - 1)

@@ -158,9 +158,7 @@ def _zone(
     )
 
 
-def _statistics(
-    kernel: Kernel, zone: Structure, cpus: tuple[int, ...]
-) -> Iterator[tuple[int, Structure]]:
+def _statistics(kernel: Kernel, zone: Structure, cpus: tuple[int, ...]) -> Iterator[tuple[int, Structure]]:
     """Each CPU's share of the zone's statistics; before 5.14 it is part of the pageset."""
     newer = zone.has("per_cpu_zonestats")
     member, type_name = (
