@@ -62,3 +62,20 @@ def test_runs_cover_every_leaf_once(little_memory: MakeMemory) -> None:
     assert found.count.sum() == len(walked) == 201
     assert found.size.sum() == walked.size.sum()
     assert len(runs(walk(little_memory(), 0x1000, pae=True))) == 0
+
+
+def test_scattered_pages_are_joined_on_demand(little_memory: MakeMemory) -> None:
+    entries = {0: 0x10_0163, 1: 0x20_0163, 2: 0x30_0163, 3: 0x31_0163 | 1 << 4, 5: 0x40_0163, 6: 0x40_1163}
+    walked = pae_walk(little_memory(), {509: 0x40_0083, 510: 0x80_0083}, entries)
+    assert runs(walked).count.tolist() == [1, 1, 1, 1, 1, 1, 2]
+    found = runs(walked, scattered=True)
+    assert found.count.tolist() == [1, 1, 3, 1, 2]  # large pages are not scattered
+    assert found.linear.tolist() == [True, True, False, True, True]
+    assert runs(walked).linear.all()
+
+
+def test_no_run_crosses_a_boundary(little_memory: MakeMemory) -> None:
+    base = 511 << 21
+    walked = pae_walk(little_memory(), {}, {index: 0x10_0003 + index * 0x1000 for index in range(8)})
+    found = runs(walked, boundaries=[0, base + 0x2000, base + 0x4800])
+    assert found.count.tolist() == [2, 3, 3]  # the page that a boundary cuts stays with what is before it

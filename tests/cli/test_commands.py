@@ -1,0 +1,87 @@
+"""What all commands have in common: help, formats, lazy imports, completion."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import click
+import pytest
+from click.shell_completion import ShellComplete
+
+from kvmtools.cli import cli
+
+COMMANDS = ("vtop", "walk", "memmap", "pkmap", "layout", "zones", "regs", "shell", "rules")
+HEAVY = ("numpy", "drgn", "asyncio", "qemu.qmp", "pygdbmi", "rich")
+Invoke = Callable[..., Any]
+
+
+def command(name: str) -> click.Command:
+    found = cli.get_command(click.Context(cli), name)
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_has_an_example_for_the_shell(invoke: Invoke, name: str) -> None:
+    assert f"kvmtools {name}" in invoke(name, "--help").out.replace("Usage: kvmtools", "")
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_explains_itself(name: str) -> None:
+    for option in command(name).params:
+        if isinstance(option, click.Option):
+            assert option.help, option.name
+
+
+@pytest.mark.parametrize("name", [name for name in COMMANDS if name != "shell"])
+def test_every_command_speaks_json(name: str) -> None:
+    option = next(param for param in command(name).params if param.name == "form")
+    assert isinstance(option.type, click.Choice)
+    assert list(option.type.choices) == ["text", "json"]
+
+
+def test_help_loads_nothing_heavy() -> None:
+    code = (
+        "import sys; from kvmtools.cli import cli\n"
+        "cli.main(['--help'], standalone_mode=False)\n"
+        f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == "[]\n"
+    for name in COMMANDS:
+        assert f"  {name} " in done.stdout
+
+
+def completions(*words: str) -> list[str]:
+    *before, incomplete = words
+    found = ShellComplete(cli, {}, "kvmtools", "_KVMTOOLS_COMPLETE").get_completions(before, incomplete)
+    return [item.value for item in found]
+
+
+def test_regions_are_completed() -> None:
+    assert completions("walk", "--region", "pk") == ["pkmap"]
+    assert "kernel text" in completions("walk", "--region", "kernel")
+
+
+@pytest.mark.usefixtures("tiny")
+def test_pids_are_completed(monkeypatch: pytest.MonkeyPatch, tiny: Any) -> None:
+    from contextlib import contextmanager
+    from types import SimpleNamespace
+
+    @contextmanager
+    def attached(options: Any) -> Any:
+        assert options.guest == "pae"
+        assert not options.pause
+        yield SimpleNamespace(kernel=None)
+
+    processes = tuple(SimpleNamespace(pid=pid, comm=f"task{pid}") for pid in (1, 17, 23))
+    monkeypatch.setattr("kvmtools.cli.session.attached", attached)
+    monkeypatch.setattr("kvmtools.observe.processes.observe_processes", lambda _kernel: processes)
+    assert completions("vtop", "-g", "pae", "--pid", "1") == ["1", "17"]
+
+
+def test_no_guest_no_completions() -> None:
+    assert completions("vtop", "-g", "no-such-guest", "--pid", "") == []

@@ -1,0 +1,70 @@
+"""``regs``: two sources, the paging mode, whose page table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from kvmtools.cli.regs import paging_mode
+from kvmtools.records import Registers
+
+Invoke = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _observed(monkeypatch: pytest.MonkeyPatch) -> None:
+    configuration = SimpleNamespace(pti=False)
+    monkeypatch.setattr("kvmtools.observe.configuration.observe_configuration", lambda _kernel: configuration)
+    process = SimpleNamespace(pid=1, comm="init", pgd=0x5000)
+    monkeypatch.setattr("kvmtools.observe.processes.observe_processes", lambda _kernel: (process,))
+
+
+def test_gdb_and_qmp_agree(invoke: Invoke, tiny: Any) -> None:
+    tiny.monitor, tiny.by_gdb = object(), tiny.cpus
+    document = json.loads(invoke("regs", "--format", "json").out)
+    assert document["source"] == "GDB, and QMP agrees"
+    assert document["disagreements"] == []
+    assert [cpu["page_table"] for cpu in document["vcpus"]] == ["swapper_pg_dir", "pid 1 (init)"]
+    assert document["vcpus"][0]["cr3"] == "0x00001000"
+    assert document["vcpus"][0]["region"] == "direct map"
+    assert document["vcpus"][0]["paging"] == "PAE, NX, global, WP"
+
+
+def test_gdb_and_qmp_disagree(invoke: Invoke, tiny: Any) -> None:
+    tiny.monitor, tiny.by_gdb = object(), (replace(tiny.cpus[0], cr3=0x9000), tiny.cpus[1])
+    outcome = invoke("regs")
+    assert "read by GDB, and QMP disagrees" in outcome.out
+    assert "0x00009000" in outcome.out
+    assert "unknown" in outcome.out
+    assert "GDB and QMP disagree: vCPU 0: cr3 is 0x9000 against 0x1000" in outcome.err
+
+
+def test_without_a_gdb_socket(invoke: Invoke, tiny: Any) -> None:
+    tiny.monitor = object()
+    assert "read by QMP alone: there is no GDB socket" in invoke("regs").out
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_core_has_only_its_notes(invoke: Invoke) -> None:
+    assert "read by the core's notes" in invoke("regs").out
+
+
+@pytest.mark.parametrize(
+    ("changes", "mode"),
+    [
+        ({}, "32-bit, WP"),
+        ({"cr0": 0x11}, "off"),
+        ({"cr4": 0x10}, "32-bit, 4 MiB pages, WP"),
+        ({"cr4": 0x10, "efer": 0x800}, "32-bit, 4 MiB pages, WP"),
+        ({"cr4": 0xA0, "efer": 0x800}, "PAE, NX, global, WP"),
+        ({"cr4": 0x30, "efer": None}, "PAE, WP"),
+        ({"cr0": 0x8000_0011, "cr4": 0x20}, "PAE"),
+    ],
+)
+def test_paging_modes(changes: dict[str, int], mode: str) -> None:
+    assert paging_mode(replace(Registers(0, 0, 0x8001_0011, 0, 0, 0), **changes)) == mode

@@ -1,0 +1,67 @@
+"""``shell``: what is run, with which words, and what becomes of its exceptions.  The program is a stand-in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+Invoke = Callable[..., Any]
+
+
+@pytest.fixture(autouse=True)
+def _stand_in(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import drgn
+
+    prog = drgn.Program()
+    monkeypatch.setattr(
+        "kvmtools.companions.namespace.namespace", lambda target, kernel, cr3: {"prog": prog, "cr3": cr3}
+    )
+
+
+def test_code(invoke: Invoke) -> None:
+    outcome = invoke("shell", "-e", "print(hex(cr3), __name__)")
+    assert (outcome.code, outcome.out) == (0, "0x1000 __main__\n")
+
+
+def test_code_on_stdin(invoke: Invoke) -> None:
+    assert (
+        invoke("shell", "--cr3", "0x5000", stdin="def f():\n    return cr3\n\nprint(f())\n").out == "20480\n"
+    )
+
+
+def test_a_script_and_its_arguments(invoke: Invoke, tmp_path: Path) -> None:
+    script = tmp_path / "tasks.py"
+    script.write_text("import sys\nprint(sys.argv[1:])\n")
+    assert invoke("shell", str(script), "-v", "--from", "x").out == "['-v', '--from', 'x']\n"
+
+
+def test_an_exception_is_the_scripts_own(invoke: Invoke, tmp_path: Path) -> None:
+    script = tmp_path / "broken.py"
+    script.write_text("def f():\n    return 1 / 0\n\nf()\n")
+    outcome = invoke("shell", str(script))
+    assert outcome.code == 1
+    assert "ZeroDivisionError" in outcome.err
+    assert f'"{script}", line 2, in f' in outcome.err
+    assert "shell.py" not in outcome.err
+
+
+def test_a_syntax_error_too(invoke: Invoke) -> None:
+    outcome = invoke("shell", "-e", "1 +")
+    assert outcome.code == 1
+    assert "SyntaxError" in outcome.err
+
+
+def test_a_script_may_leave_with_a_code_of_its_own(invoke: Invoke) -> None:
+    with pytest.raises(SystemExit) as caught:
+        invoke("shell", "-e", "import sys; sys.exit(7)")
+    assert caught.value.code == 7
+
+
+def test_usage(invoke: Invoke, tmp_path: Path) -> None:
+    assert "give one of them" in str(invoke("shell", "-e", "1", "script.py").error)
+    missing = invoke("shell", str(tmp_path / "missing.py"))
+    assert missing.code == 2
+    assert "missing.py" in str(missing.error)
