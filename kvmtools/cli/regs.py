@@ -11,7 +11,7 @@ from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json, note
 from kvmtools.cli.session import Session, attached
 from kvmtools.cli.tables import columns, hexadecimal, table
-from kvmtools.errors import AttachError
+from kvmtools.errors import AttachError, GuestVanished
 
 if TYPE_CHECKING:
     from kvmtools.records import Registers
@@ -66,10 +66,12 @@ def _read(session: Session) -> _Reading:
     if session.target.monitor is None:
         return _Reading(by_target, "the core's notes", ())
     try:
-        gdb = session.target.gdb()
+        with session.target.gdb() as gdb:
+            by_gdb = gdb.registers()
+    except GuestVanished:
+        raise
     except AttachError as error:
         return _Reading(by_target, f"QMP alone: {error.message}", ())
-    by_gdb = gdb.registers()
     different = disagreements(by_gdb, by_target)
     return _Reading(by_gdb, "GDB, and QMP " + ("disagrees" if different else "agrees"), different)
 

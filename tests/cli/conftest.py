@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
@@ -116,7 +116,7 @@ class TinyTarget:
 
         if self.by_gdb is None:
             raise AttachError("there is no GDB socket")
-        return SimpleNamespace(registers=lambda: self.by_gdb)
+        return nullcontext(SimpleNamespace(registers=lambda: self.by_gdb))
 
     def paused(self) -> NoPause:
         return NoPause(was_running=False)
