@@ -37,6 +37,16 @@ class Commands(click.Group):
         command = getattr(import_module(f"{__name__}.{cmd_name}"), "command", None)
         return command if isinstance(command, click.Command) else None
 
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderLeft from None  # click would answer the original with exit code 1
+
+
+class ReaderLeft(Exception):
+    """Whoever read our output has seen enough: ``| head`` is not an error."""
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="kvmtools")
@@ -91,8 +101,8 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         complain("interrupted")
         code = INTERRUPTED
-    except BrokenPipeError:
-        pass  # the reader has seen enough: `| head` is not an error
+    except ReaderLeft:
+        pass
     except OSError as error:
         complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         code = INTERNAL
