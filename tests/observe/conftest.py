@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from kvmtools.attach.snapshot import Snapshot
 from kvmtools.errors import MemoryFault
+from kvmtools.observe.facts import Facts
+from kvmtools.observe.kernel import Kernel
 from kvmtools.records import Range
 
-PAGE = 4096
+GUESTS = Path(__file__).resolve().parents[2] / "fixtures" / "guests"
+
+Patch = Callable[[int, bytes], None]
 
 
 class LittleMemory:
@@ -43,6 +51,29 @@ class LittleMemory:
             if ram.start <= address and address + size <= ram.end:
                 return memoryview(data)[address - ram.start :][:size]
         raise MemoryFault(address, "no RAM of this guest")
+
+
+@dataclass(frozen=True)
+class RecordedGuest:
+    """A real guest at one moment (``fixtures/guests``); its memory may be overwritten."""
+
+    name: str
+    memory: Snapshot
+    document: dict[str, Any]
+
+    def kernel(self, *absent: str) -> Kernel:
+        """The kernel, without the facts (``"symbol idt_descr"``) that are said to be absent."""
+        facts = self.document["facts"]
+        told = Facts.from_json({**facts, "answers": {**facts["answers"], **dict.fromkeys(absent)}})
+        slide, lowmem_end = self.document["slide"], self.document["lowmem_end"]
+        return Kernel(told, slide, self.memory, told.pae, told.page_offset, lowmem_end)
+
+
+@pytest.fixture(params=["pae", "nopae"])
+def recorded_guest(request: pytest.FixtureRequest) -> RecordedGuest:
+    """Each of the recorded guests in turn (fixtures/guests/README.md), fresh for every test."""
+    document = json.loads((GUESTS / f"{request.param}.json").read_text())
+    return RecordedGuest(request.param, Snapshot.load(GUESTS / f"{request.param}.snapshot"), document)
 
 
 @pytest.fixture
@@ -88,3 +119,20 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
 def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing learned in a test reaches the user's cache, or comes from it."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def recorded(recorded_guest: RecordedGuest) -> Kernel:
+    """The kernel of a recorded guest, on a snapshot of its own."""
+    return recorded_guest.kernel()
+
+
+@pytest.fixture
+def patch(recorded: Kernel) -> Patch:
+    """``patch(virtual, data)``: break something in the recorded guest."""
+
+    def write(virtual: int, data: bytes) -> None:
+        assert isinstance(recorded.memory, Snapshot)
+        recorded.memory.patch(recorded.physical(virtual), data)
+
+    return write
