@@ -32,7 +32,10 @@ class FileMemory(SegmentedMemory):
     def _copy(self, offset: int, buffer: memoryview) -> None:
         # Straight from the page cache: no page of ours is mapped, and a hole stays a hole.
         self._open_mapping()
-        fill(self._descriptor, offset, buffer)
+        try:
+            fill(self._descriptor, offset, buffer)
+        except EOFError as error:
+            raise AttachError(f"the file of this {self.name} was cut while in use: {error}") from None
 
     def _share(self, offset: int, size: int) -> memoryview:
         mapping = self._open_mapping()

@@ -39,11 +39,15 @@ class LiveTarget(Target):
         self._asked_vmcoreinfo = False
         self.monitor = Monitor(qemu)
         try:
+            version = self.monitor.command("query-version")["qemu"]
+            cpus = len(self.monitor.command("query-cpus-fast"))
             self.memory, self.transport = transports.choose(self.monitor, ram)
-            self.description = self._describe()
         except BaseException:
             self.monitor.close()
             raise
+        mib = sum(map(len, self.memory.ranges)) >> 20
+        release = f"{version['major']}.{version['minor']}.{version['micro']}"
+        self.description = f"QEMU {release} at {qemu}: {cpus} vCPUs, {mib} MiB"
 
     def registers(self) -> tuple[Registers, ...]:
         return registers.parse(self.monitor.hmp("info registers -a"))
@@ -97,10 +101,3 @@ class LiveTarget(Target):
             os.close(descriptor)
         core.close()
         return core.vmcoreinfo()
-
-    def _describe(self) -> str:
-        version = self.monitor.command("query-version")["qemu"]
-        cpus = len(self.monitor.command("query-cpus-fast"))
-        mib = sum(map(len, self.memory.ranges)) >> 20
-        release = f"{version['major']}.{version['minor']}.{version['micro']}"
-        return f"QEMU {release} at {self.monitor.address}: {cpus} vCPUs, {mib} MiB"

@@ -12,12 +12,15 @@ import socket
 import threading
 from collections.abc import Coroutine
 from contextlib import suppress
+from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from kvmtools.errors import AttachError, GuestVanished
 
 if TYPE_CHECKING:
+    import asyncio
+
     from qemu.qmp import QMPClient
 
 T = TypeVar("T")
@@ -154,16 +157,29 @@ class Monitor:
         return GuestVanished(f"the guest at {self.address} is gone: QEMU ended or closed its monitor")
 
     def _run(self, work: Coroutine[Any, Any, T], seconds: float) -> T:
-        """Let the loop's thread do ``work``, and wait for it."""
-        import asyncio
+        """Let the loop's thread do ``work``, and wait for it.
 
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        A signal handler may come in here while its own thread waits here already (:mod:`pause`).  A
+        ``concurrent.futures.Future`` would deadlock then: the waiting thread may hold the lock that the
+        loop's thread needs to deliver.  ``SimpleQueue`` is written for this.
+        """
+        done: SimpleQueue[asyncio.Task[T]] = SimpleQueue()
+        started: list[asyncio.Task[T]] = []
+
+        def start() -> None:
+            started.append(self._loop.create_task(work))
+            started[0].add_done_callback(deliver)
+
+        def deliver(task: asyncio.Task[T]) -> None:
+            if not task.cancelled():
+                task.exception()  # asked for now, in case an interrupted waiter never does
+            done.put(task)
+
+        self._loop.call_soon_threadsafe(start)
         try:
-            return future.result(seconds)
-        except TimeoutError:
-            if future.done():
-                raise
-            future.cancel()
+            return done.get(timeout=seconds).result()
+        except Empty:
+            self._loop.call_soon_threadsafe(lambda: started[0].cancel())
             raise AttachError(f"{self.address}: QEMU did not answer within {seconds:g} s") from None
 
     def _stop_loop(self) -> None:

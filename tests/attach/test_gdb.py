@@ -1,0 +1,34 @@
+"""What needs no guest; the rest of gdb is in tests/live/test_attach.py."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvmtools.attach.gdb import Gdb
+from kvmtools.attach.qmp import Monitor
+from kvmtools.errors import AttachError
+
+
+def test_a_machine_without_gdb(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AttachError, match=r"gdb is not installed \(apt install gdb\)"):
+        Gdb("localhost:1")
+
+
+def test_nobody_answers(tmp_path: Path) -> None:
+    path = tmp_path / "left over"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    with pytest.raises(AttachError, match=r"gdb cannot connect to .*left over"):
+        Gdb(str(path))
+
+
+def test_a_failed_connection_leaves_the_guest_running(fake_qmp: Any, tmp_path: Path) -> None:
+    with Monitor(str(fake_qmp.path)) as monitor:
+        with pytest.raises(AttachError):
+            Gdb(str(tmp_path / "none"), monitor=monitor)
+        assert fake_qmp.running

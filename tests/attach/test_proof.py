@@ -1,0 +1,92 @@
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+
+import pytest
+
+from kvmtools.attach.memory import FOUR_GIB, Segment, SegmentedMemory
+from kvmtools.attach.proof import prove
+from kvmtools.errors import AttachError
+from kvmtools.records import PAGE_SIZE
+
+PAGES = 64
+END = PAGES * PAGE_SIZE
+SMALL = [Segment(0, END, 0)]
+LARGE = [*SMALL, Segment(FOUR_GIB, FOUR_GIB + END, END)]
+
+
+class Memory(SegmentedMemory):
+    def __init__(self, name: str, segments: list[Segment], byte: Callable[[int], int]) -> None:
+        super().__init__(segments)
+        self.name = name
+        self.byte = byte
+
+    def close(self) -> None:
+        pass
+
+    def _copy(self, offset: int, buffer: memoryview) -> None:
+        """Each page is full of one byte."""
+        for at in range(len(buffer)):
+            buffer[at] = self.byte((offset + at) // PAGE_SIZE)
+
+
+def both(page: int) -> int:
+    return page % 251 + 1
+
+
+def test_equal_transports_are_proved_on_both_sides_of_4_gib() -> None:
+    proof = prove(Memory("ram-file", LARGE, both), Memory("qmp", LARGE, both))
+    assert (proof.pages, proof.above, proof.zero) == (8, 4, 0)
+    assert str(proof) == "proved against qmp: 8 pages, 4 above 4 GiB"
+
+
+def test_a_small_guest_has_nothing_above() -> None:
+    assert str(prove(Memory("a", SMALL, both), Memory("b", SMALL, both))) == "proved against b: 4 pages"
+
+
+def test_pages_of_zeros_are_counted() -> None:
+    proof = prove(Memory("a", SMALL, lambda page: 0), Memory("b", SMALL, lambda page: 0))
+    assert str(proof) == "proved against b: 4 pages, 4 all zero"
+
+
+def test_a_transport_that_wraps_at_4_gib_is_refused() -> None:
+    wrapping = Memory("gdb", LARGE, lambda page: both(page % PAGES))
+    with pytest.raises(AttachError, match=r"gdb and qmp differ at 0x1000\w+"):
+        prove(wrapping, Memory("qmp", LARGE, both))
+
+
+def test_wrapping_shows_even_if_the_true_pages_are_zero() -> None:
+    truth = Memory("qmp", LARGE, lambda page: both(page) if page < PAGES else 0)
+    with pytest.raises(AttachError, match="differ at 0x1000"):
+        prove(Memory("gdb", LARGE, lambda page: both(page % PAGES)), truth)
+
+
+def test_a_file_read_as_if_it_had_no_hole_is_refused() -> None:
+    shifted = Memory("ram-file", LARGE, lambda page: both(page + (page >= PAGES)))
+    with pytest.raises(AttachError, match="ram-file and qmp differ"):
+        prove(shifted, Memory("qmp", LARGE, both))
+
+
+def test_a_running_guest_may_write_in_between() -> None:
+    ticks = itertools.count()
+    clock = {0: 1}
+
+    def ticking(page: int) -> int:
+        # Every page changes now and then, the same for both.
+        if next(ticks) % 1777 == 0:
+            clock[0] = clock[0] % 250 + 1
+        return clock[0]
+
+    proof = prove(Memory("a", SMALL, ticking), Memory("b", SMALL, ticking))
+    assert proof.pages == 4
+
+
+def test_memory_that_never_stands_still_proves_nothing() -> None:
+    ticks = itertools.count()
+    with pytest.raises(AttachError, match="stands still"):
+        prove(
+            Memory("a", SMALL, lambda page: next(ticks) % 251 + 1),
+            Memory("b", SMALL, lambda page: next(ticks) % 241 + 1),
+            tries=8,
+        )

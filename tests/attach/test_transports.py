@@ -1,0 +1,133 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvmtools.attach.target import open_target
+from kvmtools.errors import AttachError, GuestVanished, UsageError
+from kvmtools.records import Range, Registers
+
+SIZE = 0x10000
+MTREE = """FlatView #0
+ AS "memory", root: system
+ Root memory region: system
+  0000000000000000-0000000000007fff (prio 0, ram): ram
+  0000000100000000-0000000100007fff (prio 0, ram): ram @0000000000008000
+"""
+
+
+@pytest.fixture
+def guest(fake_qmp: Any, tmp_path: Path) -> Any:
+    """32 KiB of RAM on each side of 4 GiB, and the file that holds them."""
+    data = bytearray((i * 7 ^ i >> 8) & 0xFF for i in range(SIZE))
+    fake_qmp.mtree = MTREE
+    fake_qmp.memory = {0: data[: SIZE // 2], 1 << 32: data[SIZE // 2 :]}
+    fake_qmp.file = tmp_path / "ram"
+    fake_qmp.file.write_bytes(data)
+    return fake_qmp
+
+
+def attach(guest: Any, **options: Any) -> Any:
+    return open_target(qemu=str(guest.path), **options)
+
+
+def test_a_ram_file_that_proves_itself(guest: Any) -> None:
+    with attach(guest, ram=guest.file) as target:
+        assert target.transport == "ram-file (proved against qmp: 8 pages, 4 above 4 GiB)"
+        assert target.memory.ranges == (Range(0, SIZE // 2), Range(1 << 32, (1 << 32) + SIZE // 2))
+        assert target.description == f"QEMU 7.2.0 at {guest.path}: 1 vCPUs, 0 MiB"
+        assert target.registers() == (Registers(0, 0xCBAA752B, 0x80050033, 0x1192000, 0x3506B0, 0x800),)
+
+
+def test_a_ram_file_that_qemu_tells_about(guest: Any) -> None:
+    guest.handlers["query-memdev"] = lambda fake, _: [{"id": "ram", "share": True}]
+    guest.handlers["qom-get"] = lambda fake, arguments: {"/objects/ram": str(fake.file)}[arguments["path"]]
+    with attach(guest) as target:
+        assert target.transport.startswith("ram-file (proved")
+
+
+def test_private_ram_is_not_taken_for_a_file(guest: Any) -> None:
+    guest.handlers["query-memdev"] = lambda fake, _: [{"id": "ram", "share": False}]
+    guest.handlers["qom-get"] = lambda fake, _: str(fake.file)
+    with attach(guest) as target:
+        assert target.memory.name == "qmp"
+
+
+def test_the_wrong_file_is_not_used_and_said_so(guest: Any) -> None:
+    """Another guest's RAM, of the same size."""
+    guest.file.write_bytes(os.urandom(SIZE))
+    with attach(guest, ram=guest.file) as target:
+        assert target.memory.name == "qmp"
+        assert "not used: ram-file and qmp differ at 0x" in target.transport
+        assert target.memory.read(1 << 32, 64) == guest.read(1 << 32, 64)
+
+
+def test_without_a_file_or_a_readable_process_qmp_serves(guest: Any) -> None:
+    with attach(guest) as target:
+        assert target.transport.startswith(
+            "qmp (proved against qmp: 8 pages, 4 above 4 GiB; not used: QEMU does not"
+        )
+        assert target.memory.read(1 << 32, 64) == guest.read(1 << 32, 64)
+
+
+def test_the_last_resort_has_no_second(guest: Any) -> None:
+    def refuse(fake: Any, _: Any) -> None:
+        raise fake.Refused("no")
+
+    guest.handlers["pmemsave"] = refuse
+    with attach(guest) as target:
+        assert target.transport.startswith("qmp (xp only, with nothing to prove it against; not used: ")
+        assert target.memory.read(1 << 32, 64) == guest.read(1 << 32, 64)
+
+
+def test_a_guest_that_dies_while_we_choose_has_vanished(guest: Any) -> None:
+    guest.handlers["query-version"] = lambda fake, _: fake.die()
+    with pytest.raises(GuestVanished):
+        attach(guest, ram=guest.file)
+
+
+def test_without_pause_the_guest_runs_on(guest: Any) -> None:
+    with attach(guest, ram=guest.file, pause=False) as target:
+        with target.paused() as pause:
+            assert guest.running
+        assert (pause.was_running, pause.held) == (True, False)
+        assert target.vmcoreinfo() is None, "a dump would stop it"
+    assert not {"stop", "cont", "dump-guest-memory"} & set(guest.seen)
+
+
+def test_vmcoreinfo_comes_with_a_small_dump_and_is_asked_for_once(guest: Any, core_file: Any) -> None:
+    core_file.loads = [(0, bytes(4096))]
+    core_file.notes = [("VMCOREINFO", 0, b"OSRELEASE=6.1\n")]
+    dumped = core_file.write().read_bytes()
+
+    def dump(fake: Any, arguments: Any) -> Any:
+        assert arguments["length"] == 4096
+        Path(arguments["protocol"].removeprefix("file:")).write_bytes(dumped)
+        return {}
+
+    guest.handlers["dump-guest-memory"] = dump
+    with attach(guest, ram=guest.file) as target:
+        assert target.vmcoreinfo() == target.vmcoreinfo() == "OSRELEASE=6.1\n"
+    assert guest.seen.count("dump-guest-memory") == 1
+
+
+def test_vmcoreinfo_of_a_guest_without_it(guest: Any) -> None:
+    with attach(guest, ram=guest.file) as target:
+        assert target.vmcoreinfo() is None
+
+
+def test_gdb_needs_an_address(guest: Any) -> None:
+    with attach(guest, ram=guest.file) as target, pytest.raises(AttachError, match="--gdb ADDRESS"):
+        target.gdb()
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{}, {"qemu": "a", "core": Path("b")}, {"core": Path("b"), "gdb": "c"}, {"gdb": "c"}, {"ram": Path("d")}],
+)
+def test_what_makes_no_sense_is_a_usage_error(arguments: Any) -> None:
+    with pytest.raises(UsageError):
+        open_target(**arguments)
