@@ -12,6 +12,8 @@
 
 #include <linux/types.h>
 
+struct page;
+
 /* A command's answer: text that grows, up to a bound far above what any command says. */
 struct answer {
 	char *text;
@@ -22,6 +24,9 @@ struct answer {
 #define ANSWER_BYTES (256 * 1024)
 
 __printf(2, 3) void answer_add(struct answer *answer, const char *format, ...);
+
+/* A zeroed highmem page or NULL: a lowmem page has its address already and would never see a slot. */
+struct page *highmem_page(void);
 
 /* Every command returns 0 or a negative errno.  The caller holds the control lock. */
 int pages_alloc(unsigned int count, struct answer *answer);

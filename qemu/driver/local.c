@@ -85,7 +85,7 @@ int local_hold(unsigned int cpu, unsigned int depth, struct answer *answer)
 	holder = &holders[cpu];
 	release(holder);
 	while (holder->depth < depth) {
-		struct page *page = alloc_page(GFP_HIGHUSER | __GFP_ZERO);
+		struct page *page = highmem_page();
 
 		if (!page) {
 			release(holder);

@@ -16,8 +16,8 @@
 #define PAGES_MAX 4096
 #define TAG 0x6b766d00u /* "kvm": the first word of page pfn is TAG ^ pfn */
 
-/* kmap() sleeps when no slot is left: some stay for the rest of the kernel, and for kmap_slots_left() to count on. */
-#define SLOTS_SPARED 64
+/* kmap() sleeps when no slot is left, with the control lock held: some stay free for the rest of the kernel. */
+#define SLOTS_SPARED 32
 
 struct held_page {
 	struct page *page;
@@ -71,8 +71,7 @@ static void describe(unsigned int index, struct answer *answer)
 		   (unsigned long)entry->page, (unsigned long)entry->address, entry->users);
 }
 
-/* Highmem only: a lowmem page has its address already and would never see a pkmap slot. */
-static struct page *highmem_page(void)
+struct page *highmem_page(void)
 {
 	struct page *page = alloc_page(GFP_HIGHUSER | __GFP_NORETRY | __GFP_NOWARN | __GFP_ZERO);
 

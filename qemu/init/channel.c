@@ -2,13 +2,19 @@
 #include "channel.h"
 #include "text.h"
 
-/* A 16550 passes each byte through the emulated chip; a virtio port moves 32 KiB at a time.  Both speak the same words. */
+/* A 16550 passes each byte through the emulated chip; a virtio port moves many at once.  Both speak the same words. */
 static struct channel channels[] = {
 	{ .path = "/dev/ttyS1", .fd = -1 },
 	{ .path = "/dev/vport0p1", .fd = -1 },
 };
 
-enum { CHANNELS = sizeof(channels) / sizeof(channels[0]), KILL_LINE = 'U' & 0x1f, WAIT_MILLISECONDS = 500 };
+enum { CHANNELS = sizeof(channels) / sizeof(channels[0]), KILL_LINE = 'U' & 0x1f };
+
+enum { WAIT_MILLISECONDS = 500, ABSENT_MILLISECONDS = 30 };
+enum { RETRY_MILLISECONDS = 10, ABSENT_TRIES = 100, STALLED_TRIES = 3000 };
+
+/* A virtio port copies each write into one block of the kernel's: small enough to be had under a memory workload. */
+enum { SEND_BYTES = 16384 };
 
 /* The kernel's struct termios (uapi/asm-generic/termbits.h), which is not a C library's. */
 struct termios {
@@ -65,7 +71,7 @@ static int take_line(struct channel *channel)
 struct channel *channel_next(void)
 {
 	struct pollfd fds[CHANNELS];
-	int index, hung_up = 0;
+	int index, hung_up = 0, ready = 0;
 
 	for (index = 0; index < CHANNELS; index++) {
 		if (channels[index].fd >= 0 && take_line(&channels[index])) {
@@ -75,29 +81,45 @@ struct channel *channel_next(void)
 		fds[index] = (struct pollfd){ .fd = channels[index].fd, .events = POLLIN };
 	}
 	sys_poll(fds, CHANNELS, WAIT_MILLISECONDS);
-	for (index = 0; index < CHANNELS; index++)
-		hung_up |= fds[index].revents == POLLHUP;
-	/* A virtio port without a host reports that at once, for ever. */
-	if (hung_up)
-		pause_milliseconds(10);
+	for (index = 0; index < CHANNELS; index++) {
+		if (fds[index].revents & POLLHUP)
+			hung_up = 1;
+		else
+			ready |= fds[index].revents;
+	}
+	/* A virtio port without a host says so at once, for ever (and that it is readable). */
+	if (hung_up && !ready)
+		pause_milliseconds(ABSENT_MILLISECONDS);
 	return 0;
 }
 
+/*
+ * Nobody may stall us for ever.  A virtio port tells of a new host later than that host's first bytes arrive, so "nobody
+ * there" may just not be true any more: the reply waits a second before it is dropped, and half a minute for a host that
+ * is there and takes nothing.
+ */
 static void send(struct channel *channel, const char *bytes, size left)
 {
+	int tries = 0;
+
 	while (left && !channel->lost) {
 		struct pollfd fd = { .fd = channel->fd, .events = POLLOUT };
-		long sent = sys_write(channel->fd, bytes, left);
+		long sent = sys_write(channel->fd, bytes, left < SEND_BYTES ? left : SEND_BYTES);
 
 		if (sent > 0) {
 			bytes += sent;
 			left -= sent;
-		} else if (sent != -EAGAIN && sent != -EINTR) {
-			channel->lost = 1;
-		} else {
-			sys_poll(&fd, 1, WAIT_MILLISECONDS);
-			channel->lost = (fd.revents & POLLHUP) != 0;
+			tries = 0;
+			continue;
 		}
+		if (sent != -EAGAIN && sent != -EINTR && sent != -ENOMEM) {
+			channel->lost = 1;
+			continue;
+		}
+		sys_poll(&fd, 1, RETRY_MILLISECONDS);
+		if (fd.revents & POLLHUP || sent == -ENOMEM)
+			pause_milliseconds(RETRY_MILLISECONDS);
+		channel->lost = ++tries >= (fd.revents & POLLHUP ? ABSENT_TRIES : STALLED_TRIES);
 	}
 }
 

@@ -30,7 +30,6 @@ enum {
 	SYS_WAIT4 = 114,
 	SYS_UNAME = 122,
 	SYS_MPROTECT = 125,
-	SYS_NANOSLEEP = 162,
 	SYS_MREMAP = 163,
 	SYS_POLL = 168,
 	SYS_PREAD64 = 180,
@@ -90,11 +89,10 @@ static inline void sys_exit(int status)
 		call1(SYS_EXIT, status);
 }
 
+/* Not nanosleep: the one with 32-bit time may be configured away. */
 static inline void pause_milliseconds(int milliseconds)
 {
-	long request[2] = { milliseconds / 1000, milliseconds % 1000 * 1000000L };
-
-	call2(SYS_NANOSLEEP, request, 0);
+	sys_poll(0, 0, milliseconds);
 }
 
 #endif

@@ -1,0 +1,303 @@
+"""Talking to our init inside the guest, over the unix socket of its serial line (protocol: ``qemu/README.md``).
+
+A request is one line.  The answer is any number of ``data LENGTH`` lines, each followed by that many raw bytes, and
+then ``ok`` or ``err ERRNO WHAT``.  Whoever connects first sends a line-kill character and ``sync TOKEN``, and skips
+everything before the echo of the token: so a client that died in the middle of a request or a reply costs nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from kvmtools.errors import AttachError, GuestVanished, UsageError
+
+_KILL_LINE = b"\x15"
+_LONGEST_REQUEST = 4000  # init's line buffer is 4,096 bytes
+_RECEIVE = 1 << 18
+_GLANCE = 0.05  # seconds between two tries to connect
+_CALL_AGAIN = 1.0  # seconds
+
+
+class Agent:
+    """The init of a guest that kvmtools booted.
+
+    In a ``with`` block one connection serves all requests; outside of one, each request has its own.  Only one
+    client is served at a time: QEMU lets the next wait until the first hangs up.
+
+    :param socket_path: the unix socket of the guest's agent line
+    :param timeout: seconds without a byte after which the guest counts as stuck
+    """
+
+    def __init__(self, socket_path: Path, timeout: float = 30.0) -> None:
+        self._path = socket_path
+        self._timeout = timeout
+        self._line: _Line | None = None
+
+    def __enter__(self) -> Self:
+        self._line = self._connect(self._timeout)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Hang up; the next request connects anew."""
+        if self._line is not None:
+            self._line.close()
+            self._line = None
+
+    def wait_ready(self, timeout: float = 60.0) -> None:
+        """Return as soon as init answers.
+
+        :raises AttachError: if it does not within ``timeout`` seconds
+        :raises GuestVanished: if QEMU ends while we wait
+        """
+        deadline = time.monotonic() + timeout
+        while True:
+            left = deadline - time.monotonic()
+            try:
+                self._connect(max(left, 0.1)).close()
+                return
+            except GuestVanished:
+                raise
+            except AttachError:
+                if time.monotonic() + _GLANCE >= deadline:
+                    raise
+            time.sleep(_GLANCE)
+
+    def read(self, path: str, offset: int | None = None, length: int | None = None) -> bytes:
+        """The bytes of a file in the guest; of ``length`` bytes from ``offset`` if both are given.
+
+        A file of unknown size such as ``/proc/kpageflags`` is read to its end.
+
+        :raises AttachError: if the guest cannot read it
+        :raises GuestVanished: if QEMU hangs up in between
+        """
+        if (offset is None) != (length is None):
+            raise UsageError("a part of a file needs an offset and a length")
+        part = "" if offset is None else f" {offset} {length}"
+        return self._ask(f"read {_one_word(path)}{part}")
+
+    def text(self, path: str) -> str:
+        """A file of the guest as text (ASCII, as everything under ``/proc`` and ``/sys``)."""
+        return self.read(path).decode(errors="replace")
+
+    def names(self, directory: str) -> list[str]:
+        """The sorted names in a directory of the guest, without ``.`` and ``..``."""
+        listed = self._ask(f"list {_one_word(directory)}").decode(errors="replace").splitlines()
+        return sorted(name for name in listed if name not in {".", ".."})
+
+    def write(self, path: str, text: str) -> None:
+        """Write ``text`` (one line, without its end) to a file of the guest in one system call."""
+        self._ask(f"write {_one_word(path)} {text}")
+
+    def driver(self, command: str) -> str:
+        """Have our driver obey (``alloc``, ``kmap``, ``mix``, ``local``...: ``qemu/README.md``); returns what it says.
+
+        :raises AttachError: if it refuses
+        """
+        return self._ask(f"driver {command}").decode()
+
+    def workload(self, name: str, workers: int = 2, mebibytes: int = 8) -> None:
+        """Start a memory workload in the background: ``anonymous``, ``fork``, ``tmpfs``, ``pipe`` or ``mixed``.
+
+        :param mebibytes: memory of each worker
+        :raises AttachError: if there is no such workload, or one runs already
+        """
+        self._ask(f"workload {_one_word(name)} {workers} {mebibytes}")
+
+    def workers(self) -> int:
+        """How many workers of the workload are alive (the kernel may kill some when memory runs out)."""
+        return int(self._ask("workload status"))
+
+    def stop_workload(self) -> None:
+        """Kill the workers without waiting for their end."""
+        self._ask("workload stop")
+
+    def quiesce(self) -> None:
+        """Kill the workers, wait for their end, and have the kernel fold its per-CPU memory counters."""
+        self._ask("workload quiesce")
+
+    def version(self) -> dict[str, str]:
+        """What answers: ``protocol``, ``kernel`` (its release) and ``driver`` (``ready``, or ``error ERRNO``)."""
+        lines = self._ask("version").decode().splitlines()
+        return {word: rest for word, _, rest in (line.partition(" ") for line in lines)}
+
+    def poweroff(self) -> None:
+        """Switch the guest off; returns once init agreed, QEMU ends a moment later."""
+        self._ask("poweroff")
+
+    def _ask(self, request: str) -> bytes:
+        if "\n" in request or "\r" in request or len(request.encode()) > _LONGEST_REQUEST:
+            raise UsageError(f"the guest's agent takes one line of at most {_LONGEST_REQUEST} bytes")
+        with self._connected() as line:
+            return line.ask(request)
+
+    @contextmanager
+    def _connected(self) -> Iterator[_Line]:
+        if self._line is not None:
+            try:
+                yield self._line
+            except _Refused:
+                raise
+            except BaseException:
+                # What is left of the reply would be taken for the next one: the next request synchronises anew.
+                self.close()
+                raise
+            return
+        line = self._connect(self._timeout)
+        try:
+            yield line
+        finally:
+            line.close()
+
+    def _connect(self, timeout: float) -> _Line:
+        """A line that answers, in step with us.
+
+        Silence of a second is met by hanging up and calling again: the end of a reply to somebody who has just left
+        may be dropped together with ours, and QEMU 7.2 unblocks a stalled virtio port when its client hangs up.
+
+        :raises AttachError: if there is none within ``timeout`` seconds
+        """
+        deadline = time.monotonic() + timeout
+        while (left := deadline - time.monotonic()) > 0:
+            line = _Line(self._path, min(left, _CALL_AGAIN))
+            try:
+                line.synchronise()
+            except TimeoutError:
+                line.close()
+            except BaseException:
+                line.close()
+                raise
+            else:
+                line.timeout(self._timeout)
+                return line
+        raise _stuck(self._path)
+
+
+class _Refused(AttachError):
+    """The guest answered, and said no: the line is in order."""
+
+
+class _Line:
+    """One connection: lines and blocks out of a stream of bytes."""
+
+    def __init__(self, path: Path, timeout: float) -> None:
+        self._path = path
+        self._buffer = bytearray()
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.settimeout(timeout)
+            self._socket.connect(os.fspath(path))
+        except OSError as error:
+            self._socket.close()
+            raise AttachError(
+                f"the guest's agent cannot be reached at {path}: {error.strerror or error}",
+                hint="is the guest running? kvmtools guest status",
+            ) from error
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def timeout(self, seconds: float) -> None:
+        self._socket.settimeout(seconds)
+
+    def synchronise(self) -> None:
+        """Throw away what an earlier client left behind, in both directions.
+
+        :raises TimeoutError: if the guest does not answer
+        """
+        token = secrets.token_hex(8).encode()
+        self._send(_KILL_LINE + b"sync " + token + b"\n")
+        mark = b"data %d\n%sok\n" % (len(token), token)
+        while (at := self._buffer.find(mark)) < 0:
+            del self._buffer[: -len(mark)]
+            self._receive()
+        del self._buffer[: at + len(mark)]
+
+    def ask(self, request: str) -> bytes:
+        try:
+            self._send(request.encode() + b"\n")
+            return b"".join(self._blocks(request))
+        except TimeoutError:
+            raise _stuck(self._path) from None
+
+    def _blocks(self, request: str) -> Iterator[bytes]:
+        while True:
+            word, _, rest = self._take_line().partition(b" ")
+            if word == b"ok":
+                return
+            if word == b"data" and rest.isdigit():
+                yield self._take(int(rest))
+                continue
+            if word == b"err":
+                number, _, what = rest.decode(errors="replace").partition(" ")
+                reason = os.strerror(int(number)) if number.isdigit() else number
+                raise _Refused(f"the guest's agent refused '{request}': {what}: {reason}")
+            raise AttachError(
+                f"the guest's agent answered '{request}' with {bytes(word[:40])!r}", hint="is it ours?"
+            )
+
+    def _take_line(self) -> bytes:
+        while (end := self._buffer.find(b"\n")) < 0:
+            self._receive()
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        return line
+
+    def _take(self, length: int) -> bytes:
+        while len(self._buffer) < length:
+            self._receive()
+        block = bytes(self._buffer[:length])
+        del self._buffer[:length]
+        return block
+
+    def _send(self, data: bytes) -> None:
+        """:raises TimeoutError: if the guest takes nothing"""
+        try:
+            self._socket.sendall(data)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise self._gone() from error
+
+    def _receive(self) -> None:
+        """:raises TimeoutError: if the guest says nothing"""
+        try:
+            received = self._socket.recv(_RECEIVE)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            raise self._gone() from error
+        if not received:
+            raise self._gone()
+        self._buffer += received
+
+    def _gone(self) -> GuestVanished:
+        return GuestVanished(
+            f"the guest hung up: {self._path}", hint="its QEMU ended; see kvmtools guest status"
+        )
+
+
+def _stuck(path: Path) -> AttachError:
+    return AttachError(
+        f"the guest's agent says nothing on {path}",
+        hint="is the guest paused, still booting, or another client connected?",
+    )
+
+
+def _one_word(word: str) -> str:
+    """Blanks separate a request's words, and init knows no quotes."""
+    if not word or " " in word:
+        raise UsageError(f"the guest's agent takes no name with blanks: '{word}'")
+    return word
