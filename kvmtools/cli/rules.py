@@ -4,22 +4,29 @@ from __future__ import annotations
 
 import click
 
+from kvmtools.cli.check import complete_rule
 from kvmtools.cli.options import format_option
 from kvmtools.cli.output import colour, emit, emit_json
 
 
 @click.command()
+@click.argument("rules", metavar="[RULE]...", nargs=-1, shell_complete=complete_rule)
 @format_option
-def command(form: str) -> None:
+def command(rules: tuple[str, ...], form: str) -> None:
     """List the rules of `kvmtools check`: the truth, where it is written, and when it legally does not hold.
+
+    A RULE is an id or a group of them, the part before the dot; without one, all are listed.
 
     \b
     kvmtools rules
+    kvmtools rules pkmap memmap.zone
     kvmtools rules --format json
     """
+    from kvmtools.compare.engine import chosen
     from kvmtools.report import rules_text, rules_to_dict
 
+    wanted = chosen(rules, ())
     if form == "json":
-        emit_json("rules", rules=rules_to_dict())
+        emit_json("rules", rules=rules_to_dict(wanted))
     else:
-        emit(rules_text(color=colour()))
+        emit(rules_text(wanted, color=colour()))

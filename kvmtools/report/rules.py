@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from kvmtools.compare.rule import Rule
@@ -14,13 +14,13 @@ WIDTH = 110
 LABEL = 12
 
 
-def rules_text(*, color: bool = False) -> str:
-    """Every rule with its truth, source and exceptions, in the order in which they run."""
+def rules_text(rules: Sequence[Rule] = RULES, *, color: bool = False) -> str:
+    """Each of ``rules`` with its truth, source and exceptions; all of them, in the order in which they run."""
     paint = painter(color)
-    return "\n\n".join("\n".join(_lines(rule, paint)) for rule in RULES)
+    return "\n\n".join("\n".join(_lines(rule, paint)) for rule in rules)
 
 
-def rules_to_dict() -> list[dict[str, Any]]:
+def rules_to_dict(rules: Sequence[Rule] = RULES) -> list[dict[str, Any]]:
     """The same for JSON."""
     return [
         {
@@ -33,7 +33,7 @@ def rules_to_dict() -> list[dict[str, Any]]:
             "locks": list(rule.locks),
             "defers_to": list(rule.defers_to),
         }
-        for rule in RULES
+        for rule in rules
     ]
 
 
