@@ -71,8 +71,11 @@ def test_every_socket_is_a_unix_socket_in_the_guests_directory() -> None:
     assert value_of(words, "-gdb") == ["chardev:gdb"]
 
 
-def test_the_console_is_the_first_serial_port_and_the_agent_the_second() -> None:
-    assert value_of(command(machine()), "-serial") == ["chardev:console", "chardev:agent"]
+def test_the_console_is_a_16550_and_the_agent_a_virtio_port() -> None:
+    words = command(machine())
+    assert value_of(words, "-serial") == ["chardev:console"]
+    devices = value_of(words, "-device")
+    assert devices.index("virtio-serial-pci") < devices.index("virtserialport,chardev=agent")
 
 
 def test_vmcoreinfo_is_there() -> None:
