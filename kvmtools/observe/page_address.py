@@ -79,7 +79,10 @@ def observe_buckets(kernel: Kernel) -> tuple[Bucket, ...]:
 
 
 class _Reader:
-    """Follows the buckets' lists; an intact list has at most as many entries as there are maps."""
+    """Follows the buckets' lists.
+
+    A list that loops is left at the loop: where it closes, an entry is reached whose ``prev`` is another's.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
@@ -104,8 +107,6 @@ class _Reader:
         kernel, entries = self._kernel, list[HashEntry]()
         before, link = head, kernel.pointer(head + self._next)
         while link != head:
-            if len(entries) == self._maps_length:
-                return entries, f"does not come back to its head within {self._maps_length} entries"
             try:
                 entry = self._entry(link - self._node)
             except MemoryFault as fault:

@@ -1,0 +1,52 @@
+"""The processes of recorded guests: our init, alone or with its workers."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import pytest
+
+from kvmtools.errors import MemoryFault
+from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.paging import walk
+from kvmtools.observe.processes import needs, observe_processes
+
+Patch = Callable[[int, bytes], None]
+
+
+def test_init_is_there_and_no_kernel_thread(recorded: Kernel) -> None:
+    processes = observe_processes(recorded)
+    assert (processes[0].pid, processes[0].comm) == (1, "init")
+    assert all(each.comm == "init" for each in processes)
+    assert len({each.mm for each in processes}) == len(processes)
+
+
+def test_its_page_tables_share_the_kernels_half(recorded: Kernel) -> None:
+    init = observe_processes(recorded)[0]
+    half = {"start": recorded.page_offset, "end": recorded.page_offset + (16 << 20)}
+    root = recorded.physical(recorded.address("swapper_pg_dir"))
+    kernels = walk(recorded.memory, root, pae=recorded.pae, **half)
+    own = walk(recorded.memory, init.pgd, pae=recorded.pae, **half)
+    assert len(own)
+    assert (own.physical == kernels.physical).all()
+
+
+def test_a_list_that_does_not_come_back_ends(recorded: Kernel, patch: Patch) -> None:
+    init = observe_processes(recorded)[0]
+    link = init.task + recorded.facts.offset("struct task_struct", "tasks")
+    patch(link, struct.pack("<I", link))
+    with pytest.raises(MemoryFault, match="does not come back"):
+        observe_processes(recorded)
+
+
+def test_a_list_that_leads_out_of_the_kernel_is_a_fault(recorded: Kernel, patch: Patch) -> None:
+    init = observe_processes(recorded)[0]
+    patch(init.task + recorded.facts.offset("struct task_struct", "tasks"), struct.pack("<I", 0x100))
+    with pytest.raises(MemoryFault):
+        observe_processes(recorded)
+
+
+def test_needs_are_captured_ram(recorded: Kernel) -> None:
+    for wanted in needs(recorded):
+        assert len(recorded.memory.read(wanted.start, len(wanted))) == len(wanted)
