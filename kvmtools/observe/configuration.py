@@ -5,6 +5,8 @@ Build configuration comes from the vmlinux's DWARF, the rest from what the kerne
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from kvmtools.observe.forms import NO_EXECUTE
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.ram import observe_e820
@@ -108,31 +110,34 @@ class _Features:
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
         self._named = self._names()
-        self._cr4 = kernel.variable("mmu_cr4_features")
 
     @property
     def pse(self) -> bool:
         """4 MiB pages without PAE."""
-        return self._has("pse", otherwise=bool(self._cr4 & CR4_PSE))
+        return self._has("pse", otherwise=lambda: self._masked("mmu_cr4_features", CR4_PSE))
 
     @property
     def pge(self) -> bool:
         """Global pages."""
-        return self._has("pge", otherwise=bool(self._cr4 & CR4_PGE))
+        return self._has("pge", otherwise=lambda: self._masked("mmu_cr4_features", CR4_PGE))
 
     @property
     def pti(self) -> bool:
         """Page-table isolation, which keeps kernel pages from being global (``probe_page_size_mask``)."""
-        mask = self._kernel.variable("__default_kernel_pte_mask")
-        return self._has("pti", otherwise=self.pge and not mask & GLOBAL)
+        return self._has(
+            "pti", otherwise=lambda: self.pge and not self._masked("__default_kernel_pte_mask", GLOBAL)
+        )
 
     @property
     def nx(self) -> bool:
         """Pages that cannot be executed; only PAE entries have the bit."""
-        return bool(self._kernel.variable("__supported_pte_mask") & NO_EXECUTE)
+        return self._masked("__supported_pte_mask", NO_EXECUTE)
 
-    def _has(self, name: str, *, otherwise: bool) -> bool:
-        return otherwise if self._named is None else name in self._named
+    def _has(self, name: str, *, otherwise: Callable[[], bool]) -> bool:
+        return otherwise() if self._named is None else name in self._named
+
+    def _masked(self, variable: str, bit: int) -> bool:
+        return bool(self._kernel.variable(variable) & bit)
 
     def _names(self) -> set[str] | None:
         """Names in ``/proc/cpuinfo`` of the features that are set; ``None`` without
