@@ -73,7 +73,8 @@ def command(
             walk, regions = _walked(session, chosen, first, last)
     rows = list(entry_rows(walk, regions) if raw else run_rows(walk, regions))
     if region is not None:
-        rows = [row for row in rows if regions.find(int(row["virtual"], 16)).name == _known(region)]
+        _refuse_unknown(region, regions)
+        rows = [row for row in rows if regions.find(int(row["virtual"], 16)).name == region]
     if form == "json":
         head = {"name": chosen.name, "cr3": hexadecimal(chosen.cr3), "form": walk.form.name}
         emit_json("walk", page_table=head, **{"entries" if raw else "runs": rows})
@@ -93,10 +94,10 @@ def _walked(session: Session, chosen: PageTable, start: int, end: int) -> tuple[
     return found, regions_of(kernel, observe_layout(kernel))
 
 
-def _known(region: str) -> str:
-    """:raises UsageError: if no region has the name"""
+def _refuse_unknown(region: str, regions: Regions) -> None:
+    """:raises UsageError: if no region has the name, in this guest or in any"""
     from kvmtools.observe.regions import REGION_NAMES
 
-    if region not in REGION_NAMES:
-        raise UsageError(f"no region is called '{region}'", hint=f"one of: {', '.join(REGION_NAMES)}")
-    return region
+    names = {*REGION_NAMES, *(each.name for each in regions)}
+    if region not in names:
+        raise UsageError(f"no region is called '{region}'", hint=f"one of: {', '.join(sorted(names))}")

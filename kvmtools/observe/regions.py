@@ -8,12 +8,14 @@ vmlinux.lds.S of 6.1.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from kvmtools.errors import MemoryFault
 from kvmtools.observe.configuration import observe_image
+from kvmtools.observe.modules import Module, observe_modules
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Layout
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ class Regions:
     :param fixed: ``enum fixed_addresses``
     :param nr_cpus: ``CONFIG_NR_CPUS``
     :param entry_area_size: ``sizeof(struct cpu_entry_area)``, bytes
+    :param modules: loaded modules, each a region ``module NAME`` of its own
     """
 
     def __init__(
@@ -79,6 +82,7 @@ class Regions:
         *,
         nr_cpus: int = 1,
         entry_area_size: int = 0,
+        modules: Iterable[Module] = (),
     ) -> None:
         self._layout = layout = _completed(layout, fixed, nr_cpus * entry_area_size)
         self._entry_area_size = entry_area_size
@@ -91,7 +95,7 @@ class Regions:
         begin, end = fixed.get("FIX_KMAP_BEGIN"), fixed.get("FIX_KMAP_END")
         self._kmap = range(begin, end + 1) if begin is not None and end is not None else range(0)
         self._kmap_slots = len(self._kmap) // nr_cpus
-        self._regions = _without_holes(_claims(layout, sections))
+        self._regions = _without_holes(_claims(layout, sections, modules))
         self._starts = [region.start for region in self._regions]
 
     def __iter__(self) -> Iterator[Region]:
@@ -133,7 +137,7 @@ class Regions:
 
 
 def regions_of(kernel: Kernel, layout: Layout) -> Regions:
-    """The regions of a kernel that was found in a guest."""
+    """The regions of a kernel that was found in a guest; a list of modules that is damaged is left out."""
     facts = kernel.facts
     smp = facts.has_symbol("__per_cpu_offset")
     return Regions(
@@ -142,7 +146,15 @@ def regions_of(kernel: Kernel, layout: Layout) -> Regions:
         facts.enumerators("fixed_addresses"),
         nr_cpus=facts.array_length("typeof(__per_cpu_offset)") if smp else 1,
         entry_area_size=facts.sizeof("struct cpu_entry_area"),
+        modules=_modules(kernel),
     )
+
+
+def _modules(kernel: Kernel) -> tuple[Module, ...]:
+    try:
+        return observe_modules(kernel)
+    except MemoryFault:
+        return ()
 
 
 def _completed(layout: Layout, fixed: Mapping[str, int], entry_areas: int) -> Layout:
@@ -163,7 +175,7 @@ def _completed(layout: Layout, fixed: Mapping[str, int], entry_areas: int) -> La
     return replace(layout, **{name: value for name, value in found.items() if getattr(layout, name) is None})
 
 
-def _claims(layout: Layout, sections: Mapping[str, int]) -> list[Region]:
+def _claims(layout: Layout, sections: Mapping[str, int], modules: Iterable[Module]) -> list[Region]:
     """Who claims what, the more special after the more general."""
     claims = [Region("user", 0, layout.page_offset or 0)]
     for name, first, last in _AREAS:
@@ -175,6 +187,7 @@ def _claims(layout: Layout, sections: Mapping[str, int]) -> list[Region]:
         for name, first, last in _IMAGE
         if first in sections and last in sections
     )
+    claims.extend(Region(f"module {module.name}", a.start, a.end) for module in modules for a in module.areas)
     return [region for region in claims if region.start < region.end]
 
 

@@ -171,6 +171,13 @@ def test_walk_of_a_process(run: Run, document: Json) -> None:
     assert "r-x user" in run("walk", "--pid", "1", "--to", "0xc0000000").stdout
 
 
+def test_walk_of_a_module_is_where_proc_modules_has_it(agent: Agent, document: Json) -> None:
+    name, size, *_, address = agent.text("/proc/modules").split("(")[0].split()
+    runs = document("walk", "--region", f"module {name}")["runs"]
+    assert int(runs[0]["virtual"], 16) == int(address, 16)
+    assert sum(run["size_bytes"] for run in runs) == int(size)
+
+
 def test_pkmap_in_every_state(guest: Guest, agent: Agent, run: Run, document: Json) -> None:
     agent.driver("free")
     agent.driver("mix 300")

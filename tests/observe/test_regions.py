@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kvmtools.observe.modules import Module
 from kvmtools.observe.regions import REGION_NAMES, Regions
-from kvmtools.records import Layout
+from kvmtools.records import Layout, Range
 
 PAGE = 4096
 LAYOUT = Layout(
@@ -108,3 +109,11 @@ def test_unknown_boundaries_take_the_next_best() -> None:
     assert regions.describe(0xFF60_0000) == "unused"  # nothing says where pkmap ends
     assert regions.describe(0xFFFF_E000) == "fixmap slot FIX_DBGP_BASE"
     assert [region.name for region in Regions(Layout(), {}, {})] == ["unused"]
+
+
+def test_a_module_is_a_region_within_vmalloc() -> None:
+    module = Module("kvmtools", (Range(0xF7E1_0000, 0xF7E1_2000), Range(0xF7E1_4000, 0xF7E1_5000)))
+    regions = Regions(LAYOUT, SECTIONS, FIXED, modules=(module,))
+    assert regions.describe(0xF7E1_1FFF) == "module kvmtools"
+    assert regions.describe(0xF7E1_2000) == "vmalloc"
+    assert regions.describe(0xF7E1_4000) == "module kvmtools"
