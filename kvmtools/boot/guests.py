@@ -11,10 +11,9 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from kvmtools.boot import accel as accelerators
-from kvmtools.boot import processes, qmp_once, ram, readiness, registry
+from kvmtools.boot import processes, ram, readiness, registry
 from kvmtools.boot.guest_files import GuestFiles
 from kvmtools.boot.interrupts import ending_raises, held
 from kvmtools.boot.qemu_command import (
@@ -30,6 +29,8 @@ from kvmtools.boot.registry import Guest, Obituary
 from kvmtools.errors import AttachError, BuildError, GuestVanished, KvmtoolsError, UsageError
 
 __all__ = ["Guest", "GuestState", "Obituary", "Vcpu", "all_guests", "find", "start", "state", "stop", "sweep"]
+
+_MONITOR_SECONDS = 3.0  # QEMU greets at once, unless it serves another client
 
 
 @dataclass(frozen=True)
@@ -233,20 +234,19 @@ def sweep() -> list[Obituary]:
 def state(guest: Guest) -> GuestState:
     """What QEMU says of ``guest`` now.
 
-    :raises GuestVanished: if its QEMU is gone
+    :raises AttachError: if it is gone; :class:`GuestVanished` if its QEMU died
     """
+    from kvmtools.attach.qmp import Monitor
+
     vcpus: tuple[Vcpu, ...] = ()
     try:
-        answers: list[Any] = qmp_once.ask(guest.qmp, "query-status", "query-cpus-fast")
-        status = str(answers[0]["status"])
-        vcpus = tuple(Vcpu(int(cpu["cpu-index"]), int(cpu["thread-id"])) for cpu in answers[1])
-    except qmp_once.MonitorBusy:
-        status = "busy"
+        with Monitor(str(guest.qmp), greeting_seconds=_MONITOR_SECONDS) as monitor:
+            status = str(monitor.command("query-status")["status"])
+            answer = monitor.command("query-cpus-fast")
+        vcpus = tuple(Vcpu(int(cpu["cpu-index"]), int(cpu["thread-id"])) for cpu in answer)
     except AttachError:
-        if guest.alive:
-            raise
         find(guest.name)
-        raise
+        status = "busy"
     return GuestState(status, vcpus, processes.uptime_seconds(guest.started), ram.touched_bytes(guest.ram))
 
 
@@ -273,18 +273,22 @@ def stop(guest: Guest, *, patience: float = 3.0) -> None:
 
 def _power_off(guest: Guest, patience: float) -> bool:
     """Ask the guest itself; whether it was in a state to hear it."""
+    from kvmtools.attach.qmp import Monitor
     from kvmtools.boot import kernels
     from kvmtools.boot.agent import Agent
 
     if guest.kernel not in kernels.NAMES:
         return False
-    status: Any = qmp_once.ask(guest.qmp, "query-status", seconds=patience)[0]
-    if not status["running"]:
-        return False
+    with Monitor(str(guest.qmp), greeting_seconds=patience) as monitor:
+        if not monitor.command("query-status")["running"]:
+            return False
     Agent(guest.agent, timeout=patience).poweroff()
     return True
 
 
 def _quit(guest: Guest, patience: float) -> bool:
-    qmp_once.ask(guest.qmp, "quit", seconds=patience)
+    from kvmtools.attach.qmp import Monitor
+
+    with Monitor(str(guest.qmp), greeting_seconds=patience) as monitor:
+        monitor.command("quit")
     return True

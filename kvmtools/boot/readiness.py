@@ -6,7 +6,7 @@ import re
 import time
 from collections.abc import Callable
 
-from kvmtools.boot import processes, qmp_once
+from kvmtools.boot import processes
 from kvmtools.boot.guest_files import GuestFiles
 from kvmtools.boot.registry import Guest
 from kvmtools.errors import AttachError
@@ -43,8 +43,10 @@ def wait(guest: Guest, *, has_agent: bool, seconds: float, progress: Callable[[s
 
 
 def _monitor_answers(guest: Guest) -> bool:
+    from kvmtools.attach.qmp import Monitor
+
     try:
-        qmp_once.ask(guest.qmp, "query-status", seconds=2.0)
+        Monitor(str(guest.qmp), greeting_seconds=2.0).close()
     except AttachError:
         return False
     return True

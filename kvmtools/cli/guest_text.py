@@ -8,7 +8,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from kvmtools.boot import registry
-from kvmtools.boot.qemu_command import MIB, memory_text
+from kvmtools.cli import tables
 
 if TYPE_CHECKING:
     from kvmtools.boot.guests import Guest, GuestState
@@ -28,13 +28,13 @@ def to_dict(guest: Guest, state: GuestState) -> dict[str, Any]:
 
 def details(guest: Guest, state: GuestState) -> str:
     """One guest in full, and the commands that attach to it."""
-    touched = f"{state.ram_touched_bytes / MIB:,.0f} MiB touched"
+    touched = f"{tables.size(state.ram_touched_bytes)} touched"
     threads = ", ".join(f"{cpu.index}: thread {cpu.thread_id}" for cpu in state.vcpus)
     rows = [
         ("kernel", guest.kernel),
         ("symbols", str(guest.vmlinux)),
         ("QEMU", f"pid {guest.pid}, {guest.accel}"),
-        ("memory", f"{memory_text(guest.memory_bytes)} in {guest.ram}, {touched}"),
+        ("memory", f"{tables.size(guest.memory_bytes)} in {guest.ram}, {touched}"),
         ("CPUs", f"{guest.smp}  ({threads})" if threads else str(guest.smp)),
         ("console", str(guest.console)),
         ("QMP", f"{guest.qmp} (ours), {guest.drgn_qmp} (yours)"),
@@ -52,22 +52,21 @@ def guest_table(running: Sequence[tuple[Guest, GuestState]]) -> str:
     """The guests that run, one a line."""
     if not running:
         return "no guest runs"
-    head = ("GUEST", "STATE", "PID", "KERNEL", "MEMORY", "CPUS", "ACCEL", "UP")
-    return _table(
-        head,
-        *(
+    return tables.table(
+        tables.columns("guest state >pid kernel >memory >CPUs accel up"),
+        [
             (
                 guest.name,
                 state.status,
-                str(guest.pid),
+                guest.pid,
                 guest.kernel,
-                memory_text(guest.memory_bytes),
-                str(guest.smp),
+                tables.size(guest.memory_bytes),
+                guest.smp,
                 guest.accel,
                 duration(state.uptime_seconds),
             )
             for guest, state in running
-        ),
+        ],
     )
 
 
@@ -75,14 +74,8 @@ def kernel_table(built: Sequence[Kernel]) -> str:
     """The kernels in the cache, one a line."""
     if not built:
         return "no kernel is built; `kvmtools guest build` builds them"
-    return _table(("KERNEL", "RELEASE", "SYMBOLS"), *((k.name, k.release, str(k.vmlinux)) for k in built))
-
-
-def _table(*rows: tuple[str, ...]) -> str:
-    """Columns as wide as their widest cell, two blanks between them."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ("  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)) for row in rows)
-    return "\n".join(line.rstrip() for line in lines)
+    rows = [(kernel.name, kernel.release, kernel.vmlinux) for kernel in built]
+    return tables.table(tables.columns("kernel release symbols"), rows)
 
 
 def duration(seconds: float) -> str:

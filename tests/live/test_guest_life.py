@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from kvmtools.boot import accel, guests, kernels, processes, qmp_once, ram, registry
+from kvmtools.attach.qmp import Monitor
+from kvmtools.boot import accel, guests, kernels, processes, ram, registry
 from kvmtools.boot.agent import Agent
 from kvmtools.errors import AttachError, GuestVanished, UsageError
 
@@ -81,9 +82,8 @@ def test_both_monitors_answer_at_once(guest: guests.Guest) -> None:
     with socket.socket(socket.AF_UNIX) as ours:
         ours.connect(str(guest.qmp))
         assert ours.recv(1) == b"{"
-        (answer,) = qmp_once.ask(guest.drgn_qmp, "query-status")
-        assert isinstance(answer, dict)
-        assert answer["status"] == "running"
+        with Monitor(str(guest.drgn_qmp)) as theirs:
+            assert theirs.command("query-status")["status"] == "running"
 
 
 def test_a_taken_name_is_refused_and_its_guest_unharmed(guest: guests.Guest) -> None:
@@ -115,7 +115,8 @@ def test_a_guest_that_switches_itself_off_is_reported() -> None:
 
 def test_a_paused_guest_can_be_stopped() -> None:
     guest = guests.start(NAME, kernel="nopae", memory="128M", accel="tcg")
-    qmp_once.ask(guest.qmp, "stop")
+    with Monitor(str(guest.qmp)) as monitor:
+        monitor.command("stop")
     assert guests.state(guest).status == "paused"
     guests.stop(guest)
     assert not guest.alive

@@ -1,0 +1,173 @@
+"""``kvmtools guest``: what it prints, and what it makes of its words."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from kvmtools.boot import guests, kernels
+from kvmtools.boot.guests import Guest, GuestState, Obituary, Vcpu
+from kvmtools.boot.kernels import Kernel
+from kvmtools.cli import guest_text
+from kvmtools.cli.guest import command, complete_kernel
+from kvmtools.errors import UsageError
+
+DIRECTORY = Path("/run/kvmtools/pae")
+GUEST = Guest(
+    name="pae",
+    pid=42,
+    started=4711,
+    directory=DIRECTORY,
+    qmp=DIRECTORY / "qmp.sock",
+    drgn_qmp=DIRECTORY / "drgn.sock",
+    gdb=DIRECTORY / "gdb.sock",
+    agent=DIRECTORY / "agent.sock",
+    console=DIRECTORY / "console.log",
+    ram=Path("/shm/pae.ram"),
+    memory_bytes=6 << 30,
+    smp=2,
+    kernel="pae",
+    vmlinux=Path("/cache/my kernels/vmlinux"),
+    accel="tcg",
+    command=("qemu-system-i386", "-nodefaults"),
+)
+STATE = GuestState("running", (Vcpu(0, 43), Vcpu(1, 44)), 200.25, 151 << 20)
+FILES = Path("/cache/pae-0123")
+KERNEL = Kernel(
+    *("pae", FILES / "bzImage", FILES / "vmlinux", FILES / "config", FILES / "initrd"),
+    key="0123",
+    pae=True,
+    release="6.1.0-kvmtools-pae",
+)
+
+
+@pytest.fixture
+def one_guest(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """A machine with one guest, one kernel and one recent death; returns what was done to it."""
+    done: list[Any] = []
+
+    def start(name: str, **options: Any) -> Guest:
+        done.append((name, options))
+        return GUEST
+
+    monkeypatch.setattr(guests, "start", start)
+    monkeypatch.setattr(guests, "stop", done.append)
+    monkeypatch.setattr(guests, "find", {"pae": GUEST}.__getitem__)
+    monkeypatch.setattr(guests, "all_guests", lambda: [GUEST])
+    monkeypatch.setattr(guests, "state", {GUEST: STATE}.__getitem__)
+    monkeypatch.setattr(guests, "sweep", lambda: [Obituary("old", 7, "out of memory")])
+    monkeypatch.setattr(kernels, "listing", lambda: [KERNEL])
+    return done
+
+
+def run(*words: str) -> tuple[str, str]:
+    """What the command writes to stdout and to stderr."""
+    result = CliRunner().invoke(command, words, catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.stdout, result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "name", "kernel"),
+    [
+        ([], "pae", "pae"),
+        (["nopae"], "nopae", "nopae"),
+        (["big"], "big", "pae"),
+        (["big", "--kernel", "nopae"], "big", "nopae"),
+        (["--kernel", "nopae"], "nopae", "nopae"),
+        (["--kernel", "/boot/vmlinuz"], "guest", "/boot/vmlinuz"),
+        (["pae", "--kernel", "/boot/vmlinuz"], "pae", "/boot/vmlinuz"),
+    ],
+)
+def test_name_and_kernel_default_to_each_other(
+    one_guest: list[Any], words: list[str], name: str, kernel: str
+) -> None:
+    run("start", *words)
+    ((started, options),) = one_guest
+    assert (started, options["kernel"]) == (name, kernel)
+    assert (options["memory"], options["smp"], options["accel"]) == ("2G", 2, "auto")
+
+
+def test_status_tells_how_to_attach(one_guest: list[Any]) -> None:
+    shown, _ = run("status", "pae")
+    assert shown.startswith("pae: running, up 3 min 20 s\n")
+    assert "6 GiB in /shm/pae.ram, 151 MiB touched" in shown
+    assert "gdb '/cache/my kernels/vmlinux' -ex 'target remote /run/kvmtools/pae/gdb.sock'" in shown
+    assert "drgn --qemu /run/kvmtools/pae/drgn.sock -s '/cache/my kernels/vmlinux'" in shown
+
+
+@pytest.mark.parametrize("name", ["start", "status", "list"])
+def test_json_has_the_schema_and_units_in_its_keys(one_guest: list[Any], name: str) -> None:
+    shown, _ = run(name, "--format", "json")
+    data = json.loads(shown)
+    assert data["schema"] == "kvmtools/1"
+    assert data["command"] == f"guest {name}"
+    (guest,) = data["guests"]
+    assert guest["memory_bytes"] == 6 << 30
+    assert guest["uptime_seconds"] == 200.2
+    assert guest["started_ticks"] == 4711
+    assert guest["vcpus"] == [{"index": 0, "thread_id": 43}, {"index": 1, "thread_id": 44}]
+    assert guest["command"] == ["qemu-system-i386", "-nodefaults"]
+
+
+def test_list_shows_guests_and_kernels_and_tells_the_dead_apart(one_guest: list[Any]) -> None:
+    shown, said = run("list")
+    guest_head, guest_row, _, kernel_head, kernel_row = shown.splitlines()
+    assert guest_row.split() == ["pae", "running", "42", "pae", "6", "GiB", "2", "tcg", "3", "min", "20", "s"]
+    assert guest_row.index("running") == guest_head.index("state")
+    assert kernel_row.split() == ["pae", "6.1.0-kvmtools-pae", "/cache/pae-0123/vmlinux"]
+    assert kernel_row.index("6.1.0") == kernel_head.index("release")
+    assert "guest 'old' died (QEMU pid 7): out of memory" in said
+    assert "old" not in shown
+
+
+def test_stop_takes_names_or_all(one_guest: list[Any]) -> None:
+    run("stop", "pae", "pae")
+    assert one_guest == [GUEST]
+    run("stop", "--all")
+    assert one_guest == [GUEST, GUEST]
+    for words in ([], ["pae", "--all"]):
+        with pytest.raises(UsageError, match="--all"):
+            run("stop", *words)
+
+
+def test_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guests, "all_guests", list)
+    shown, said = run("status")
+    assert shown == ""
+    assert "no guest runs" in said
+    assert json.loads(run("status", "--format", "json")[0])["guests"] == []
+
+
+def test_build_builds_both_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    built: list[tuple[str, Path | None]] = []
+
+    def ensure(name: str, source: Path | None = None, *, progress: object) -> Kernel:
+        built.append((name, source))
+        return KERNEL
+
+    monkeypatch.setattr(kernels, "ensure", ensure)
+    shown, _ = run("build")
+    assert sorted(built) == [("nopae", None), ("pae", None)]
+    assert len(shown.splitlines()) == 2
+    run("build", "pae", "--source", str(tmp_path))
+    assert built[-1] == ("pae", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0, "0 s"), (59.9, "59 s"), (60, "1 min"), (3725, "1 h 2 min"), (86400, "1 d"), (90061, "1 d 1 h")],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert guest_text.duration(seconds) == text
+
+
+def test_the_tab_key_offers_our_kernels_and_then_files() -> None:
+    option = next(parameter for parameter in command.commands["start"].params if parameter.name == "kernel")
+    context = command.make_context("guest", ["start"])
+    offered = [(item.value, item.type) for item in complete_kernel(context, option, "n")]
+    assert offered == [("nopae", "plain"), ("n", "file")]
