@@ -22,7 +22,7 @@ from kvmtools.observe.facts import Facts
 from kvmtools.observe.memmap import MemMap
 from kvmtools.observe.observed import Observed
 from kvmtools.observe.page_address import HashEntry
-from kvmtools.observe.paging import Walk, translate
+from kvmtools.observe.paging import Walk
 from kvmtools.observe.pkmap import Pkmap
 from kvmtools.observe.zones import Zone
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Layout, Mapping, Range
@@ -179,10 +179,15 @@ class Evidence:
 
         :raises MemoryFault: if a table on the way was not captured
         """
-        configuration = self.prediction.configuration
-        memory = self.observed.kernel.memory
-        steps = translate(memory, space.root, address, pae=configuration.pae, pse=configuration.pse).steps
-        return steps[-1].table if steps[-1].level == 1 else None
+        form, memory = self.prediction.form, self.observed.kernel.memory
+        table = space.root & form.root
+        for level in form.levels[:-1]:
+            index = address >> level.shift & ((1 << level.bits) - 1)
+            entry = int.from_bytes(memory.read(table + index * form.entry_size, form.entry_size), "little")
+            if not entry & paging.PRESENT or level.is_leaf(entry):
+                return None
+            table = entry & level.next_table
+        return table
 
     # Pkmap
 

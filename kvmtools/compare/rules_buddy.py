@@ -76,22 +76,18 @@ def blocks_disjoint(evidence: Evidence) -> Examination:
 def block_in_zone(evidence: Evidence) -> Examination:
     """A free block lies in one zone."""
     memmap, free = evidence.memmap, evidence.free_blocks
-    starts = np.array([zone.start_pfn for zone in evidence.populated_zones], np.int64)
-    ends = np.array([zone.end_pfn for zone in evidence.populated_zones], np.int64)
-    order = np.argsort(starts)
-    at = order[np.clip(np.searchsorted(starts[order], free.heads, "right") - 1, 0, None)]
+    spans = sorted(
+        (span for span in evidence.prediction.zones if span.end_pfn), key=lambda span: span.start_pfn
+    )
+    starts = np.array([span.start_pfn for span in spans], np.int64)
+    ends = np.array([span.end_pfn for span in spans], np.int64)
+    at = np.clip(np.searchsorted(starts, free.heads, "right") - 1, 0, None)
     outside = (free.heads < starts[at]) | (free.ends > ends[at])
 
     def spell(row: int) -> Finding:
-        pfn = int(free.heads[row])
-        zone = evidence.populated_zones[int(at[row])]
-        return subjects.of_page(
-            memmap,
-            pfn,
-            "private",
-            f"a block inside zone {zone.name}, [{zone.start_pfn:#x}, {zone.end_pfn:#x})",
-            f"[{pfn:#x}, {int(free.ends[row]):#x})",
-        )
+        pfn, span = int(free.heads[row]), spans[int(at[row])]
+        expected = f"a block inside zone {span.name}, [{span.start_pfn:#x}, {span.end_pfn:#x})"
+        return subjects.of_page(memmap, pfn, "private", expected, f"[{pfn:#x}, {int(free.ends[row]):#x})")
 
     return violations(len(free.heads), np.flatnonzero(outside), spell)
 
@@ -103,22 +99,20 @@ def listed(evidence: Evidence) -> Examination:
     alien = np.setdiff1d(linked, marked)
     names = memmap.zone_names
 
-    def area_of(order: int, zone: int) -> str:
-        return subjects.zone(names[zone] if zone < len(names) else f"#{zone}", order)
-
-    def finding(pfn: int, expected: str, observed: str, area: str) -> Finding:
-        return subjects.of_page(memmap, pfn, "_mapcount", expected, observed, touches=(area,))
+    def spell(key: int, expected: str, observed: str) -> Finding:
+        pfn, order, number = unpack(key)
+        zone = names[number] if number < len(names) else f"#{number}"
+        area = subjects.zone(zone, order)
+        touched = (area, subjects.zone(zone))
+        return subjects.of_page(memmap, pfn, "_mapcount", f"{expected} {area}", observed, touches=touched)
 
     def spell_missing(key: int) -> Finding:
-        pfn, order, zone = unpack(int(key))
-        area = area_of(order, zone)
-        return finding(pfn, f"on a free list of {area}", "PageBuddy, but on no such list", area)
+        return spell(int(key), "on a free list of", "PageBuddy, but on no such list")
 
     def spell_alien(key: int) -> Finding:
-        pfn, order, zone = unpack(int(key))
-        area = area_of(order, zone)
-        state = "PageBuddy of another zone or order" if memmap.buddy[pfn] else "not PageBuddy"
-        return finding(pfn, f"PageBuddy: it is on a free list of {area}", state, area)
+        marked_otherwise = memmap.buddy[unpack(int(key))[0]]
+        state = "PageBuddy of another zone or order" if marked_otherwise else "not PageBuddy"
+        return spell(int(key), "PageBuddy: it is on a free list of", state)
 
     # A page that is marked for one list and is on another gets one finding, not one for each of its places.
     misplaced = np.isin(pfns_of(alien), pfns_of(missing))
@@ -252,7 +246,7 @@ RULES = (
         invariants=(34,),
         needs=("memmap", "zones"),
         locks=LOCKS,
-        defers_to=("buddy.head-state", "buddy.blocks-disjoint"),
+        defers_to=("buddy.head-state", "buddy.blocks-disjoint", "buddy.listed"),
     ),
     Rule(
         "buddy.listed",
@@ -265,7 +259,14 @@ RULES = (
         invariants=(34,),
         needs=("memmap", "zones"),
         locks=LOCKS,
-        defers_to=("buddy.lists-sound", "buddy.head-state", "memmap.zone", "memmap.section", "memmap.node"),
+        defers_to=(
+            "buddy.lists-sound",
+            "buddy.head-state",
+            "buddy.blocks-disjoint",
+            "memmap.zone",
+            "memmap.section",
+            "memmap.node",
+        ),
     ),
     Rule(
         "buddy.nr-free",

@@ -1,0 +1,26 @@
+"""Ways to break a guest, each meant for one rule: a function that overwrites one structure.
+
+A break works on anything that is a :class:`Patient`: a recorded guest, or a running one written to through gdb.  It
+returns the subject of the finding that must come of it.
+"""
+
+from __future__ import annotations
+
+from breaks import buddy, hashing, layout, memmap, pagetable, pkmap, zones
+from breaks.patient import Break, Patient
+
+__all__ = ["ALONE", "BREAKS", "Break", "Patient"]
+
+BREAKS: tuple[Break, ...] = (
+    *layout.BREAKS,
+    *pagetable.BREAKS,
+    *pkmap.BREAKS,
+    *hashing.BREAKS,
+    *memmap.BREAKS,
+    *zones.BREAKS,
+    *buddy.BREAKS,
+)
+"""Breaks after which one rule has one finding, and no other rule has any."""
+
+ALONE: tuple[Break, ...] = (*layout.ALONE, *hashing.ALONE, *zones.ALONE, *buddy.ALONE)
+"""Breaks that another rule explains: the rule is meant for kernels or tools that do without that one."""

@@ -1,0 +1,38 @@
+"""Breaks of the boundaries that the kernel writes down."""
+
+from __future__ import annotations
+
+from breaks.patient import Break, Patient
+
+
+def max_pfn_moved(patient: Patient) -> str:
+    address = patient.healthy.address("max_pfn")
+    patient.write(address, patient.read(address) + 1)
+    return "field max_pfn"
+
+
+def max_low_pfn_moved(patient: Patient) -> str:
+    address = patient.healthy.address("max_low_pfn")
+    patient.write(address, patient.read(address) - 1)
+    return "field max_low_pfn"
+
+
+def high_memory_no_longer_follows(patient: Patient) -> str:
+    max_low_pfn_moved(patient)
+    return "field high_memory"
+
+
+def fixmap_above_its_top(patient: Patient) -> str:
+    patient.write(patient.healthy.address("__FIXADDR_TOP"), 0xFF00_0000)
+    return "field fixaddr_top"
+
+
+BREAKS = (
+    Break("layout.matches-model", max_pfn_moved),
+    Break("layout.matches-model", max_low_pfn_moved),
+)
+
+ALONE = (
+    Break("layout.high-memory", high_memory_no_longer_follows),
+    Break("layout.ordered", fixmap_above_its_top),
+)

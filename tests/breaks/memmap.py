@@ -1,0 +1,57 @@
+"""Breaks of what ``struct page`` holds from boot on."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from breaks.patient import Break, Patient, page_word
+
+BIOS_PFN = 0xA0
+
+
+def _flip_zone(patient: Patient, pfn: int) -> str:
+    shift = patient.healthy.memmap.layout.zone.shift
+    address = page_word(patient, pfn, "flags")
+    patient.write(address, patient.read(address) ^ 1 << shift)
+    return f"pfn {pfn:#x}"
+
+
+def used_page_in_wrong_zone(patient: Patient) -> str:
+    memmap = patient.healthy.memmap
+    return _flip_zone(patient, int(np.flatnonzero(memmap.refcount > 0)[1000]))
+
+
+def free_page_in_wrong_zone(patient: Patient) -> str:
+    return _flip_zone(patient, int(np.flatnonzero(patient.healthy.memmap.buddy)[3]))
+
+
+def per_cpu_page_in_wrong_zone(patient: Patient) -> str:
+    pages = [zone.pcp_pages for zone in patient.healthy.populated_zones]
+    return _flip_zone(patient, int(np.concatenate(pages)[0]))
+
+
+def hole_given_away(patient: Patient) -> str:
+    address = page_word(patient, BIOS_PFN, "flags")
+    patient.write(address, patient.read(address) & ~patient.healthy.memmap.layout.bit("PG_reserved"))
+    return f"pfn {BIOS_PFN:#x}"
+
+
+def hole_taken(patient: Patient) -> str:
+    patient.write(page_word(patient, BIOS_PFN, "_refcount"), 2)
+    return f"pfn {BIOS_PFN:#x}"
+
+
+def max_mapnr_moved(patient: Patient) -> str:
+    address = patient.healthy.address("max_mapnr")
+    patient.write(address, patient.read(address) + 1)
+    return "field max_mapnr"
+
+
+BREAKS = (
+    Break("memmap.zone", used_page_in_wrong_zone),
+    Break("memmap.zone", free_page_in_wrong_zone),
+    Break("memmap.zone", per_cpu_page_in_wrong_zone),
+    Break("memmap.holes-reserved", hole_given_away),
+    Break("memmap.holes-reserved", hole_taken),
+    Break("memmap.max-mapnr", max_mapnr_moved),
+)

@@ -1,0 +1,121 @@
+"""Breaks of page table entries and of the tables that hold them."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from breaks.patient import Break, Patient, change_entry, leaf_at, page_word, virtual
+from kvmtools.records import PAGE_SIZE
+
+PRESENT, RW, US, ACCESSED, DIRTY, LARGE, NX = 1, 1 << 1, 1 << 2, 1 << 5, 1 << 6, 1 << 7, 1 << 63
+
+
+def _small_leaf(patient: Patient) -> int:
+    """A 4 KiB leaf of the direct map above the first MiB, in plain data."""
+    walk = patient.healthy.kernel_walk
+    start = np.uint64(patient.healthy.page_offset + (1 << 20))
+    rows = np.flatnonzero((walk.virtual >= start) & (walk.level == 1) & walk.writable)
+    return int(rows[0])
+
+
+def direct_map_leads_elsewhere(patient: Patient) -> str:
+    return f"virtual {change_entry(patient, _small_leaf(patient), lambda entry: entry + PAGE_SIZE):#x}"
+
+
+def direct_map_torn(patient: Patient) -> str:
+    return f"virtual {change_entry(patient, _small_leaf(patient), lambda entry: entry & ~PRESENT):#x}"
+
+
+def text_made_writable(patient: Patient) -> str:
+    text = patient.healthy.prediction.configuration.image.sections["_stext"]
+    return f"virtual {change_entry(patient, leaf_at(patient, text), lambda entry: entry | RW):#x}"
+
+
+def rodata_made_writable(patient: Patient) -> str:
+    rodata = patient.healthy.prediction.configuration.image.sections["__start_rodata"]
+    return f"virtual {change_entry(patient, leaf_at(patient, rodata), lambda entry: entry | RW):#x}"
+
+
+def data_made_executable(patient: Patient) -> str:
+    return f"virtual {change_entry(patient, _small_leaf(patient), lambda entry: entry & ~NX):#x}"
+
+
+def vmalloc_made_executable(patient: Patient) -> str:
+    walk, layout = patient.healthy.kernel_walk, patient.healthy.predicted
+    assert layout.vmalloc_start is not None
+    assert layout.vmalloc_end is not None
+    rows = np.arange(len(walk))[walk.within(layout.vmalloc_start, layout.vmalloc_end)]
+    row = int(rows[walk.writable[rows]][0])
+    return f"virtual {change_entry(patient, row, lambda entry: entry & ~NX):#x}"
+
+
+def lowmem_opened_to_user_mode(patient: Patient) -> str:
+    return f"virtual {change_entry(patient, _small_leaf(patient), lambda entry: entry | US):#x}"
+
+
+def impossible_bit_set(patient: Patient) -> str:
+    """Bit 55 of a PAE entry; without PAE, bit 21 of a large page."""
+    walk = patient.healthy.kernel_walk
+    if patient.healthy.entry_size == 8:
+        return f"virtual {change_entry(patient, _small_leaf(patient), lambda entry: entry | 1 << 55):#x}"
+    row = int(np.flatnonzero(walk.level == 2)[-1])
+    return f"virtual {change_entry(patient, row, lambda entry: entry | 1 << 21):#x}"
+
+
+def _hook_large_page(patient: Patient, address: int) -> str:
+    """Let the directory map a large page at ``address``, as a stray write might."""
+    form, tables = patient.healthy.prediction.form, patient.healthy.kernel_walk.tables
+    directory = form.levels[-2]
+    index = address >> directory.shift
+    rows = np.flatnonzero((tables.level == directory.number) & (tables.virtual <= np.uint64(address)))
+    table = int(tables.physical[rows[np.argmax(tables.virtual[rows])]])
+    entry = PRESENT | RW | ACCESSED | DIRTY | LARGE | (NX if form.entry_size == 8 else 0)
+    place = table + index % (1 << directory.bits) * form.entry_size
+    patient.write(virtual(patient, place), entry, form.entry_size)
+    return f"virtual {index << directory.shift:#x}"
+
+
+def guard_page_mapped(patient: Patient) -> str:
+    assert patient.healthy.predicted.vmalloc_end is not None
+    return _hook_large_page(patient, patient.healthy.predicted.vmalloc_end)
+
+
+def gap_mapped(patient: Patient) -> str:
+    assert patient.healthy.predicted.vmalloc_start is not None
+    span = patient.healthy.prediction.form.levels[-2].span
+    return _hook_large_page(patient, patient.healthy.predicted.vmalloc_start - span)
+
+
+def _last_table(patient: Patient) -> int:
+    """Physical address of the kernel's last page table."""
+    return int(patient.healthy.kernel_walk.tables.physical[-1])
+
+
+def table_freed(patient: Patient) -> str:
+    table = _last_table(patient)
+    patient.write(page_word(patient, table // PAGE_SIZE, "_refcount"), 0)
+    return f"table {table:#x}"
+
+
+def table_type_lost(patient: Patient) -> str:
+    space = patient.healthy.processes[0]
+    tables = space.walk.tables
+    table = int(tables.physical[np.flatnonzero(tables.level == 1)[0]])
+    patient.write(page_word(patient, table // PAGE_SIZE, "_mapcount"), 0xFFFF_FFFF)
+    return f"pfn {table // PAGE_SIZE:#x}"
+
+
+BREAKS = (
+    Break("pagetable.direct-map", direct_map_leads_elsewhere),
+    Break("pagetable.direct-map", direct_map_torn),
+    Break("pagetable.permissions", text_made_writable),
+    Break("pagetable.permissions", rodata_made_writable),
+    Break("pagetable.permissions", data_made_executable, nopae=False),
+    Break("pagetable.write-xor-execute", vmalloc_made_executable, nopae=False),
+    Break("pagetable.kernel-only", lowmem_opened_to_user_mode),
+    Break("pagetable.reserved-bits", impossible_bit_set),
+    Break("pagetable.guard-pages", guard_page_mapped),
+    Break("pagetable.gap-below-vmalloc", gap_mapped),
+    Break("pagetable.tables-in-ram", table_freed),
+    Break("pagetable.tables-typed", table_type_lost),
+)

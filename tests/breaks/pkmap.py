@@ -1,0 +1,131 @@
+"""Breaks of pkmap's counts, page table, cursor and wait queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from breaks.patient import Break, Patient, page_word, virtual
+from kvmtools.records import PAGE_SIZE
+
+RW, WRITE_THROUGH = 1 << 1, 1 << 3
+
+
+def slot(patient: Patient, wanted: Callable[[int], bool]) -> int:
+    """The first slot whose count is as wanted."""
+    return next(number for number, count in enumerate(patient.healthy.pkmap.counts.tolist()) if wanted(count))
+
+
+def entry_of(patient: Patient, number: int) -> int:
+    """Virtual address of a slot's PTE."""
+    size = patient.healthy.entry_size
+    return virtual(patient, patient.healthy.pkmap.page_table_physical + number * size)
+
+
+def _set_count(patient: Patient, number: int, count: int) -> str:
+    patient.write(patient.healthy.address("pkmap_count") + 4 * number, count)
+    return f"slot {number}"
+
+
+def _change_pte(patient: Patient, number: int, change: Callable[[int], int]) -> str:
+    pte = int(patient.healthy.pkmap.ptes[number])
+    patient.write(entry_of(patient, number), change(pte), patient.healthy.entry_size)
+    return f"slot {number}"
+
+
+def counted_below_zero(patient: Patient) -> str:
+    return _set_count(patient, slot(patient, lambda count: count == 0), -1)
+
+
+def used_slot_counted_below_zero(patient: Patient) -> str:
+    return _set_count(patient, slot(patient, lambda count: count >= 2), -1)
+
+
+def empty_slot_counted(patient: Patient) -> str:
+    return _set_count(patient, slot(patient, lambda count: count == 0), 2)
+
+
+def used_slot_forgotten(patient: Patient) -> str:
+    return _set_count(patient, slot(patient, lambda count: count >= 2), 0)
+
+
+def pte_cleared(patient: Patient) -> str:
+    return _change_pte(patient, slot(patient, lambda count: count >= 2), lambda pte: 0)
+
+
+def unused_pte_cleared(patient: Patient) -> str:
+    return _change_pte(patient, slot(patient, lambda count: count == 1), lambda pte: 0)
+
+
+def pte_made_read_only(patient: Patient) -> str:
+    return _change_pte(patient, slot(patient, lambda count: count >= 2), lambda pte: pte & ~RW)
+
+
+def pte_made_write_through(patient: Patient) -> str:
+    return _change_pte(patient, slot(patient, lambda count: count == 1), lambda pte: pte | WRITE_THROUGH)
+
+
+def pte_leads_to_lowmem(patient: Patient) -> str:
+    number = slot(patient, lambda count: count >= 2)
+    pfn = int(patient.healthy.pkmap_pfns[number])
+    return _change_pte(patient, number, lambda pte: pte - (pfn - 0x1234) * PAGE_SIZE)
+
+
+def two_slots_one_page(patient: Patient) -> str:
+    pkmap = patient.healthy.pkmap
+    first, second = np.flatnonzero(pkmap.counts >= 2)[:2].tolist()
+    _change_pte(patient, second, lambda pte: int(pkmap.ptes[first]))
+    return f"slot {second}"
+
+
+def cursor_out_of_range(patient: Patient) -> str:
+    kernel = patient.healthy.observed.kernel
+    slots = len(patient.healthy.pkmap.counts)
+    patient.write(kernel.facts.symbol_like("last_pkmap_nr") + kernel.slide, slots)
+    return "cursor"
+
+
+def waiter_forgotten(patient: Patient) -> str:
+    kernel = patient.healthy.observed.kernel
+    queue = kernel.facts.symbol_like("pkmap_map_wait") + kernel.slide
+    head = queue + kernel.facts.offset("struct wait_queue_head", "head")
+    patient.write(head, head + 64)
+    return "pkmap wait queue"
+
+
+def mapped_page_freed(patient: Patient) -> str:
+    number = slot(patient, lambda count: count >= 2)
+    patient.write(page_word(patient, int(patient.healthy.pkmap_pfns[number]), "_refcount"), 0)
+    return f"slot {number}"
+
+
+def process_hooks_another_table(patient: Patient) -> str:
+    healthy = patient.healthy
+    space, base, size = healthy.processes[0], healthy.area.base, healthy.entry_size
+    directory = healthy.prediction.form.levels[-2]
+    table = space.root
+    if size == 8:  # the PDPTE of the last GiB leads to the directory
+        table = patient.read(virtual(patient, space.root + 3 * size), size) & -PAGE_SIZE
+    index = base >> directory.shift & ((1 << directory.bits) - 1)
+    place = virtual(patient, table + index * size)
+    patient.write(place, patient.read(place, size) + PAGE_SIZE, size)
+    return f"pid {space.pid} virtual {base:#x}"
+
+
+BREAKS = (
+    Break("pkmap.count-not-negative", counted_below_zero),
+    Break("pkmap.count-not-negative", used_slot_counted_below_zero),
+    Break("pkmap.pte-matches-count", empty_slot_counted),
+    Break("pkmap.pte-matches-count", used_slot_forgotten),
+    Break("pkmap.pte-matches-count", pte_cleared),
+    Break("pkmap.pte-matches-count", unused_pte_cleared),
+    Break("pkmap.pte-flags", pte_made_read_only),
+    Break("pkmap.pte-flags", pte_made_write_through),
+    Break("pkmap.pte-in-highmem", pte_leads_to_lowmem),
+    Break("pkmap.pages-distinct", two_slots_one_page),
+    Break("pkmap.cursor-in-range", cursor_out_of_range),
+    Break("pkmap.waiters", waiter_forgotten),
+    Break("pkmap.mapped-page-in-use", mapped_page_freed),
+    Break("pkmap.page-table", process_hooks_another_table),
+)

@@ -1,0 +1,62 @@
+"""Every rule fires: one structure of a recorded guest is broken, and exactly the rule meant for it says so."""
+
+from __future__ import annotations
+
+import pytest
+from _pytest.mark import ParameterSet
+from breaks import ALONE, BREAKS, Break
+from recorded_guest import RecordedGuest
+
+from kvmtools.compare import RULES, Result, Status
+
+NEED_ANOTHER_KERNEL = {"pkmap.pool-complete", "pkmap.page-virtual", "memmap.section", "memmap.node"}
+"""Rules that both recorded guests skip; tests of their own break them."""
+NEED_ANOTHER_WALKER = {"pagetable.walkers-agree"}
+
+
+def found(result: Result) -> list[tuple[str, str]]:
+    return [(finding.rule, finding.subject) for finding in result.findings]
+
+
+def possible(breaks: tuple[Break, ...]) -> list[ParameterSet]:
+    """Each guest with each break that there can be on it."""
+    names = ("pae", "nopae")
+    pairs = ((name, each) for name in names for each in breaks if getattr(each, name))
+    return [pytest.param(name, each, id=f"{name}-{each}") for name, each in pairs]
+
+
+def test_a_healthy_guest_agrees(recorded: RecordedGuest) -> None:
+    result = recorded.check()
+    assert found(result) == []
+    assert result.exit_code == 0
+    assert result.count(Status.AGREE) >= 45
+
+
+def test_a_healthy_guest_has_pkmap_in_every_state(recorded: RecordedGuest) -> None:
+    counts = recorded.healthy.pkmap.counts
+    assert {0, 1, 2} <= set(counts.tolist())
+    assert counts.max() > 2
+
+
+@pytest.mark.parametrize(("recorded", "brk"), possible(BREAKS), indirect=["recorded"])
+def test_exactly_the_rule_that_is_meant(recorded: RecordedGuest, brk: Break) -> None:
+    subject = brk.do(recorded)
+    result = recorded.check()
+    assert found(result) == [(brk.rule, subject)]
+    assert result.exit_code == 1
+
+
+@pytest.mark.parametrize(("recorded", "brk"), possible(ALONE), indirect=["recorded"])
+def test_a_rule_that_another_one_explains(recorded: RecordedGuest, brk: Break) -> None:
+    subject = brk.do(recorded)
+    everything = recorded.check()
+    (explained,) = [outcome for outcome in everything.outcomes if outcome.rule == brk.rule]
+    assert subject in [finding.subject for finding in explained.consequences]
+    assert explained.status is Status.AGREE
+    assert everything.exit_code == 1
+    assert (brk.rule, subject) in found(recorded.check(only=(brk.rule,)))
+
+
+def test_every_rule_is_broken_once() -> None:
+    broken = {brk.rule for brk in (*BREAKS, *ALONE)}
+    assert broken | NEED_ANOTHER_KERNEL | NEED_ANOTHER_WALKER == {rule.id for rule in RULES}
