@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from kvmtools.errors import MemoryFault
+from kvmtools.errors import MemoryFault, SymbolsError
 from kvmtools.observe.configuration import observe_image
 from kvmtools.observe.modules import Module, observe_modules
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Layout
@@ -137,7 +137,7 @@ class Regions:
 
 
 def regions_of(kernel: Kernel, layout: Layout) -> Regions:
-    """The regions of a kernel that was found in a guest; a list of modules that is damaged is left out."""
+    """The regions of a kernel that was found in a guest; modules that cannot be listed are left out."""
     facts = kernel.facts
     smp = facts.has_symbol("__per_cpu_offset")
     return Regions(
@@ -153,7 +153,7 @@ def regions_of(kernel: Kernel, layout: Layout) -> Regions:
 def _modules(kernel: Kernel) -> tuple[Module, ...]:
     try:
         return observe_modules(kernel)
-    except MemoryFault:
+    except (MemoryFault, SymbolsError):
         return ()
 
 
