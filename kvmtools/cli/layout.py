@@ -59,9 +59,9 @@ def command(options: TargetOptions, form: str) -> None:
     from kvmtools.observe.configuration import observe_configuration
     from kvmtools.observe.layout import observe_layout
 
-    with attached(options) as session, session.target.paused():
-        live = observe_layout(session.kernel)
-        configuration = observe_configuration(session.kernel)
+    with attached(options) as session:
+        kernel = session.kernel
+        live, configuration = session.held(lambda: (observe_layout(kernel), observe_configuration(kernel)))
     model = Prediction(configuration).layout
     edges = _boundaries(live, model, tuple(_BELOW))
     frames = _boundaries(live, model, (*_FRAMES, "last_pkmap"))

@@ -55,16 +55,14 @@ def _pages(session: Session, texts: list[str]) -> list[dict[str, Any]]:
     from kvmtools.observe.memmap import page_at, page_pfn
 
     kernel = session.kernel
-    found = []
-    with session.target.paused():
-        for text in texts:
-            try:
-                found.append(
-                    page_at(kernel, page_frame(text, kernel.page_offset, lambda at: page_pfn(kernel, at)))
-                )
-            except IndexError as error:
-                raise UsageError(f"'{text}' names no page: {error.args[0]}") from error
-    return found
+
+    def read(text: str) -> dict[str, Any]:
+        try:
+            return page_at(kernel, page_frame(text, kernel.page_offset, lambda at: page_pfn(kernel, at)))
+        except IndexError as error:
+            raise UsageError(f"'{text}' names no page: {error.args[0]}") from error
+
+    return session.held(lambda: [read(text) for text in texts])
 
 
 def _summary(memmap: MemMap, per_cpu: list[Any]) -> dict[str, Any]:

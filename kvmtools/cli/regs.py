@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,7 @@ from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json, note
 from kvmtools.cli.session import Session, attached
 from kvmtools.cli.tables import columns, hexadecimal, table
-from kvmtools.errors import AttachError, GuestVanished
+from kvmtools.errors import AttachError, GuestVanished, MemoryFault
 
 if TYPE_CHECKING:
     from kvmtools.records import Registers
@@ -36,9 +37,12 @@ def command(options: TargetOptions, form: str) -> None:
     kvmtools regs -g pae
     kvmtools regs --qemu qmp.sock --gdb gdb.sock -s vmlinux --format json
     """
-    with attached(options) as session, session.target.paused():
-        read = _read(session)
-        rows = _described(session, read.registers)
+    with attached(options) as session:
+        with suppress(MemoryFault):  # so that the vmlinux has been asked before the guest is held
+            _described(session, session.target.registers())
+        with session.target.paused():
+            read = _read(session)
+            rows = _described(session, read.registers)
     if form == "json":
         emit_json("regs", source=read.source, disagreements=list(read.disagreements), vcpus=rows)
     else:

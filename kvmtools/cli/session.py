@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from kvmtools.cli.options import TargetOptions
-from kvmtools.errors import AttachError, SymbolsError, UsageError
+from kvmtools.errors import AttachError, MemoryFault, SymbolsError, UsageError
 
 if TYPE_CHECKING:
     from kvmtools.attach.target import Pause, Target
     from kvmtools.observe.kernel import Kernel
     from kvmtools.observe.observed import Observed
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -33,6 +35,18 @@ class Session:
             registers = self.target.registers()
         self.pauses.append(pause)
         return observed.observe(self.kernel, snapshot, registers=registers)
+
+    def held(self, read: Callable[[], T]) -> T:
+        """What ``read`` returns while the guest is held.
+
+        It is tried before, while the guest runs: so it learns what it asks of the vmlinux, which may take a second.
+        """
+        with suppress(MemoryFault):
+            read()
+        with self.target.paused() as pause:
+            found = read()
+        self.pauses.append(pause)
+        return found
 
     @property
     def live(self) -> dict[str, str | float]:

@@ -44,10 +44,7 @@ def command(options: TargetOptions, addresses: tuple[str, ...], tables: PageTabl
     given = list(words(addresses))
     with attached(options) as session:
         wanted = [virtual_address(text, session.kernel.address) for text in given]
-        with session.target.paused():
-            table = tables.find(session)
-            found = [_Answer(session, table, address) for address in wanted]
-            regions = _regions(session)
+        table, found, regions = session.held(lambda: _answers(session, tables, wanted))
     if form == "json":
         emit_json(
             "vtop",
@@ -59,11 +56,15 @@ def command(options: TargetOptions, addresses: tuple[str, ...], tables: PageTabl
     return MAPPED if all(answer.way.fault is None for answer in found) else UNMAPPED
 
 
-def _regions(session: Session) -> Regions:
+def _answers(
+    session: Session, tables: PageTableChoice, wanted: list[int]
+) -> tuple[PageTable, list[_Answer], Regions]:
     from kvmtools.observe.layout import observe_layout
     from kvmtools.observe.regions import regions_of
 
-    return regions_of(session.kernel, observe_layout(session.kernel))
+    table = tables.find(session)
+    answers = [_Answer(session, table, address) for address in wanted]
+    return table, answers, regions_of(session.kernel, observe_layout(session.kernel))
 
 
 def _page(session: Session, physical: int) -> dict[str, Any] | None:

@@ -68,9 +68,7 @@ def command(
         last = virtual_address(end, address) if end else END_OF_ADDRESSES
         if first >= last:
             raise UsageError(f"the range from {first:#x} to {last:#x} is empty")
-        with session.target.paused():
-            chosen = tables.find(session)
-            walk, regions = _walked(session, chosen, first, last)
+        chosen, walk, regions = session.held(lambda: _walked(session, tables, first, last))
     rows = list(entry_rows(walk, regions) if raw else run_rows(walk, regions))
     if region is not None:
         _refuse_unknown(region, regions)
@@ -84,14 +82,17 @@ def command(
         emit(entry_table(rows) if raw else run_table(rows))
 
 
-def _walked(session: Session, chosen: PageTable, start: int, end: int) -> tuple[Walk, Regions]:
+def _walked(
+    session: Session, tables: PageTableChoice, start: int, end: int
+) -> tuple[PageTable, Walk, Regions]:
     from kvmtools.observe.layout import observe_layout
     from kvmtools.observe.paging import walk
     from kvmtools.observe.regions import regions_of
 
     kernel = session.kernel
+    chosen = tables.find(session)
     found = walk(kernel.memory, chosen.cr3, pae=kernel.pae, start=start, end=end)
-    return found, regions_of(kernel, observe_layout(kernel))
+    return chosen, found, regions_of(kernel, observe_layout(kernel))
 
 
 def _refuse_unknown(region: str, regions: Regions) -> None:
