@@ -1,0 +1,133 @@
+"""Rules that both recorded guests skip, and the one that only a broken walker breaks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+from recorded_guest import RecordedGuest
+
+from kvmtools.compare import Evidence, check
+from kvmtools.compare.rules_legacy import page_virtual, pool_complete
+from kvmtools.compare.rules_memmap import node_of_page, section_of_page
+from kvmtools.errors import MemoryFault
+from kvmtools.observe.page_flags import Field
+
+SLOTS, BASE, NODE = 4, 0xFF80_0000, 8
+"""A pkmap of four slots; the list node lies 8 bytes into a ``struct page_address_map``."""
+POOL, ENTRIES = 0xC100_0000, (0xC200_0000, 0xC200_0010, 0xC200_0020, 0xC200_0030)
+
+
+def pool_of(pooled: tuple[int, ...], hashed: tuple[int, ...], *, cut: bool = False) -> Evidence:
+    """A 2.6 kernel's ``page_address_pool`` and the addresses of its hash entries."""
+    nodes = [POOL, *(entry + NODE for entry in pooled)]
+    words = dict(zip(nodes, [*nodes[1:], POOL], strict=True))
+
+    def word(address: int) -> int:
+        if cut or address not in words:
+            raise MemoryFault(address, "it was not captured", space="virtual")
+        return words[address]
+
+    stub = SimpleNamespace(
+        address=lambda _symbol: POOL,
+        facts=SimpleNamespace(offset=lambda _type, _member: NODE),
+        pkmap=SimpleNamespace(counts=np.zeros(SLOTS, np.int32)),
+        hash_entries=[SimpleNamespace(address=address) for address in hashed],
+        word=word,
+    )
+    return cast(Evidence, stub)
+
+
+def test_pool_and_hash_hold_every_entry_once() -> None:
+    seen = pool_complete(pool_of(ENTRIES[:3], ENTRIES[3:]))
+    assert (seen.examined, seen.total) == (SLOTS, 0)
+
+
+def test_an_entry_lost_between_pool_and_hash() -> None:
+    (finding,) = pool_complete(pool_of(ENTRIES[:2], ENTRIES[3:])).findings
+    assert (finding.subject, finding.observed) == ("page_address_pool", "2 in the pool and 1 in the hash")
+
+
+def test_an_entry_in_pool_and_hash() -> None:
+    findings = pool_complete(pool_of(ENTRIES, ENTRIES[3:])).findings
+    assert [finding.observed for finding in findings] == ["in both", "4 in the pool and 1 in the hash"]
+
+
+def test_a_pool_that_was_not_captured_is_not_judged() -> None:
+    assert "could not be followed" in pool_complete(pool_of(ENTRIES, (), cut=True)).skipped
+
+
+def page_virtuals(*values: int) -> Evidence:
+    """A 2.4 kernel of two lowmem and two highmem pages; slot 1 maps pfn 3."""
+    stub = SimpleNamespace(
+        memmap=SimpleNamespace(length=4, words=np.array([[0] * 4, values], np.uint32)),
+        facts=SimpleNamespace(offset=lambda _type, _member: 4),
+        predicted=SimpleNamespace(max_low_pfn=2),
+        page_offset=0xC000_0000,
+        pkmap=SimpleNamespace(counts=np.array([0, 2, 0, 0], np.int32)),
+        pkmap_pfns=np.array([0, 3, 0, 0]),
+        area=SimpleNamespace(address_of=lambda slot: BASE + slot * 4096),
+    )
+    return cast(Evidence, stub)
+
+
+def test_page_virtual_of_lowmem_of_a_slot_and_of_nobody() -> None:
+    assert page_virtual(page_virtuals(0xC000_0000, 0xC000_1000, 0, BASE + 4096)).total == 0
+
+
+def test_page_virtual_that_outlived_its_slot() -> None:
+    (finding,) = page_virtual(page_virtuals(0xC000_0000, 0xC000_1000, BASE + 8192, BASE + 4096)).findings
+    assert finding.subject == "pfn 0x2"
+
+
+def with_flags_field(guest: RecordedGuest, **fields: Field) -> Evidence:
+    """The guest, as if its flags held one more field; the bits there are zero in every page."""
+    observed = guest.observe()
+    layout = replace(observed.memmap.layout, **fields)
+    return Evidence(replace(observed, memmap=replace(observed.memmap, layout=layout)))
+
+
+def test_node_numbers(recorded: RecordedGuest) -> None:
+    evidence = with_flags_field(recorded, node=Field(27, 2))
+    assert node_of_page(evidence).total == 0
+    evidence.memmap.flags[77] |= 1 << 28
+    (finding,) = node_of_page(evidence).findings
+    assert (finding.subject, finding.observed) == ("pfn 0x4d", "node 2")
+
+
+def test_section_numbers(recorded: RecordedGuest) -> None:
+    """All pages say section 0: true of the first section's pages only."""
+    evidence = with_flags_field(recorded, section=Field(27, 2))
+    per_section = (1 << 29 if recorded.kernel.pae else 1 << 26) >> 12
+    others = max(0, evidence.memmap.length - per_section)
+    assert section_of_page(evidence).total == others
+    evidence = with_flags_field(recorded, section=Field(27, 2))
+    evidence.memmap.flags[77] |= 1 << 27
+    seen = section_of_page(evidence)
+    assert (seen.total, seen.findings[0].subject) == (others + 1, "pfn 0x4d")
+
+
+def test_walkers_that_disagree(recorded: RecordedGuest) -> None:
+    observed = recorded.observe()
+    row = len(observed.walk) // 2
+    writable = observed.walk.writable.copy()
+    writable[row] ^= True
+    broken = replace(observed, walk=replace(observed.walk, writable=writable))
+    result = check(broken, only=("pagetable.walkers-agree",))
+    assert [finding.virtual for finding in result.findings] == [int(observed.walk.virtual[row])]
+
+
+def test_a_walker_that_misses_a_leaf(recorded: RecordedGuest) -> None:
+    observed = recorded.observe()
+    columns: dict[str, Any] = {
+        name: getattr(observed.walk, name)[:-1]
+        for name in (
+            "virtual", "physical", "size", "entry", "level", "table", "index", "writable", "user", "executable"
+        )
+    }  # fmt: skip
+    result = check(
+        replace(observed, walk=replace(observed.walk, **columns)), only=("pagetable.walkers-agree",)
+    )
+    assert [finding.observed for finding in result.findings] == ["no leaf"]
