@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,7 +28,19 @@ from kvmtools.boot.qemu_command import (
 from kvmtools.boot.registry import Guest, Obituary
 from kvmtools.errors import AttachError, BuildError, GuestVanished, KvmtoolsError, UsageError
 
-__all__ = ["Guest", "GuestState", "Obituary", "Vcpu", "all_guests", "find", "start", "state", "stop", "sweep"]
+__all__ = [
+    "Guest",
+    "GuestState",
+    "Obituary",
+    "Vcpu",
+    "all_guests",
+    "booted",
+    "find",
+    "start",
+    "state",
+    "stop",
+    "sweep",
+]
 
 _MONITOR_SECONDS = 3.0  # QEMU greets at once, unless it serves another client
 
@@ -121,6 +133,24 @@ def start(
                     _undo(name)
                 raise
     return guest
+
+
+@contextlib.contextmanager
+def booted(
+    name: str,
+    *,
+    kernel: str,
+    memory: str = "2G",
+    append: str = "",
+    accel: str = "auto",
+    progress: Callable[[str], None] = _silent,
+) -> Iterator[Guest]:
+    """A guest for the length of a ``with``; see :func:`start` for the arguments and exceptions."""
+    guest = start(name, kernel=kernel, memory=memory, append=append, accel=accel, progress=progress)
+    try:
+        yield guest
+    finally:
+        stop(guest)
 
 
 def _kernel(

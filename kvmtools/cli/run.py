@@ -32,20 +32,15 @@ def command(form: str, memory: str, accel: str, verbose: bool) -> int:
     show = progress()
     results = {}
     for name in kernels.NAMES:
-        kernels.ensure(name, progress=show)
         show(f"{name}: booting")
-        guest = guests.start(
-            f"run-{name}-{os.getpid()}", kernel=name, memory=memory, accel=accel, progress=show
-        )
-        try:
+        own = f"run-{name}-{os.getpid()}"
+        with guests.booted(own, kernel=name, memory=memory, accel=accel, progress=show) as guest:
             with Agent(guest.agent) as agent:
                 agent.driver("mix 400")
             show(f"{name}: checking")
             with attached(TargetOptions(guest.name, None, None, None, None, True)) as session:
                 results[name] = examine(session)
-        finally:
             show(f"{name}: stopping")
-            guests.stop(guest)
         show("")
         if form == "text":
             emit(render(results[name], "text", color=colour(), verbose=verbose) + "\n")

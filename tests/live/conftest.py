@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmtools.boot import guests, kernels
+from kvmtools.boot import guests
 
 MEMORY = {"pae": "6G", "nopae": "2G"}
 
@@ -19,13 +19,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.live)
 
 
-def _boot(name: str) -> Iterator[guests.Guest]:
-    kernels.ensure(name, progress=print)
-    guest = guests.start(f"test-{name}-{os.getpid()}", kernel=name, memory=MEMORY[name], progress=print)
-    try:
+def _boot(kernel: str) -> Iterator[guests.Guest]:
+    name = f"test-{kernel}-{os.getpid()}"
+    with guests.booted(name, kernel=kernel, memory=MEMORY[kernel], progress=print) as guest:
         yield guest
-    finally:
-        guests.stop(guest)
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,98 @@
+"""How long things take; nothing here asserts a time.  `make bench` prints the table, `make test` runs each once.
+
+Two walkers of the same tables are measured side by side: on a noisy machine their ratio says more than either figure.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from kvmtools.boot import guests
+from kvmtools.cli.session import Session
+from kvmtools.model import paging as model_paging
+from kvmtools.model.prediction import Prediction
+from kvmtools.observe.configuration import observe_configuration
+from kvmtools.observe.memmap import observe_memmap
+from kvmtools.observe.observed import observe, prepare
+from kvmtools.observe.paging import walk
+
+KVMTOOLS = Path(sys.executable).with_name("kvmtools")
+
+
+@pytest.mark.benchmark(group="walk of the kernel's page tables, 2 GiB")
+class TestWalk:
+    def test_observer(self, benchmark: Any, session: Session) -> None:
+        kernel = session.kernel
+        root = kernel.physical(kernel.address("swapper_pg_dir"))
+        leaves = benchmark(walk, kernel.memory, root, pae=kernel.pae)
+        assert len(leaves.virtual) > 1000
+
+    def test_model(self, benchmark: Any, session: Session) -> None:
+        kernel = session.kernel
+        root = kernel.physical(kernel.address("swapper_pg_dir"))
+        form = Prediction(observe_configuration(kernel)).form
+        leaves = benchmark(lambda: list(model_paging.walk(kernel.memory.read, root, form, 0, 1 << 32)))
+        assert len(leaves) > 1000
+
+
+@pytest.mark.benchmark(group="full decode of mem_map, 2 GiB")
+def test_memmap(benchmark: Any, session: Session) -> None:
+    with prepare(session.kernel) as capture, session.target.paused():
+        snapshot = capture.take()
+    kernel = session.kernel.with_memory(snapshot)
+
+    def decode() -> int:
+        pages = observe_memmap(kernel)
+        return int(pages.buddy.sum()) + int(pages.zone.max()) + int(pages.kpageflags().max())
+
+    assert benchmark(decode)
+
+
+@pytest.mark.benchmark(group="guest paused for a full check, 2 GiB")
+def test_pause(benchmark: Any, session: Session) -> None:
+    """The time of the whole capture; what the guest itself lost is in the extra info."""
+
+    def capture() -> None:
+        session.observe()
+
+    benchmark.pedantic(capture, rounds=10, warmup_rounds=2)
+    lost = sorted(pause.milliseconds for pause in session.pauses)
+    assert all(pause.was_running for pause in session.pauses)
+    benchmark.extra_info["paused_milliseconds"] = {
+        "median": round(lost[len(lost) // 2], 1),
+        "max": round(lost[-1], 1),
+    }
+
+
+@pytest.mark.benchmark(group="decode and compare a captured guest, 2 GiB")
+def test_compare(benchmark: Any, session: Session) -> None:
+    from kvmtools.compare import check
+
+    with prepare(session.kernel) as capture, session.target.paused():
+        snapshot = capture.take()
+    result = benchmark(lambda: check(observe(session.kernel, snapshot)))
+    assert result.exit_code == 0
+
+
+@pytest.mark.benchmark(group="whole processes, 2 GiB")
+@pytest.mark.parametrize("command", ["--help", "vtop 0xc0100000", "check"])
+def test_process(benchmark: Any, guest: guests.Guest, command: str) -> None:
+    words = command.split()
+    if words[0] != "--help":
+        words[1:1] = ["-g", guest.name]
+    benchmark.pedantic(_run, args=(words,), rounds=7, warmup_rounds=1)
+
+
+@pytest.mark.benchmark(group="whole processes, 16 GiB")
+def test_large_check(benchmark: Any, large_guest: guests.Guest) -> None:
+    benchmark.pedantic(_run, args=(["check", "-g", large_guest.name],), rounds=5, warmup_rounds=1)
+
+
+def _run(words: list[str]) -> None:
+    done = subprocess.run([KVMTOOLS, *words], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
