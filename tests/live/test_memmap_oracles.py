@@ -1,0 +1,127 @@
+"""Our ``mem_map`` against what the guest itself says of every page: /proc/kpageflags and /proc/kpagecount."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from kvmtools.attach.target import Target, open_target
+from kvmtools.boot.agent import Agent
+from kvmtools.boot.guests import Guest
+from kvmtools.observe.facts import Facts
+from kvmtools.observe.kernel import Kernel, locate
+from kvmtools.observe.memmap import MemMap, observe_memmap
+from kvmtools.observe.stable_page_flags import KPF, kpagecount, kpageflags
+
+ROUNDS = 5
+"""A page may change hands between the guest's answer and ours; not the same page in every one of so many rounds."""
+
+
+@dataclass(frozen=True)
+class Subject:
+    agent: Agent
+    target: Target
+    kernel: Kernel
+
+    def memmap(self) -> MemMap:
+        with self.target.paused():
+            return observe_memmap(self.kernel)
+
+    def column(self, path: str) -> NDArray[np.uint64]:
+        return np.frombuffer(self.agent.read(path), "<u8")
+
+
+@pytest.fixture
+def subject(guest: Guest) -> Iterator[Subject]:
+    with open_target(qemu=str(guest.qmp), ram=guest.ram, vmlinux=guest.vmlinux) as target:
+        kernel = locate(target.memory, Facts.load(guest.vmlinux), target.vmcoreinfo())
+        with Agent(guest.agent) as agent:
+            yield Subject(agent, target, kernel)
+
+
+@pytest.fixture
+def workload(guest: Guest) -> Iterator[None]:
+    """Anonymous, file and shared pages, huge ones on PAE, and pages in pkmap; then silence."""
+    agent = Agent(guest.agent)
+    agent.quiesce()
+    agent.driver("mix 300")
+    yield
+    agent.driver("free")
+
+
+def names(flags: int) -> list[str]:
+    return [name for name, bit in KPF.items() if flags >> bit & 1]
+
+
+@pytest.mark.usefixtures("workload")
+def test_every_page_has_the_flags_that_the_guest_tells(subject: Subject) -> None:
+    suspects: set[int] | None = None
+    for _ in range(ROUNDS):
+        theirs = subject.column("/proc/kpageflags")
+        ours = kpageflags(subject.memmap(), subject.kernel)
+        after = subject.column("/proc/kpageflags")
+        assert len(theirs) == len(ours)
+        still = theirs == after
+        assert np.count_nonzero(~still) < 1000
+        found = {int(pfn) for pfn in np.flatnonzero(still & (theirs != ours))}
+        suspects = found if suspects is None else suspects & found
+        if not suspects:
+            break
+    spelt = {hex(pfn): (names(int(theirs[pfn])), names(int(ours[pfn]))) for pfn in sorted(suspects or ())[:5]}
+    assert not suspects, spelt
+    seen = np.bitwise_or.reduce(ours)
+    for name in (
+        "BUDDY",
+        "SLAB",
+        "RESERVED",
+        "PGTABLE",
+        "ANON",
+        "MMAP",
+        "COMPOUND_HEAD",
+        "COMPOUND_TAIL",
+        "ZERO_PAGE",
+    ):
+        assert int(seen) >> KPF[name] & 1, f"no page is {name}: the comparison shows nothing"
+
+
+@pytest.mark.usefixtures("workload")
+def test_every_page_is_mapped_as_often_as_the_guest_tells(subject: Subject) -> None:
+    suspects: set[int] | None = None
+    for _ in range(ROUNDS):
+        theirs = subject.column("/proc/kpagecount").astype(np.int64)
+        ours = kpagecount(subject.memmap(), subject.kernel)
+        after = subject.column("/proc/kpagecount").astype(np.int64)
+        found = {int(pfn) for pfn in np.flatnonzero((theirs == after) & (theirs != ours))}
+        suspects = found if suspects is None else suspects & found
+        if not suspects:
+            break
+    assert not suspects, {hex(pfn): (int(theirs[pfn]), int(ours[pfn])) for pfn in sorted(suspects)[:5]}
+    assert (ours >= 1).any()
+
+
+def test_pages_of_processes_at_work(subject: Subject, guest: Guest) -> None:
+    """While a workload runs nothing holds still, but most pages do: forked, shared and huge pages among them."""
+    subject.agent.workload("mixed", 2, 16)
+    try:
+        theirs, count = (
+            subject.column("/proc/kpageflags"),
+            subject.column("/proc/kpagecount").astype(np.int64),
+        )
+        memmap = subject.memmap()
+        flags_after, count_after = subject.column("/proc/kpageflags"), subject.column("/proc/kpagecount")
+    finally:
+        subject.agent.quiesce()
+    still = (theirs == flags_after) & (count == count_after.astype(np.int64))
+    assert np.count_nonzero(still) > 0.9 * len(still)
+    mapped = still & (count > 0)
+    ours, ours_count = kpageflags(memmap, subject.kernel), kpagecount(memmap, subject.kernel)
+    wrong = np.count_nonzero(still & ((theirs != ours) | (count != ours_count)))
+    # A page that went and came back in between looks still, and is not.
+    assert wrong <= 0.001 * np.count_nonzero(still)
+    assert np.count_nonzero(mapped & (theirs == ours) & (count == ours_count)) > 0.5 * np.count_nonzero(
+        mapped
+    )

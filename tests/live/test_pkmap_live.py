@@ -1,0 +1,120 @@
+"""pkmap and the kmap_local slots against our driver in the guest, which knows what it mapped where."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+
+from kvmtools.attach.target import Target, open_target
+from kvmtools.boot.agent import Agent
+from kvmtools.boot.guests import Guest
+from kvmtools.observe.facts import Facts
+from kvmtools.observe.kernel import Kernel, locate
+from kvmtools.observe.kmap_local import KmapLocal, observe_kmap_local
+from kvmtools.observe.layout import kernel_walk
+from kvmtools.observe.pkmap import Pkmap, observe_pkmap
+
+PAGE_LINE = re.compile(r"^page \d+ pfn (0x\w+) page (0x\w+) address (0x\w+) users (\d+)$", re.MULTILINE)
+LOCAL_LINE = re.compile(r"^local (\d+) level (\d+) pfn (0x\w+) address (0x\w+)$", re.MULTILINE)
+SLOTS, CPU, DEPTH = 300, 1, 3
+
+
+@dataclass(frozen=True)
+class Subject:
+    agent: Agent
+    target: Target
+    kernel: Kernel
+
+    def pkmap(self) -> Pkmap:
+        with self.target.paused():
+            found = observe_pkmap(self.kernel, kernel_walk(self.kernel).tables)
+        assert found is not None
+        return found
+
+    def kmap_local(self) -> tuple[KmapLocal, ...]:
+        with self.target.paused():
+            return observe_kmap_local(self.kernel)
+
+
+@pytest.fixture
+def subject(guest: Guest) -> Iterator[Subject]:
+    with open_target(qemu=str(guest.qmp), ram=guest.ram, vmlinux=guest.vmlinux) as target:
+        kernel = locate(target.memory, Facts.load(guest.vmlinux), target.vmcoreinfo())
+        with Agent(guest.agent) as agent:
+            agent.quiesce()
+            yield Subject(agent, target, kernel)
+            agent.driver(f"local {CPU} 0")
+            agent.driver("free")
+
+
+def test_an_idle_kernel_has_no_slot_in_use(subject: Subject) -> None:
+    subject.agent.driver("free")
+    subject.agent.driver("flush")
+    pkmap = subject.pkmap()
+    assert not pkmap.counts.any()
+    assert not pkmap.ptes.any()
+    assert not any(bucket.entries for bucket in pkmap.buckets)
+
+
+def test_slots_are_those_that_the_driver_got(subject: Subject) -> None:
+    """Address, pfn and users of every page that is mapped; struct page and slot as the kernel hashed them."""
+    subject.agent.driver(f"mix {SLOTS}")
+    pages = [
+        tuple(int(word, 0) for word in line) for line in PAGE_LINE.findall(subject.agent.driver("status"))
+    ]
+    pkmap = subject.pkmap()
+    assert pkmap.base is not None
+    address_mask = np.uint64(0x000F_FFFF_FFFF_F000)
+    mapped = [page for page in pages if page[2]]
+    assert len(mapped) >= SLOTS // 2
+    assert {0, 1, 2} < set(pkmap.counts.tolist())
+    assert (pkmap.counts > 2).any()
+    assert np.count_nonzero(pkmap.counts) >= SLOTS
+    hashed = {entry.virtual: entry.page for bucket in pkmap.buckets for entry in bucket.entries}
+    for pfn, page, address, users in mapped:
+        slot = (address - pkmap.base) // 4096
+        assert int(pkmap.ptes[slot] & address_mask) >> 12 == pfn
+        assert pkmap.counts[slot] == users + 1
+        assert hashed[address] == page
+    assert len(hashed) == np.count_nonzero(pkmap.counts)
+    assert not any(bucket.broken for bucket in pkmap.buckets)
+
+
+def test_the_cursor_moves_with_every_new_page(subject: Subject) -> None:
+    """After a flush no page has a slot to come back to; before the end of the window none is flushed on the way."""
+    subject.agent.driver("flush")
+    before = subject.pkmap()
+    if before.cursor + 20 > len(before.counts):
+        subject.agent.driver("cycle 20")
+        subject.agent.driver("flush")
+        before = subject.pkmap()
+    subject.agent.driver("cycle 10")
+    after = subject.pkmap()
+    assert after.cursor == before.cursor + 10
+    assert np.flatnonzero(after.counts).tolist() == list(range(before.cursor + 1, after.cursor + 1))
+    assert (after.counts[after.counts != 0] == 1).all()
+    subject.agent.driver("flush")
+    assert not subject.pkmap().counts.any()
+
+
+def test_nested_local_maps_are_seen_on_their_cpu(subject: Subject) -> None:
+    answer = subject.agent.driver(f"local {CPU} {DEPTH}")
+    held = [tuple(int(word, 0) for word in line) for line in LOCAL_LINE.findall(answer)]
+    assert [(cpu, level) for cpu, level, _, _ in held] == [(CPU, level) for level in range(DEPTH)]
+    for _ in range(20):
+        cpus = subject.kmap_local()
+        if cpus[CPU].depth == DEPTH:
+            break  # its holder runs just now; a task that was scheduled out takes its maps along
+    assert cpus[CPU].depth == DEPTH
+    assert cpus[CPU].expected is not None
+    for _cpu, level, pfn, address in held:
+        assert cpus[CPU].addresses[level] == address
+        assert int(cpus[CPU].ptes[level]) >> 12 & 0xFF_FFFF == pfn
+        assert cpus[CPU].ptes[level] == cpus[CPU].expected[level]
+    assert not cpus[CPU].ptes[DEPTH:].any()
+    subject.agent.driver(f"local {CPU} 0")
+    assert not subject.kmap_local()[CPU].ptes.any()

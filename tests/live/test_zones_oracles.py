@@ -1,0 +1,129 @@
+"""Our zones and RAM against /proc/zoneinfo, /proc/buddyinfo and /proc/iomem of the guest."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TypeVar
+
+import pytest
+
+from kvmtools.attach.target import Target, open_target
+from kvmtools.boot.agent import Agent
+from kvmtools.boot.guests import Guest
+from kvmtools.observe.facts import Facts
+from kvmtools.observe.kernel import Kernel, locate
+from kvmtools.observe.memmap import observe_memmap
+from kvmtools.observe.ram import observe_ram
+from kvmtools.observe.zones import Zone, observe_zones
+
+T = TypeVar("T")
+
+ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Subject:
+    agent: Agent
+    target: Target
+    kernel: Kernel
+
+    def zones(self) -> tuple[Zone, ...]:
+        with self.target.paused():
+            return observe_zones(self.kernel, observe_memmap(self.kernel))
+
+    def both(self, path: str, read: Callable[[str], T]) -> tuple[T, tuple[Zone, ...]]:
+        """What the guest says, and what we see, at a time when the guest says the same before and after."""
+        for _ in range(ROUNDS):
+            before = read(self.agent.text(path))
+            zones = self.zones()
+            if read(self.agent.text(path)) == before:
+                return before, zones
+        pytest.fail(f"{path} does not hold still")
+
+
+@pytest.fixture
+def subject(guest: Guest) -> Iterator[Subject]:
+    with open_target(qemu=str(guest.qmp), ram=guest.ram, vmlinux=guest.vmlinux) as target:
+        kernel = locate(target.memory, Facts.load(guest.vmlinux), target.vmcoreinfo())
+        with Agent(guest.agent) as agent:
+            agent.quiesce()
+            yield Subject(agent, target, kernel)
+
+
+def zoneinfo(text: str) -> dict[str, dict[str, list[int]]]:
+    """Numbers by zone and word; a word that comes once per CPU has several."""
+    zones: dict[str, dict[str, list[int]]] = {}
+    for part in re.split(r"^Node 0, zone +", text, flags=re.MULTILINE)[1:]:
+        name, _, body = part.partition("\n")
+        numbers: dict[str, list[int]] = {}
+        for word, rest in re.findall(r"^ +([a-z_]+(?: free)?):? +(\(?[-\d, ]+\)?)$", body, re.MULTILINE):
+            numbers.setdefault(word, []).extend(int(number) for number in re.findall(r"-?\d+", rest))
+        zones[name.upper()] = numbers
+    return zones
+
+
+def test_zoneinfo_says_the_same(subject: Subject) -> None:
+    theirs, zones = subject.both("/proc/zoneinfo", zoneinfo)
+    assert list(theirs) == [zone.name for zone in zones]
+    for zone in zones:
+        said = theirs[zone.name]
+        assert said["pages free"] == [max(0, zone.vm_stat["NR_FREE_PAGES"])]
+        assert said["boost"] == [zone.watermark_boost]
+        for mark in ("min", "low", "high"):
+            assert said[mark][0] == zone.watermarks[mark] + zone.watermark_boost
+        assert (said["spanned"], said["present"], said["managed"]) == (
+            [zone.spanned],
+            [zone.present],
+            [zone.managed],
+        )
+        assert said["protection"] == list(zone.lowmem_reserve)
+        if zone.present:
+            assert said["start_pfn"] == [zone.start_pfn]
+            assert said["count"] == [pageset.count for pageset in zone.pcp]
+            assert said["high"][1:] == [pageset.high for pageset in zone.pcp]
+            assert said["batch"] == [pageset.batch for pageset in zone.pcp]
+
+
+def test_what_is_free_is_on_the_lists(subject: Subject) -> None:
+    """All free pages are on sound lists; counted by blocks, and by the kernel's own statistics."""
+    for _ in range(ROUNDS):
+        zones = subject.zones()
+        if all(zone.free_pages == zone.buddy_pages for zone in zones):
+            break
+    for zone in zones:
+        assert zone.free_pages == zone.buddy_pages
+        assert not [each.broken for area in zone.free_area for each in area.lists if each.broken]
+        for pageset in zone.pcp:
+            assert pageset.count == pageset.pages
+            assert not [each.broken for each in pageset.lists if each.broken]
+    assert sum(pageset.count for zone in zones for pageset in zone.pcp) > 0
+
+
+def test_buddyinfo_says_the_same(subject: Subject) -> None:
+    def blocks(text: str) -> dict[str, list[int]]:
+        lines = re.findall(r"^Node 0, zone +(\w+) +([\d ]+)$", text, re.MULTILINE)
+        return {name.upper(): [int(number) for number in rest.split()] for name, rest in lines}
+
+    theirs, zones = subject.both("/proc/buddyinfo", blocks)
+    assert len(theirs) >= 3
+    for zone in zones:
+        ours = [area.blocks for area in zone.free_area]
+        assert theirs.get(zone.name, [0] * len(ours)) == ours
+
+
+def test_iomem_says_the_same(subject: Subject) -> None:
+    """Every line: addresses, name and depth (two blanks each)."""
+    text = subject.agent.text("/proc/iomem")
+    theirs = [
+        (int(start, 16), int(end, 16) + 1, name, len(blanks) // 2)
+        for blanks, start, end, name in re.findall(
+            r"^( *)([0-9a-f]+)-([0-9a-f]+) : (.*)$", text, re.MULTILINE
+        )
+    ]
+    with subject.target.paused():
+        ram = observe_ram(subject.kernel)
+    assert theirs
+    assert theirs == [(each.start, each.end, each.name, each.depth) for each in ram.resources]
+    assert sum(zone.present for zone in subject.zones()) == sum(len(each) for each in ram.pages)
