@@ -173,7 +173,9 @@ def _above(configuration: Configuration, layout: Layout) -> Iterator[Expectation
     )
     # Slot n lies n pages below FIXADDR_TOP, and slot 0 is never used.
     yield Expectation("fixmap", layout.fixaddr_start, layout.fixaddr_top, SOME, None, None, False)
-    yield Expectation("top of memory", layout.fixaddr_top, TOP, NONE)
+    # reservetop= moves the early fixmap's page table, but its first place in the directory keeps it too.
+    top = SOME if values(configuration.command_line, "reservetop") else NONE
+    yield Expectation("top of memory", layout.fixaddr_top, TOP, top)
 
 
 def _cpu_entry_area(configuration: Configuration, base: int) -> Iterator[Expectation]:

@@ -133,6 +133,12 @@ def test_rodata_off(configure: Configure) -> None:
     assert found["kernel data"] == (True, None)
 
 
+def test_reservetop_leaves_an_alias_behind(configure: Configure) -> None:
+    """Seen without PAE: parse_reservetop() hooks early_ioremap's table a second time, the first stays."""
+    moved = region(configure(pae=False, command_line="reservetop=8M"), "top of memory")
+    assert (moved.start, moved.end, moved.presence) == (0xFF7FF000, 1 << 32, "some")
+
+
 def test_debug_pagealloc_unmaps_free_pages(configure: Configure) -> None:
     assert region(configure(command_line="debug_pagealloc=on"), "kernel text").presence == "some"
 
