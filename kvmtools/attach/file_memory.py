@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 
 from kvmtools.attach.mapping import Mapping
 from kvmtools.attach.memory import Segment, SegmentedMemory
@@ -23,6 +24,15 @@ class FileMemory(SegmentedMemory):
         self._descriptor = descriptor
         end = max(s.offset + s.end - s.start for s in self.segments)
         self._mapping: Mapping | None = Mapping(descriptor, end)
+
+    def next_data(self, address: int) -> int:
+        """The first address from ``address`` on, in the same segment, that is in no hole; else ``address``."""
+        ((offset, _),) = self.segments.locate(address, 1)
+        with suppress(OSError):  # ENXIO: only a hole is left
+            found = address + os.lseek(self._descriptor, offset, os.SEEK_DATA) - offset
+            if any(found in r for r in self.ranges if address in r):
+                return found
+        return address
 
     def close(self) -> None:
         if self._mapping is not None:

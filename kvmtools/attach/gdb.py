@@ -8,6 +8,7 @@ memory.
 
 from __future__ import annotations
 
+import re
 import select
 import shutil
 import time
@@ -25,6 +26,7 @@ _SECONDS = 30.0
 _CONNECT_SECONDS = 5
 _READ_CHUNK = 1 << 16
 _WRITE_CHUNK = 1 << 12
+_LOST = re.compile(r"Remote connection closed|Remote communication error|Target disconnected")
 _NAMES = ("eip", "cr0", "cr3", "cr4", "efer")
 
 
@@ -103,7 +105,8 @@ class Gdb:
 
         :raises GuestVanished: if QEMU is gone
         """
-        if self._gdb.gdb_process is None:
+        process = self._gdb.gdb_process
+        if process is None:
             return
         try:
             if self._connected:
@@ -112,6 +115,7 @@ class Gdb:
                 with suppress(KvmtoolsError):
                     self._command("-target-detach" if self._was_running else "-target-disconnect")
         finally:
+            process.kill()  # it may hang on its connection, and is needed no more
             self._gdb.exit()
             self._restore()
 
@@ -128,22 +132,30 @@ class Gdb:
             self._command(f"-gdb-set {setting}")
         self._command(f"-gdb-set tcp connect-timeout {_CONNECT_SECONDS}")
         if vmlinux is not None:
-            self._command(f'-file-exec-and-symbols "{_quoted(str(vmlinux))}"')
-        path = Path(self.address)
-        where = str(path.absolute()) if path.exists() else self.address
-        try:
-            self._connected = True
-            self._command(
-                f'-target-select remote "{_quoted(where)}"'
-                if " " in where
-                else f"-target-select remote {where}"
+            quoted = str(vmlinux).replace("\\", "\\\\").replace('"', '\\"')
+            self._command(f'-file-exec-and-symbols "{quoted}"')
+        if self._is_taken():
+            # Trying would do harm: QEMU would stop the guest for us when that client has left and we are long gone.
+            raise AttachError(
+                f"another gdb is connected to {self.address}", hint="the gdbstub serves one client at a time"
             )
+        path = Path(self.address)
+        where = path.absolute() if path.exists() else self.address  # gdb takes the rest of the line as it is
+        try:
+            self._command(f"-target-select remote {where}", seconds=2 * _CONNECT_SECONDS)
         except _GdbError as error:
-            self._connected = False
             raise AttachError(
                 f"gdb cannot connect to {self.address}: {error.message}",
                 hint="the gdbstub serves one client at a time; is another gdb connected?",
             ) from None
+        self._connected = True
+
+    def _is_taken(self) -> bool:
+        """Whether QEMU says that its gdbstub has a client already; it writes ``disconnected:`` before those without."""
+        if self._monitor is None:
+            return False
+        names = tuple(f"{kind}:{self.address}," for kind in ("unix", "tcp"))
+        return any(c["filename"].startswith(names) for c in self._monitor.command("query-chardev"))
 
     def _read(self, address: int, size: int) -> bytes:
         try:
@@ -155,7 +167,7 @@ class Gdb:
             raise MemoryFault(address, f"gdb can read only part of {size} bytes", space="virtual")
         return data
 
-    def _command(self, line: str) -> Any:
+    def _command(self, line: str, *, seconds: float = _SECONDS) -> Any:
         """Send one MI command; the payload of its result, as soon as it is there.
 
         :raises _GdbError: if gdb says ``^error``
@@ -163,13 +175,15 @@ class Gdb:
         """
         self._token += 1
         manager = self._gdb.io_manager
-        deadline = time.monotonic() + _SECONDS
+        deadline = time.monotonic() + seconds
         try:
             manager.write(f"{self._token}{line}", read_response=False)
             while True:
-                readable, _, _ = select.select([manager.stdout_fileno], [], [], deadline - time.monotonic())
+                readable, _, _ = select.select(
+                    [manager.stdout_fileno], [], [], max(0.0, deadline - time.monotonic())
+                )
                 if not readable:
-                    raise AttachError(f"gdb did not answer {line.split()[0]} within {_SECONDS:g} s")
+                    raise AttachError(f"gdb did not answer {line.split()[0]} within {seconds:g} s")
                 records = manager.get_gdb_response(0, raise_error_on_timeout=False)
                 for record in records:
                     if record["type"] == "result" and record["token"] == self._token:
@@ -184,7 +198,7 @@ class Gdb:
         if record["message"] != "error":
             return record["payload"]
         message = str(record["payload"].get("msg", "an error"))
-        if "Remote connection closed" in message or "target is not" in message:
+        if _LOST.search(message):
             raise GuestVanished(f"the guest at {self.address} is gone: {message}")
         raise _GdbError(message)
 
@@ -203,7 +217,3 @@ class _GdbError(AttachError):
 def _chunks(address: int, size: int, limit: int) -> Iterator[tuple[int, int]]:
     for done in range(0, size, limit):
         yield address + done, min(limit, size - done)
-
-
-def _quoted(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"')

@@ -108,6 +108,10 @@ class SegmentedMemory:
     def readinto(self, address: int, buffer: memoryview) -> None:
         self._scatter(self.segments.locate(address, len(buffer)), buffer)
 
+    def next_data(self, address: int) -> int:
+        """Where to look for something other than zeros, at or after ``address``: a hint; here ``address`` itself."""
+        return address
+
     def close(self) -> None:
         raise NotImplementedError
 

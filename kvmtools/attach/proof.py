@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kvmtools.attach.memory import FOUR_GIB, PhysicalMemory
+from kvmtools.attach.memory import FOUR_GIB, PhysicalMemory, SegmentedMemory
 from kvmtools.errors import AttachError, MemoryFault
 from kvmtools.records import PAGE_SIZE, Range
 
@@ -37,7 +37,7 @@ class Proof:
         return f"proved against {self.witness}: {self.pages} pages{above}{zero}"
 
 
-def prove(candidate: PhysicalMemory, witness: PhysicalMemory, *, tries: int = 256) -> Proof:
+def prove(candidate: SegmentedMemory, witness: PhysicalMemory, *, tries: int = 256) -> Proof:
     """Compare pages of two transports to the same guest, which may be running.
 
     :param tries: how many pages of ``candidate`` to look at, on each side of 4 GiB, for some that tell
@@ -46,15 +46,15 @@ def prove(candidate: PhysicalMemory, witness: PhysicalMemory, *, tries: int = 25
     pages = above = zero = 0
     for area in _areas(candidate.ranges):
         settled = 0
-        for page, offset in _telling_pages(candidate, area, tries):
+        for address in _telling_chunks(candidate, area, tries):
             if settled == PAGES:
                 break
-            verdict = _same(candidate, witness, page + offset)
+            verdict = _same(candidate, witness, address)
             if verdict is False:
-                raise AttachError(f"{candidate.name} and {witness.name} differ at {page + offset:#x}")
+                raise AttachError(f"{candidate.name} and {witness.name} differ at {address:#x}")
             if verdict:
                 settled += 1
-                zero += candidate.read(page, PAGE_SIZE) == _ZERO
+                zero += candidate.read(address & -PAGE_SIZE, PAGE_SIZE) == _ZERO
         if not settled:
             raise AttachError(
                 f"{candidate.name} is unproved: no page at {area[0].start:#x} or above stands still"
@@ -72,21 +72,37 @@ def _areas(ranges: tuple[Range, ...]) -> Iterator[list[Range]]:
             yield area
 
 
-def _telling_pages(memory: PhysicalMemory, area: list[Range], tries: int) -> Iterator[tuple[int, int]]:
-    """``(page, offset)``: pages with an offset where a wrong transport would show; pages of zeros come
-    last."""
-    last_resort = []
-    for page in _samples(area, tries):
+def _telling_chunks(memory: SegmentedMemory, area: list[Range], tries: int) -> Iterator[int]:
+    """Addresses to compare: first where a wrong transport would show, last where it would not.
+
+    A page equal to the one that a wrapped address leads to tells little if the guest wrote both alike, and all if the
+    transport itself wraps: then there is no other kind.
+    """
+    zero = []
+    alike = []
+    for page in _samples(memory, area, tries):
         data = memory.read(page, PAGE_SIZE)
-        wrapped = _wrapped(memory, page)
-        offset = next(
-            (i for i in range(0, PAGE_SIZE, _CHUNK) if data[i : i + _CHUNK] != wrapped[i : i + _CHUNK]), 0
-        )
-        if data != _ZERO and data != wrapped:
-            yield page, offset
+        if data == _ZERO:
+            zero.append(page)
+        elif (offset := _first_difference(data, _wrapped(memory, page))) is not None:
+            yield page + offset
         else:
-            last_resort.append((data == wrapped, page, offset))
-    yield from ((page, offset) for _, page, offset in sorted(last_resort))
+            alike.append(page)
+    yield from alike[:PAGES]
+    indifferent = []
+    for page in zero:
+        offset = _first_difference(_ZERO, _wrapped(memory, page))
+        if offset is None:
+            indifferent.append(page)
+        else:
+            yield page + offset
+    yield from indifferent
+
+
+def _first_difference(one: bytes, other: bytes) -> int | None:
+    return next(
+        (i for i in range(0, PAGE_SIZE, _CHUNK) if one[i : i + _CHUNK] != other[i : i + _CHUNK]), None
+    )
 
 
 def _wrapped(memory: PhysicalMemory, page: int) -> bytes:
@@ -100,18 +116,18 @@ def _wrapped(memory: PhysicalMemory, page: int) -> bytes:
         return _ZERO
 
 
-def _samples(area: list[Range], tries: int) -> Iterator[int]:
-    """Distinct pages: a third anywhere, two thirds on all scales near the two ends, which are filled
-    first."""
+def _samples(memory: SegmentedMemory, area: list[Range], tries: int) -> Iterator[int]:
+    """Distinct pages: a third anywhere, two thirds on all scales near the two ends, which are filled first."""
     chooser = random.Random()
     total = sum(len(part) for part in area) // PAGE_SIZE
     seen = set()
     for number in range(tries):
         distance = int(total ** chooser.random()) - 1
         nth = (distance, total - 1 - distance, chooser.randrange(total))[number % 3]
-        if nth not in seen:
-            seen.add(nth)
-            yield _nth_page(area, nth)
+        page = memory.next_data(_nth_page(area, nth)) & -PAGE_SIZE
+        if page not in seen:
+            seen.add(page)
+            yield page
 
 
 def _nth_page(area: list[Range], nth: int) -> int:

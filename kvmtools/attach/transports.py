@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from kvmtools.attach import memory_map, proof
-from kvmtools.attach.memory import PhysicalMemory
+from kvmtools.attach.memory import PhysicalMemory, SegmentedMemory
 from kvmtools.attach.memory_map import Backed
 from kvmtools.attach.proc_mem import ProcMem
 from kvmtools.attach.qmp import Monitor
@@ -17,7 +17,7 @@ from kvmtools.attach.ram_file import RamFile
 from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError
 from kvmtools.records import Range
 
-Attempt = tuple[Callable[[], PhysicalMemory], int]
+Attempt = tuple[Callable[[], SegmentedMemory], int]
 """How to open a transport, and how many of its pages may be looked at to prove it: QEMU's own take a
 millisecond each."""
 
