@@ -6,6 +6,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from kvmtools.errors import AttachError
@@ -58,10 +59,8 @@ def _spellings(host: str, port: int) -> Iterator[str]:
 def _holder(inode: int) -> int:
     """A process that has this socket open; 0 if none is to be seen."""
     if inode:
-        for entry in _PROC.glob("[0-9]*"):
-            try:
-                if any(os.readlink(link) == f"socket:[{inode}]" for link in (entry / "fd").iterdir()):
-                    return int(entry.name)
-            except OSError:  # it has ended, or it is not ours to look at
-                continue
+        for link in _PROC.glob("[0-9]*/fd/*"):
+            with suppress(OSError):  # closed meanwhile, or not ours to look at
+                if os.readlink(link) == f"socket:[{inode}]":
+                    return int(link.parts[2])
     return 0

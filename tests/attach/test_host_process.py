@@ -14,6 +14,7 @@ import socket, sys
 server = socket.create_server(sys.argv[1:2] and (sys.argv[1], 0), family=int(sys.argv[2]))
 print(server.getsockname()[1], flush=True)
 client, _ = server.accept()
+client.sendall(b"accepted")
 client.recv(1)
 """
 
@@ -27,6 +28,7 @@ def test_the_process_at_the_other_end_of_a_tcp_connection(host: str, family: int
         assert server.stdout is not None
         port = int(server.stdout.readline())
         with socket.create_connection((host, port)) as connection:
+            connection.recv(8)
             assert pid_behind(connection) == server.pid
 
 

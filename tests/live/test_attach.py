@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -193,6 +194,19 @@ def test_any_machine_s_hole_is_where_qemu_says(start: Start, program: str, machi
         assert highest == size * MIB + hole
         with pytest.raises(MemoryFault):
             target.memory.read(0xFD000000, 4)
+
+
+def test_a_monitor_on_tcp(start: Start) -> None:
+    """The process at the other end is found; no file can be lent, so there is no VMCOREINFO, and QMP memory is text."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    start("-S", "-m", "64", "-device", "vmcoreinfo", "-qmp", f"tcp:127.0.0.1:{port},server=on,wait=off")
+    with open_target(qemu=f"127.0.0.1:{port}") as target:
+        assert target.transport.startswith("proc-mem (proved against qmp: 4 pages")
+        assert target.vmcoreinfo() is None
+        assert target.monitor is not None
+        with pytest.raises(AttachError, match="no file can be passed to QEMU here"):
+            PmemsaveMemory(target.monitor, target.memory.ranges)
 
 
 def test_a_running_guest_is_held_and_runs_again(split: Machine) -> None:
