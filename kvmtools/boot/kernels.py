@@ -81,7 +81,7 @@ def ensure(name: str, source: Path | None = None, *, progress: Callable[[str], N
     entry, initrd = _entry(name, located), _initrd_name()
     if kernel := _load(entry, initrd):
         return kernel
-    with ending_raises(), exclusive(entry, progress, f"building {name}") as lock:
+    with ending_raises(), exclusive(_folder() / name, progress, f"building {name}") as lock:
         try:
             if not entry.is_dir():
                 _build(name, located, entry, lock, progress)
@@ -153,8 +153,8 @@ def _build(
     toolchain.demand([*toolchain.PROGRAMS, *kernel_source.programs(source)])
     _check_space(entry.parent)
     tree = kernel_source.tree_of(source, progress)
+    workshop = entry.with_name(f".building-{name}")
     # The lock is ours: what lies here was left by a build that was killed.
-    workshop = entry.with_name(f".building-{entry.name}")
     shutil.rmtree(workshop, ignore_errors=True)
     unfinished, scratch = workshop / "entry", workshop / "scratch"
     unfinished.mkdir(parents=True)
