@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from kvmtools.attach import registers, transports
 from kvmtools.attach.elf_core import ElfCore
-from kvmtools.attach.gdb import Gdb
 from kvmtools.attach.pause import NoPause, PausedGuest, Pausing
 from kvmtools.attach.qmp import Monitor
 from kvmtools.attach.target import Target
 from kvmtools.errors import AttachError, GuestVanished
 from kvmtools.records import PAGE_SIZE, Registers
+
+if TYPE_CHECKING:
+    from kvmtools.attach.gdb import Gdb
 
 
 class LiveTarget(Target):
@@ -55,6 +58,8 @@ class LiveTarget(Target):
     def gdb(self) -> Gdb:
         if self._gdb_address is None:
             raise AttachError("no gdb socket of this guest is known", hint="name it with --gdb ADDRESS")
+        from kvmtools.attach.gdb import Gdb
+
         return Gdb(self._gdb_address, self.vmlinux, monitor=self.monitor)
 
     def vmcoreinfo(self) -> str | None:

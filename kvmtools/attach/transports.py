@@ -57,8 +57,8 @@ def _attempts(
 ) -> Iterator[Attempt]:
     path = ram or _shared_file(monitor, backed)
     if path is not None:
-        yield partial(RamFile, path, backed), 256
-    yield partial(ProcMem, monitor, backed), 256
+        yield partial(RamFile, path, backed), 96
+    yield partial(ProcMem, monitor, backed), 192
     yield partial(PmemsaveMemory, monitor, ranges), 32
 
 
