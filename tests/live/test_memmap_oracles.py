@@ -103,25 +103,27 @@ def test_every_page_is_mapped_as_often_as_the_guest_tells(subject: Subject) -> N
     assert (ours >= 1).any()
 
 
-def test_pages_of_processes_at_work(subject: Subject, guest: Guest) -> None:
-    """While a workload runs nothing holds still, but most pages do: forked, shared and huge pages among them."""
-    subject.agent.workload("mixed", 2, 16)
+def test_pages_of_a_process_at_work(subject: Subject) -> None:
+    """A process fills 512 MiB, with huge pages on PAE: most of what it has mapped holds still for a while.
+
+    What was unmapped and mapped again between the guest's two answers looks still, and is not; when it happens, it
+    happens to thousands of pages.  So there must be a round in which every still page is the same to us.
+    """
+    subject.agent.workload("anonymous", 1, 512)
     try:
-        theirs, count = (
-            subject.column("/proc/kpageflags"),
-            subject.column("/proc/kpagecount").astype(np.int64),
-        )
-        memmap = subject.memmap()
-        flags_after, count_after = subject.column("/proc/kpageflags"), subject.column("/proc/kpagecount")
+        rounds = [_mapped_pages(subject) for _ in range(ROUNDS)]
     finally:
         subject.agent.quiesce()
-    still = (theirs == flags_after) & (count == count_after.astype(np.int64))
-    assert np.count_nonzero(still) > 0.9 * len(still)
-    mapped = still & (count > 0)
-    ours, ours_count = kpageflags(memmap, subject.kernel), kpagecount(memmap, subject.kernel)
-    wrong = np.count_nonzero(still & ((theirs != ours) | (count != ours_count)))
-    # A page that went and came back in between looks still, and is not.
-    assert wrong <= 0.001 * np.count_nonzero(still)
-    assert np.count_nonzero(mapped & (theirs == ours) & (count == ours_count)) > 0.5 * np.count_nonzero(
-        mapped
-    )
+    assert any(same > 1000 and not other for same, other in rounds), rounds
+
+
+def _mapped_pages(subject: Subject) -> tuple[int, int]:
+    """Mapped pages of which the guest says the same before and after: how many we see like it, how many not."""
+    paths = ("/proc/kpageflags", "/proc/kpagecount")
+    before = [subject.column(path) for path in paths]
+    memmap = subject.memmap()
+    after = [subject.column(path) for path in paths]
+    still = (before[0] == after[0]) & (before[1] == after[1]) & (before[1] > 0)
+    ours = [kpageflags(memmap, subject.kernel), kpagecount(memmap, subject.kernel).astype(np.uint64)]
+    same = (ours[0] == before[0]) & (ours[1] == before[1])
+    return int(np.count_nonzero(still & same)), int(np.count_nonzero(still & ~same))
