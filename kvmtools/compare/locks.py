@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.observed import Observed
+from kvmtools.observe.spinlock import taken
 
 GLOBAL_LOCKS = {
     "pgd_lock": ("pgd_lock", ""),
@@ -46,12 +47,13 @@ def held_locks(observed: Observed) -> Iterator[HeldLock]:
 
 
 def _taken(observed: Observed, symbol: str, member: str) -> bool:
-    """Whether the words of a ``spinlock_t`` in the kernel's data are not all zero."""
+    """Whether a ``spinlock_t`` in the kernel's data is taken."""
     kernel = observed.kernel
     facts = kernel.facts
     if not facts.has_symbol(symbol):
         return False
     offset = facts.offset("struct mm_struct", member) if member else 0
     with suppress(MemoryFault):
-        return any(kernel.read(kernel.address(symbol) + offset, facts.sizeof("spinlock_t")))
+        lock = kernel.read(kernel.address(symbol) + offset, facts.sizeof("spinlock_t"))
+        return bool(taken(facts, lock))
     return False

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.facts import Facts
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.spinlock import taken
 from kvmtools.records import Range
 
 _HTABLE = "page_address_htable"
@@ -100,7 +101,7 @@ class _Reader:
         head = address + self._head
         entries, broken = self._follow(head)
         offset, size = self._lock
-        locked = any(self._kernel.read(address + offset, size)) if size else None
+        locked = taken(self._kernel.facts, self._kernel.read(address + offset, size)) if size else None
         return Bucket(index, address, tuple(entries), broken, locked)
 
     def _follow(self, head: int) -> tuple[list[HashEntry], str | None]:

@@ -16,6 +16,7 @@ from kvmtools.observe.facts import Facts
 from kvmtools.observe.free_lists import list_heads, migratetype_names, number_of_orders, pcp_migratetypes
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.list_walk import ListHead, PageList
+from kvmtools.observe.spinlock import taken
 from kvmtools.observe.structure import Structure
 
 _PAGES = "struct per_cpu_pages"
@@ -86,9 +87,7 @@ def per_cpu_pages(pageset: Pageset, walked: list[PageList]) -> PerCpuPages:
 
 def lock_taken(owner: Structure, member: str) -> bool | None:
     """Whether a ``spinlock_t`` member is taken; ``None`` if there is none, or it is empty (one CPU)."""
-    if not owner.has(member) or not owner.raw(member):
-        return None
-    return any(owner.raw(member))
+    return taken(owner.facts, owner.raw(member)) if owner.has(member) else None
 
 
 def _kinds(facts: Facts) -> list[tuple[int, str | None]]:

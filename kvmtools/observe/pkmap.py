@@ -18,6 +18,7 @@ from kvmtools.observe.facts import Facts
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.page_address import Bucket
 from kvmtools.observe.paging import Tables
+from kvmtools.observe.spinlock import taken
 from kvmtools.records import PAGE_SIZE, Range
 
 _CURSOR = "last_pkmap_nr"
@@ -170,7 +171,7 @@ def _size_of_lock(facts: Facts) -> int:
 
 def _locked(kernel: Kernel) -> bool | None:
     size = _size_of_lock(kernel.facts)
-    return any(kernel.read(kernel.address(_LOCK), size)) if size else None
+    return taken(kernel.facts, kernel.read(kernel.address(_LOCK), size)) if size else None
 
 
 def _variable(kernel: Kernel, name: str) -> int | None:
