@@ -1,11 +1,13 @@
 """A make for tests of the cache: it obeys the few targets that we ask for, in milliseconds.
 
 Its moods come from the tree it is pointed at: ``refuse`` holds options to drop, ``fail`` the line to end with,
-``slow`` makes it wait until the file is gone.
+``slow`` makes it wait until the file is gone.  ``$FAKE_MAKE`` is a folder: it logs there what it was asked for, and
+takes from there the object file that passes for our driver.
 """
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from pathlib import Path
@@ -14,11 +16,12 @@ RELEASE = "6.1.0-fake"
 
 
 def main(words: list[str]) -> int:
+    shared = Path(os.environ["FAKE_MAKE"])
     tree = Path(words[words.index("-C") + 1])
     settings = dict(word.split("=", 1) for word in words if "=" in word)
     output = Path(settings["O"])
     targets = {word for word in words if "=" not in word and not word.startswith("-")} - {str(tree)}
-    with open(tree.parent / "calls", "a") as calls:
+    with open(shared / "calls", "a") as calls:
         print(*words, file=calls)
     if "tinyconfig" in targets:
         (output / ".config").write_text("CONFIG_X86=y\n")
@@ -29,7 +32,7 @@ def main(words: list[str]) -> int:
         (output / ".config").write_text("\n".join(kept) + "\n")
     if "M" in settings:
         # Our caller strips it: it must be an object file.
-        (Path(settings["M"]) / "kvmtools.ko").write_bytes((tree.parent / "prebuilt.ko").read_bytes())
+        (Path(settings["M"]) / "kvmtools.ko").write_bytes((shared / "prebuilt.ko").read_bytes())
     elif "bzImage" in targets:
         while (tree / "slow").exists():
             time.sleep(0.01)

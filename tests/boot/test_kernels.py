@@ -46,6 +46,7 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     make = programs / "make"
     make.write_text(f'#!/bin/sh\nexec {sys.executable} {FAKE_MAKE} "$@"\n')
     make.chmod(0o755)
+    monkeypatch.setenv("FAKE_MAKE", str(tmp_path))
     monkeypatch.setenv("PATH", f"{programs}:{os.environ['PATH']}")
 
     tree = tmp_path / "linux"
