@@ -179,7 +179,8 @@ def _paths(nodes: _Nodes, jumps: list[NDArray[np.int64]]) -> list[NDArray[np.int
 
 def _reachable(first: int, jumps: list[NDArray[np.int64]]) -> NDArray[np.int64]:
     """Every node of a chain that loops."""
-    reached = np.array([first], np.int64)
+    reached = np.zeros(len(jumps[0]), np.bool_)
+    reached[first] = True
     for jump in reversed(jumps):
-        reached = np.unique(np.concatenate([reached, jump[reached]]))
-    return reached
+        reached[jump[reached]] = True
+    return np.flatnonzero(reached)

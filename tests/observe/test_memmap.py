@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from kvmtools.errors import MemoryFault
+from kvmtools.observe.facts import Facts
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.memmap import MemMap, needs, observe_memmap, page_at, page_pfn
 from kvmtools.observe.memmap_pieces import memmap_pieces
@@ -134,3 +136,32 @@ def test_a_mem_map_outside_of_ram_is_a_fault(recorded: Kernel, patch: Patch) -> 
     patch(recorded.address("mem_map"), struct.pack("<I", recorded.lowmem_end - 4096))
     with pytest.raises(MemoryFault):
         observe_memmap(recorded)
+
+
+def test_sections_become_the_same_columns(recorded: Kernel, patch: Patch) -> None:
+    """SPARSEMEM (FACTS C.2), with small sections: the second is present, its array a part of the guest's mem_map."""
+    flat = observe_memmap(recorded)
+    table, section = recorded.facts.symbol("pkmap_count"), 1
+    pages = 1 << 14
+    answers = {
+        "symbol mem_section": table,
+        "sizeof typeof(mem_section)": 8 * ((1 << (24 if recorded.pae else 20)) // pages),
+        "sizeof struct mem_section": 8,
+        "offset struct mem_section section_mem_map": 0,
+    }
+    document = recorded.facts.to_json()
+    facts = Facts.from_json({**document, "answers": {**document["answers"], **answers}})
+    count = answers["sizeof typeof(mem_section)"] // 8
+    start = section * pages
+    patch(table + recorded.slide, bytes(8 * count))
+    biased = (flat.pfn_to_page(0x100) - start * flat.page_size) % (1 << 32)
+    patch(table + recorded.slide + 8 * section, struct.pack("<I", biased | 0b1011))
+    sparse = observe_memmap(replace(recorded, facts=facts))
+    assert (sparse.max_mapnr, sparse.length, sparse.allocated) == (None, 2 * pages, 2 * pages)
+    assert not sparse.words[:, :start].any()
+    assert np.array_equal(sparse.words[:, start:], flat.words[:, 0x100 : 0x100 + pages])
+    assert sparse.pfn_to_page(start) == flat.pfn_to_page(0x100)
+    assert sparse.page_to_pfn([flat.pfn_to_page(0x101), flat.pfn_to_page(0)]).tolist() == [start + 1, -1]
+    assert sparse.layout.section.width == (count - 1).bit_length()
+    with pytest.raises(IndexError):
+        sparse.pfn_to_page(start - 1)
