@@ -44,6 +44,8 @@ def page_state(page: Mapping[str, Any]) -> str:
         return " ".join(page["type_names"])
     if "PG_reserved" in page["flag_names"]:
         return "reserved"
+    if "PG_slab" in page["flag_names"]:
+        return "slab"
     if page["compound_head"] is not None:
         return f"tail of the compound page at pfn {page['compound_head']:#x}"
     if page["refcount"] == 0:

@@ -13,6 +13,7 @@ from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json
 from kvmtools.cli.session import attached
 from kvmtools.cli.tables import columns, hexadecimal, paint, table
+from kvmtools.observe.forms import PRESENT, Form, paging_form
 from kvmtools.records import PAGE_SHIFT
 
 if TYPE_CHECKING:
@@ -20,9 +21,6 @@ if TYPE_CHECKING:
     from kvmtools.observe.observed import Observed
     from kvmtools.observe.pkmap import Pkmap
 
-# arch/x86/include/asm/pgtable-3level.h and -2level.h: the frame's bits in a 4 KiB entry.
-_FRAME = 0x000F_FFFF_FFFF_F000
-_PRESENT = 1
 _USED = columns(">slot virtual >count >users pte >pfn page zone")
 _LOCAL = columns(">cpu >index virtual pte >pfn")
 
@@ -43,9 +41,9 @@ def command(options: TargetOptions, form: str) -> None:
     with attached(options) as session:
         observed = session.observe(processes=False)
     pkmap = observed.pkmap
-    digits = 16 if observed.kernel.pae else 8
-    used = list(_used(pkmap, observed.memmap, digits)) if pkmap else []
-    local = list(_local(observed, digits))
+    entries = paging_form(pae=observed.kernel.pae)
+    used = list(_used(pkmap, observed.memmap, entries)) if pkmap else []
+    local = list(_local(observed, entries))
     if form == "json":
         emit_json("pkmap", pkmap=_json(pkmap, used) if pkmap else None, kmap_local=local)
     elif pkmap is None:
@@ -56,38 +54,38 @@ def command(options: TargetOptions, form: str) -> None:
             emit("\nkmap_local_page():\n" + table(_LOCAL, (list(entry.values()) for entry in local)))
 
 
-def _used(pkmap: Pkmap, memmap: MemMap, pte_digits: int) -> Iterator[dict[str, Any]]:
+def _used(pkmap: Pkmap, memmap: MemMap, entries: Form) -> Iterator[dict[str, Any]]:
     """Slots that are not empty, in order."""
     for slot, (count, pte) in enumerate(zip(pkmap.counts.tolist(), pkmap.ptes.tolist(), strict=True)):
         if not count and not pte:
             continue
-        pfn = (pte & _FRAME) >> PAGE_SHIFT if pte & _PRESENT else None
+        pfn = (pte & entries.level(1).address) >> PAGE_SHIFT if pte & PRESENT else None
         page = memmap.page(pfn) if pfn is not None and pfn < memmap.length else None
         yield {
             "slot": slot,
             "virtual": None if pkmap.base is None else hexadecimal(pkmap.base + (slot << PAGE_SHIFT)),
             "count": count,
             "users": max(0, count - 1),
-            "pte": hexadecimal(pte, pte_digits),
+            "pte": hexadecimal(pte, 2 * entries.entry_size),
             "pfn": pfn,
             "page": hexadecimal(page["page"]) if page else None,
             "zone": page["zone"] if page else None,
         }
 
 
-def _local(observed: Observed, pte_digits: int) -> Iterator[dict[str, Any]]:
+def _local(observed: Observed, entries: Form) -> Iterator[dict[str, Any]]:
     """Fixmap slots that ``kmap_local_page()`` fills now."""
     for per_cpu in observed.kmap_local:
         for index, (virtual, pte) in enumerate(
             zip(per_cpu.addresses.tolist(), per_cpu.ptes.tolist(), strict=True)
         ):
-            if pte & _PRESENT:
+            if pte & PRESENT:
                 yield {
                     "cpu": per_cpu.cpu,
                     "index": index,
                     "virtual": hexadecimal(virtual),
-                    "pte": hexadecimal(pte, pte_digits),
-                    "pfn": (pte & _FRAME) >> PAGE_SHIFT,
+                    "pte": hexadecimal(pte, 2 * entries.entry_size),
+                    "pfn": (pte & entries.level(1).address) >> PAGE_SHIFT,
                 }
 
 
@@ -105,7 +103,7 @@ def _json(pkmap: Pkmap, used: list[dict[str, Any]]) -> dict[str, Any]:
 
 def _text(pkmap: Pkmap, used: list[dict[str, Any]]) -> str:
     counts, ptes = pkmap.counts.tolist(), pkmap.ptes.tolist()
-    marks = [slot_mark(count, bool(pte & _PRESENT)) for count, pte in zip(counts, ptes, strict=True)]
+    marks = [slot_mark(count, bool(pte & PRESENT)) for count, pte in zip(counts, ptes, strict=True)]
     states = Counter("free" if not count else "unused" if count == 1 else "in use" for count in counts)
     base = "?" if pkmap.base is None else f"{pkmap.base:08x}"
     summary = ", ".join(f"{states[name]} {name}" for name in ("free", "unused", "in use"))

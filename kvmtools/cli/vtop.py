@@ -81,10 +81,11 @@ class _Answer:
     """One address's translation and page, read while the guest is held."""
 
     def __init__(self, session: Session, table: PageTable, address: int) -> None:
+        from kvmtools.observe.forms import paging_form
         from kvmtools.observe.translate import translate
 
         kernel = session.kernel
-        self.entry_digits = 16 if kernel.pae else 8
+        self.entry_digits = 2 * paging_form(pae=kernel.pae).entry_size
         self.way: Translation = translate(kernel.memory, table.cr3, address, pae=kernel.pae)
         self.page = None if self.way.physical is None else _page(session, self.way.physical)
 
