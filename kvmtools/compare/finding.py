@@ -23,6 +23,9 @@ class Finding:
     fault makes look wrong.  A rule fills the rest with what it knows; the engine adds ``rule`` and a ``next`` of the
     rule's own where the finding has none.
 
+    :param virtual: the address that is mapped wrong, or of the word that is wrong
+    :param physical: where the wrong entry or word stands
+    :param pfn: the page that it is about
     :param raw: the raw entry or word that was observed
     :param persists_as: what must be equal in two samples for this to be one lasting fault; ``observed`` unless the
         numbers move while the fault stays

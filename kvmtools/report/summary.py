@@ -19,7 +19,10 @@ def verdict(result: Result, paint: Paint) -> str:
     style, words = _WORDS[result.exit_code]
     counts = [f"{count(len(result.outcomes), 'rule')}: {result.count(Status.AGREE)} agree"]
     if broken := result.count(Status.DISCREPANCY):
-        counts.append(f"{broken} broken ({count(result.total, 'discrepancy', 'discrepancies')})")
+        found = count(result.total, "discrepancy", "discrepancies")
+        if explained := sum(len(outcome.consequences) for outcome in result.outcomes):
+            found += f", which explain {explained:,} more"
+        counts.append(f"{broken} broken ({found})")
     if skipped := result.count(Status.SKIPPED):
         counts.append(f"{skipped} skipped")
     line = f"{paint(style, words)}; {', '.join(counts)}"

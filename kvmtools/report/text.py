@@ -4,6 +4,7 @@ summary.
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 
 from kvmtools.compare.finding import Finding, Outcome, Result, Status
@@ -12,6 +13,9 @@ from kvmtools.report.summary import verdict
 
 LABEL = 10
 """Width of the column of labels."""
+
+WIDTH = 120
+"""Columns for prose; addresses and values are never broken."""
 
 SPELLED = 10
 """Findings of one rule that are printed in full; the others are counted, and JSON has more."""
@@ -64,8 +68,8 @@ def _heading(result: Result, paint: Paint) -> Iterator[str]:
 def _discrepancy(outcome: Outcome, paint: Paint) -> Iterator[str]:
     found = count(outcome.total, "discrepancy", "discrepancies")
     yield f"{paint('bad', '✗ ' + outcome.rule)}: {found} in {outcome.examined:,} {outcome.unit}"
-    yield f"  {'truth':<{LABEL}}{outcome.truth}"
-    yield paint("dim", f"  {'source':<{LABEL}}{outcome.source}")
+    yield from _wrapped("truth", outcome.truth)
+    yield from (paint("dim", line) for line in _wrapped("source", outcome.source))
     for finding in outcome.findings[:SPELLED]:
         yield ""
         yield from (f"  {line}" for line in finding_lines(finding))
@@ -73,6 +77,16 @@ def _discrepancy(outcome: Outcome, paint: Paint) -> Iterator[str]:
         yield f"\n  and {outcome.total - SPELLED:,} more"
     if outcome.held:
         yield paint("warn", f"  held while the guest was stopped: {', '.join(outcome.held)}")
+
+
+def _wrapped(label: str, text: str) -> list[str]:
+    return textwrap.wrap(
+        text,
+        WIDTH,
+        initial_indent=f"  {label:<{LABEL}}",
+        subsequent_indent=" " * (LABEL + 2),
+        break_on_hyphens=False,
+    )
 
 
 def _skipped(outcomes: list[Outcome], paint: Paint) -> Iterator[str]:

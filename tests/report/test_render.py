@@ -182,3 +182,10 @@ def test_rules_text_tells_every_rule() -> None:
         assert " ".join(rule.exceptions.split()) in words
     assert max(map(len, text.splitlines())) <= 110
     assert [each["rule"] for each in rules_to_dict()] == [rule.id for rule in RULES]
+
+
+def test_consequences_are_counted_apart() -> None:
+    explained = replace(SOUND, consequences=(FINDING, FINDING))
+    text = render(replace(RESULT, outcomes=(BROKEN, explained)), verbose=True)
+    assert "1 broken (1 discrepancy, which explain 2 more)" in text
+    assert "(2 discrepancies explained by a finding above)" in text
