@@ -34,14 +34,20 @@ def complete_guest(_ctx: click.Context, _param: click.Parameter, incomplete: str
 
 
 _TARGET = (
-    click.option("-g", "--guest", metavar="NAME", shell_complete=complete_guest, help="A guest that kvmtools started."),
+    click.option(
+        "-g", "--guest", metavar="NAME", shell_complete=complete_guest, help="A guest that kvmtools started."
+    ),
     click.option("--qemu", metavar="ADDRESS", help="QMP socket of anybody's QEMU: a path, or HOST:PORT."),
     click.option("--gdb", metavar="ADDRESS", help="GDB socket of that QEMU: a path, or HOST:PORT."),
     click.option(
         "-c", "--core", metavar="PATH", type=click.Path(path_type=Path), help="ELF core by dump-guest-memory."
     ),
     click.option(
-        "-s", "--symbols", metavar="PATH", type=click.Path(path_type=Path), help="The guest's vmlinux, with DWARF."
+        "-s",
+        "--symbols",
+        metavar="PATH",
+        type=click.Path(path_type=Path),
+        help="The guest's vmlinux, with DWARF.",
     ),
     click.option("--no-pause", is_flag=True, help="Read the guest while it runs; the result says so."),
 )
@@ -69,6 +75,10 @@ def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
 
 
 format_option = click.option(
-    "--format", "form", type=click.Choice(FORMATS), default="text", show_default=True, help="How to print the result."
+    "--format",
+    "form",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="How to print the result.",
 )
-

@@ -43,7 +43,8 @@ def command(form: str, memory: str, accel: str, verbose: bool) -> int:
             show(f"{name}: stopping")
         show("")
         if form == "text":
-            emit(render(results[name], "text", color=colour(), verbose=verbose) + "\n")
+            emit(f"{render(results[name], 'text', color=colour(), verbose=verbose)}\n")
+            emit("")
     if form == "json":
         emit_json("run", guests={name: to_dict(result) for name, result in results.items()})
     else:

@@ -50,7 +50,7 @@ class Session:
 
     @property
     def live(self) -> dict[str, str | float]:
-        """What this run did to a live guest, for the result; empty for a core."""
+        """What this run did to a live guest, for the result (the longest of its pauses); empty for a core."""
         if self.target.monitor is None:
             return {}
         facts: dict[str, str | float] = {
@@ -58,7 +58,7 @@ class Session:
             "transport": self.target.transport,
         }
         if any(pause.held for pause in self.pauses):
-            facts["longest_pause_milliseconds"] = round(max(pause.milliseconds for pause in self.pauses), 1)
+            facts["pause_milliseconds"] = round(max(pause.milliseconds for pause in self.pauses), 1)
         else:
             facts["consistency"] = "read while the guest ran: what changed meanwhile may look wrong"
         return facts

@@ -57,12 +57,19 @@ def _with(result: Result, status: Status) -> list[Outcome]:
 
 
 def _heading(result: Result, paint: Paint) -> Iterator[str]:
-    for label, value in {**result.kernel, **result.live}.items():
+    for label, value in (*result.kernel.items(), *_live(result)):
         yield f"{paint('dim', f'{label:<{LABEL}}')}{value}"
     for registers in result.registers:
         label = paint("dim", f"{f'cpu {registers.cpu}':<{LABEL}}")
         names = ("eip", "cr0", "cr3", "cr4", "efer")
         yield label + "  ".join(f"{name} {getattr(registers, name):#x}" for name in names)
+
+
+def _live(result: Result) -> Iterator[tuple[str, str | float]]:
+    """What this run did to the guest; a unit in the name of a key stands behind the number for a person."""
+    for key, value in result.live.items():
+        label, _, unit = key.partition("_")
+        yield label, f"{value} {unit}" if unit else value
 
 
 def _discrepancy(outcome: Outcome, paint: Paint) -> Iterator[str]:
