@@ -34,6 +34,7 @@ def command() -> None:
     kvmtools guest start big --memory 16G     a PAE guest of another name
     kvmtools guest start mine --kernel arch/x86/boot/bzImage -s vmlinux
     kvmtools guest status pae                 its state, its sockets, how to attach
+    kvmtools guest driver pae mix 400         something to see in pkmap
     kvmtools guest stop --all
     """
 
@@ -204,6 +205,26 @@ def stop(names: tuple[str, ...], everyone: bool) -> None:
         guests.stop(guest)
         show("")
         note(f"guest '{guest.name}' is stopped")
+
+
+@command.command()
+@click.argument("name", shell_complete=complete_guest)
+@click.argument("words", metavar="COMMAND...", nargs=-1, required=True)
+def driver(name: str, words: tuple[str, ...]) -> None:
+    """Have the driver inside a guest of our kernels map highmem pages.
+
+    \b
+    kvmtools guest driver pae mix 400       400 slots of pkmap in every state, after a wrap and a flush
+    kvmtools guest driver pae alloc 8       eight highmem pages ...
+    kvmtools guest driver pae kmap 0 3      ... the first of them mapped for three users
+    kvmtools guest driver pae status        what is mapped, and where
+
+    All commands are in qemu/README.md.
+    """
+    from kvmtools.boot import guests
+    from kvmtools.boot.agent import Agent
+
+    emit(Agent(guests.find(name).agent).driver(" ".join(words)))
 
 
 def _show(found: list[Guest], form: str, name: str) -> None:
