@@ -57,3 +57,10 @@ class RecordedGuest:
 def load(name: str) -> RecordedGuest:
     """The guest ``pae`` or ``nopae``."""
     return RecordedGuest(GUESTS / name)
+
+
+def exchanged(observed: Observed, **parts: object) -> Observed:
+    """The same observation with other parts in it."""
+    other = Observed(observed.kernel, observed.registers)
+    vars(other).update({**vars(observed), **parts})
+    return other

@@ -64,6 +64,7 @@ class Snapshot:
         """
         if self._source is None:
             raise MemoryFault(address, "the snapshot is sealed: nothing more can be captured")
+        self._ram.locate(address, size)  # before there is room made for what cannot be had
         stretch = _whole_pages(address, size)
         for missing in self._missing(stretch):
             buffer = self._prepared.pop(missing, None)

@@ -12,7 +12,7 @@ from kvmtools.compare.identity import identity
 from kvmtools.compare.needs import NEEDS
 from kvmtools.compare.rule import Examination, Rule
 from kvmtools.compare.rules import RULES
-from kvmtools.errors import UsageError
+from kvmtools.errors import MemoryFault, UsageError
 
 if TYPE_CHECKING:
     from kvmtools.observe.observed import Observed
@@ -53,10 +53,16 @@ def check_evidence(evidence: Evidence, rules: Sequence[Rule]) -> Result:
 
 
 def _examine(rule: Rule, evidence: Evidence) -> Examination:
-    for need in rule.needs:
-        if reason := NEEDS[need](evidence):
-            return Examination(0, skipped=reason)
-    seen = rule.check(evidence)
+    """What the rule sees; of a guest so damaged that one side has nothing to say, why there is nothing to see."""
+    try:
+        for need in rule.needs:
+            if reason := NEEDS[need](evidence):
+                return Examination(0, skipped=reason)
+        seen = rule.check(evidence)
+    except MemoryFault as fault:
+        return Examination(0, skipped=f"what it needs cannot be read: {fault}")
+    except UsageError as refusal:
+        return Examination(0, skipped=f"the model cannot predict this guest: {refusal}")
     return replace(seen, findings=tuple(_signed(rule, found) for found in seen.findings))
 
 

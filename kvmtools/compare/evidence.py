@@ -62,7 +62,6 @@ class Evidence:
 
     def __init__(self, observed: Observed) -> None:
         self.observed = observed
-        self.prediction = Prediction(observed.configuration)
         self._plain: dict[int, PlainWalk] = {}
 
     # The guest
@@ -106,6 +105,11 @@ class Evidence:
         return self.observed.kernel.u32(address)
 
     # The model
+
+    @cached_property
+    def prediction(self) -> Prediction:
+        """All that the model says about a kernel of this configuration."""
+        return Prediction(self.observed.configuration)
 
     @property
     def predicted(self) -> Layout:

@@ -28,6 +28,12 @@ class HeldLock:
 
 def held_locks(observed: Observed) -> Iterator[HeldLock]:
     """Every held lock that was observed; a kernel for one CPU has no lock words, so there it finds none."""
+    for find in (_of_pkmap, _of_zones, _of_page_tables):
+        with suppress(MemoryFault):  # what cannot be read has rules that are skipped
+            yield from find(observed)
+
+
+def _of_pkmap(observed: Observed) -> Iterator[HeldLock]:
     pkmap = observed.pkmap
     if pkmap is not None:
         if pkmap.locked:
@@ -35,12 +41,18 @@ def held_locks(observed: Observed) -> Iterator[HeldLock]:
         for bucket in pkmap.buckets:
             if bucket.locked:
                 yield HeldLock("page_address_htable", f"page_address_htable[{bucket.index}].lock")
+
+
+def _of_zones(observed: Observed) -> Iterator[HeldLock]:
     for zone in observed.zones:
         if zone.locked:
             yield HeldLock("zone", f"zone {zone.name} lock")
         for pageset in zone.pcp:
             if pageset.locked:
                 yield HeldLock("pcp", f"zone {zone.name} cpu {pageset.cpu} pcp lock")
+
+
+def _of_page_tables(observed: Observed) -> Iterator[HeldLock]:
     for name, (symbol, member) in GLOBAL_LOCKS.items():
         if _taken(observed, symbol, member):
             yield HeldLock(name, name)

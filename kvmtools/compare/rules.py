@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kvmtools.compare import (
     rules_buddy,
+    rules_guest,
     rules_hash,
     rules_layout,
     rules_legacy,
@@ -18,6 +19,7 @@ from kvmtools.compare import (
 from kvmtools.compare.rule import Rule
 
 RULES: tuple[Rule, ...] = (
+    *rules_guest.RULES,
     *rules_layout.RULES,
     *rules_pagetable.RULES,
     *rules_tables.RULES,

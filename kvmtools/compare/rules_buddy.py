@@ -294,6 +294,6 @@ RULES = (
         invariants=(36,),
         needs=("zones",),
         locks=LOCKS,
-        defers_to=("buddy.lists-sound", "buddy.listed"),
+        defers_to=("guest.readable", "buddy.lists-sound", "buddy.listed"),
     ),
 )

@@ -176,6 +176,5 @@ RULES = (
         "print max_mapnr, highend_pfn and max_low_pfn in kvmtools shell; the e820 map in the boot log",
         exceptions="SPARSEMEM does not set it; from 7.2 on it is rounded up to 1024 pages",
         invariants=(46,),
-        needs=("memmap",),
     ),
 )

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from kvmtools.observe.memmap import MemMap
 
 
+CONFIGURATION = "configuration"
+"""All that the model is told of the guest."""
+
+
 def slot(number: int) -> str:
     """A pkmap slot."""
     return f"slot {int(number)}"

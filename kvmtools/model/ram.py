@@ -192,10 +192,11 @@ def joined(ranges: Iterable[Range]) -> Iterator[Range]:
         if r.start == current.end:
             current = Range(current.start, r.end)
             continue
-        if len(current):
+        # Not len(): a map that was overwritten may have ranges larger than Python's lengths.
+        if current.start < current.end:
             yield current
         current = r
-    if len(current):
+    if current.start < current.end:
         yield current
 
 

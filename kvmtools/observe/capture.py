@@ -54,7 +54,7 @@ class Capture:
         now.
         """
         rehearsal = self._kernel.with_memory(Snapshot(self._kernel.memory))
-        for needs in _NEEDS:
+        for needs in (_sections, *_NEEDS):
             with suppress(MemoryFault):
                 for each in needs(rehearsal):
                     if len(each) > _WHOLE:
@@ -65,21 +65,28 @@ class Capture:
     def take(self) -> Snapshot:
         """Copy what the observers read; call this while the guest is paused.  The snapshot is sealed.
 
-        :raises MemoryFault: if the kernel's lists lead outside RAM
+        What lies nowhere is not in it: whoever decodes the snapshot will come to the same place, and say so.
+
+        :raises MemoryFault: if the kernel's own data is not there, or the capture was taken before
         """
         kernel = self._kernel.with_memory(self._snapshot)
+        for section in _sections(kernel):
+            self._snapshot.keep(section.start, len(section))
         for needs in _NEEDS:
-            for each in needs(kernel):
-                self._keep(each)
-        self._observe(kernel)
+            with suppress(MemoryFault):
+                for each in needs(kernel):
+                    self._keep(each)
+        with suppress(MemoryFault):
+            self._observe(kernel)
         self._snapshot.seal()
         return self._snapshot
 
     def _keep(self, wanted: Range) -> None:
-        if len(wanted) > _WHOLE:
-            self._snapshot.keep(wanted.start, len(wanted))
-        elif len(wanted):
-            self._snapshot.view(wanted.start, len(wanted))
+        with suppress(MemoryFault):
+            if len(wanted) > _WHOLE:
+                self._snapshot.keep(wanted.start, len(wanted))
+            elif len(wanted):
+                self._snapshot.view(wanted.start, len(wanted))
 
     def _observe(self, kernel: Kernel) -> None:
         """Run observers that are cheaper to run than to describe; the snapshot keeps what they read."""
@@ -119,13 +126,13 @@ def _static_per_cpu(kernel: Kernel) -> Iterator[Range]:
         return
     first, after = kernel.address("__per_cpu_start"), kernel.address("__per_cpu_end")
     for cpu in possible_cpus(kernel):
-        start = kernel.physical(kernel.per_cpu(first, cpu))
-        yield Range(start, start + after - first)
+        with suppress(MemoryFault):
+            start = kernel.physical(kernel.per_cpu(first, cpu))
+            yield Range(start, start + after - first)
 
 
 _NEEDS: tuple[Needs, ...] = (
     memmap.needs,
-    _sections,
     _static_per_cpu,
     zones.needs,
     pkmap.needs,

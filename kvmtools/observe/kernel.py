@@ -160,7 +160,13 @@ def locate(memory: PhysicalMemory, facts: Facts, vmcoreinfo: str | None = None) 
     """
     slide = find_slide(memory, facts, vmcoreinfo)
     kernel = Kernel(facts, slide, memory, facts.pae, facts.page_offset)
+    return with_lowmem_end(kernel)
+
+
+def with_lowmem_end(kernel: Kernel) -> Kernel:
+    """``kernel`` with the end of lowmem that it says itself, if it can be right."""
     high_memory = kernel.variable("high_memory")
-    if not facts.page_offset < high_memory < VIRTUAL_END:
-        return kernel  # too early in boot: setup_arch() has not come to it
+    image_end = kernel.address("_end") if kernel.facts.has_symbol("_end") else kernel.page_offset
+    if not image_end < high_memory < VIRTUAL_END:
+        return kernel  # too early in boot, setup_arch() has not come to it; or it was overwritten
     return replace(kernel, lowmem_end=high_memory)

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.kernel import VIRTUAL_END, Kernel
 from kvmtools.observe.per_cpu import online_cpus, physical_ranges
 from kvmtools.observe.structure import Structure
 from kvmtools.observe.translate import translate
@@ -114,7 +114,7 @@ def _addresses(kernel: Kernel) -> list[int]:
     """``__fix_to_virt(FIX_KMAP_BEGIN + index)``; ``FIXADDR_TOP`` is a variable that ``reservetop=`` moves."""
     first = kernel.facts.enumerators("fixed_addresses")[_FIRST]
     top = kernel.variable("__FIXADDR_TOP")
-    return [top - (first + index) * PAGE_SIZE for index in range(_total(kernel))]
+    return [(top - (first + index) * PAGE_SIZE) % VIRTUAL_END for index in range(_total(kernel))]
 
 
 def _places(kernel: Kernel, addresses: list[int]) -> list[int | None]:

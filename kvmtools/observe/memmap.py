@@ -242,13 +242,18 @@ def observe_memmap(kernel: Kernel) -> MemMap:
     page_size = kernel.facts.sizeof("struct page")
     pieces = memmap_pieces(kernel)
     length = _length(pieces, _max_mapnr(kernel))
+    counts = [max(0, min(piece.pages, length - piece.start_pfn)) for piece in pieces]
+    # All is looked at before room is made for it: a length that was overwritten may be any.
+    views = [
+        kernel.memory.view(piece.physical, pages * page_size)
+        for piece, pages in zip(pieces, counts, strict=True)
+    ]
     words = np.empty((page_size // WORD, length), np.uint32)
     if len(pieces) > 1 or pieces[0].start_pfn:
         words[:] = 0
-    for piece in pieces:
-        pages = max(0, min(piece.pages, length - piece.start_pfn))
-        rows = np.frombuffer(kernel.memory.view(piece.physical, pages * page_size), "<u4")
-        _transpose(rows.reshape(pages, -1), words[:, piece.start_pfn : piece.start_pfn + pages])
+    for piece, pages, view in zip(pieces, counts, views, strict=True):
+        rows = np.frombuffer(view, "<u4").reshape(pages, page_size // WORD)
+        _transpose(rows, words[:, piece.start_pfn : piece.start_pfn + pages])
     return _memmap(kernel, pieces, words)
 
 

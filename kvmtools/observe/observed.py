@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, TypeVar
 
 from kvmtools.errors import MemoryFault
+from kvmtools.observe.broken import Broken, note
 from kvmtools.observe.capture import Capture, prepare
 from kvmtools.observe.configuration import observe_configuration
 from kvmtools.observe.kernel import Kernel
@@ -24,60 +26,111 @@ from kvmtools.records import Configuration, Layout, Registers
 if TYPE_CHECKING:
     from kvmtools.attach.memory import PhysicalMemory
 
-__all__ = ["Capture", "Observed", "observe", "prepare"]
+__all__ = ["PARTS", "Capture", "Observed", "observe", "prepare"]
+
+T = TypeVar("T")
+
+
+def _part(structure: str) -> Callable[[Callable[[Observed], T]], cached_property[T]]:
+    """A part that is decoded once; one that cannot be is noted, and its fault raised whenever it is asked for.
+
+    :param structure: what is read for it, for a person
+    """
+
+    def decorate(decode: Callable[[Observed], T]) -> cached_property[T]:
+        def decoded(seen: Observed) -> T:
+            try:
+                return decode(seen)
+            except MemoryFault as fault:
+                note(seen.broken, structure, fault)
+                fault.hint = fault.hint or f"reading {structure}"
+                raise
+
+        decoded.__doc__ = decode.__doc__
+        return cached_property(decoded)
+
+    return decorate
 
 
 @dataclass(frozen=True, eq=False)
 class Observed:
-    """One guest at one moment: ``kernel`` reads the snapshot that all the rest was decoded from."""
+    """One guest at one moment: ``kernel`` reads the snapshot that all the rest is decoded from.
+
+    :raises MemoryFault: from any part, if nothing of it can be read; what can be read of a part that is damaged is
+        there, and ``broken`` says what is not
+    """
 
     kernel: Kernel
-    configuration: Configuration
-    layout: Layout
-    registers: tuple[Registers, ...]
-    walk: Walk
-    """The kernel's own page tables, ``swapper_pg_dir``."""
-    processes: tuple[Process, ...]
-    user_walks: Mapping[int, Walk]
-    """By pid, the user half (below ``PAGE_OFFSET``) of each process's page tables; empty if not asked for."""
-    memmap: MemMap
-    pkmap: Pkmap | None
-    """``None`` if the kernel has no HIGHMEM."""
-    kmap_local: tuple[KmapLocal, ...]
-    zones: tuple[Zone, ...]
-    ram: Ram
+    registers: tuple[Registers, ...] = ()
+    broken: list[Broken] = field(default_factory=list)
+
+    @_part("configuration")
+    def configuration(self) -> Configuration:
+        """What the model is told."""
+        return observe_configuration(self.kernel)
+
+    @_part("page tables")
+    def walk(self) -> Walk:
+        """The kernel's own page tables, ``swapper_pg_dir``."""
+        return kernel_walk(self.kernel)
+
+    @_part("layout")
+    def layout(self) -> Layout:
+        """The boundaries of the address space."""
+        return observe_layout(self.kernel, self.walk)
+
+    @_part("task list")
+    def processes(self) -> tuple[Process, ...]:
+        """Every process with an address space of its own."""
+        return observe_processes(self.kernel, self.broken)
+
+    @_part("page tables of processes")
+    def user_walks(self) -> Mapping[int, Walk]:
+        """By pid, the user half (below ``PAGE_OFFSET``) of each process's page tables; empty if not asked for."""
+        walks, kernel = {}, self.kernel
+        for process in self.processes:
+            # What was not captured was not asked for.
+            with suppress(MemoryFault):
+                walks[process.pid] = walk(kernel.memory, process.pgd, pae=kernel.pae, end=kernel.page_offset)
+        return walks
+
+    @_part("mem_map")
+    def memmap(self) -> MemMap:
+        """Every ``struct page``."""
+        return observe_memmap(self.kernel)
+
+    @_part("pkmap")
+    def pkmap(self) -> Pkmap | None:
+        """``None`` if the kernel has no HIGHMEM."""
+        return observe_pkmap(self.kernel, self.walk.tables)
+
+    @_part("kmap_local")
+    def kmap_local(self) -> tuple[KmapLocal, ...]:
+        """Each CPU's slots in the fixmap."""
+        return observe_kmap_local(self.kernel)
+
+    @_part("zones")
+    def zones(self) -> tuple[Zone, ...]:
+        """In the order of ``enum zone_type``."""
+        return observe_zones(self.kernel, self.memmap, self.broken)
+
+    @_part("RAM map")
+    def ram(self) -> Ram:
+        """Where the kernel's books have RAM."""
+        return observe_ram(self.kernel, self.broken)
+
+
+PARTS = tuple(name for name, value in vars(Observed).items() if isinstance(value, cached_property))
+"""The parts of an observation."""
 
 
 def observe(kernel: Kernel, memory: PhysicalMemory, registers: tuple[Registers, ...] = ()) -> Observed:
     """Decode what was captured; the guest may have run on long since.
 
     :param memory: the snapshot that :meth:`Capture.take` gave, or a memory that holds still (a core)
-    :raises MemoryFault: if something that is read was not captured, or the kernel's lists lead outside RAM
     """
-    kernel = kernel.with_memory(memory)
-    tables = kernel_walk(kernel)
-    pages = observe_memmap(kernel)
-    found = observe_processes(kernel)
-    return Observed(
-        kernel=kernel,
-        configuration=observe_configuration(kernel),
-        layout=observe_layout(kernel, tables),
-        registers=registers,
-        walk=tables,
-        processes=found,
-        user_walks=_user_walks(kernel, found),
-        memmap=pages,
-        pkmap=observe_pkmap(kernel, tables.tables),
-        kmap_local=observe_kmap_local(kernel),
-        zones=observe_zones(kernel, pages),
-        ram=observe_ram(kernel),
-    )
-
-
-def _user_walks(kernel: Kernel, found: tuple[Process, ...]) -> dict[int, Walk]:
-    walks = {}
-    for process in found:
-        # What was not captured was not asked for.
+    seen = Observed(kernel.with_memory(memory), registers)
+    for part in PARTS:
         with suppress(MemoryFault):
-            walks[process.pid] = walk(kernel.memory, process.pgd, pae=kernel.pae, end=kernel.page_offset)
-    return walks
+            getattr(seen, part)
+    return seen

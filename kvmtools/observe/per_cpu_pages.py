@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kvmtools.observe.broken import Broken, noted
 from kvmtools.observe.facts import Facts
 from kvmtools.observe.free_lists import list_heads, migratetype_names, number_of_orders, pcp_migratetypes
 from kvmtools.observe.kernel import Kernel
@@ -61,16 +62,22 @@ class Pageset:
     heads: tuple[ListHead, ...]
 
 
-def pagesets(kernel: Kernel, zone: Structure, cpus: tuple[int, ...]) -> tuple[Pageset, ...]:
-    """The pagesets of a zone; none if the zone has no pages."""
+def pagesets(
+    kernel: Kernel, name: str, zone: Structure, cpus: tuple[int, ...], broken: list[Broken] | None = None
+) -> tuple[Pageset, ...]:
+    """The pagesets of the zone ``name``; none if the zone has no pages.
+
+    :param broken: takes those that cannot be reached
+    """
     newer = zone.has("per_cpu_pageset")
     pointer = zone.unsigned("per_cpu_pageset" if newer else "pageset")
     inside = 0 if newer else kernel.facts.offset("struct per_cpu_pageset", "pcp")
     count = kernel.facts.array_length(_PAGES, "lists")
     found = []
     for cpu in cpus if zone.unsigned("present_pages") else ():
-        record = Structure(kernel, _PAGES, kernel.per_cpu(pointer, cpu) + inside)
-        found.append(Pageset(cpu, record, tuple(list_heads(record, "lists", count))))
+        with noted(broken, f"zone {name} cpu {cpu}", "per_cpu_pageset"):
+            record = Structure(kernel, _PAGES, kernel.per_cpu(pointer, cpu) + inside)
+            found.append(Pageset(cpu, record, tuple(list_heads(record, "lists", count))))
     return tuple(found)
 
 

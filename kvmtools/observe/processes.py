@@ -6,18 +6,18 @@ Source: ``struct task_struct``, include/linux/sched.h; the list is ``init_task.t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from kvmtools.errors import MemoryFault
-from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.broken import Broken, noted
+from kvmtools.observe.kernel import VIRTUAL_END, Kernel
 from kvmtools.observe.per_cpu import physical_ranges
 from kvmtools.observe.structure import Structure
 from kvmtools.records import Range
 
 _TASK = "struct task_struct"
 _MM = "struct mm_struct"
-# PID_MAX_LIMIT of 32-bit kernels (include/linux/threads.h): a longer list has lost its way.
-_MOST = 32_768
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,36 +37,50 @@ class Process:
 
 def needs(kernel: Kernel) -> Iterator[Range]:
     """Physical ranges that :func:`observe_processes` reads; the list is walked."""
-    for task, mm in _tasks(kernel):
-        for record in (task, mm):
-            if record is not None:
-                yield from physical_ranges(kernel, record.address, len(record.data))
+    for task in _tasks(kernel):
+        yield from physical_ranges(kernel, task.address, len(task.data))
+        with suppress(MemoryFault):
+            mm = _mm(kernel, task)
+            yield from physical_ranges(kernel, mm.address, len(mm.data)) if mm else ()
 
 
-def observe_processes(kernel: Kernel) -> tuple[Process, ...]:
+def observe_processes(kernel: Kernel, broken: list[Broken] | None = None) -> tuple[Process, ...]:
     """Processes in the order of the task list, which is that of their creation; kernel threads have no ``mm``.
 
-    :raises MemoryFault: if the list leads outside what the kernel maps, or was not captured
+    :param broken: takes the processes whose ``mm`` or page tables are nowhere, and what ends the list too early; they
+        are left out
     """
     found: dict[int, Process] = {}
-    for task, mm in _tasks(kernel):
-        if mm is not None and mm.address not in found:
-            pgd = kernel.physical(mm.unsigned("pgd"))
-            process = Process(task.unsigned("tgid"), task.text("comm"), task.address, mm.address, pgd)
-            found[mm.address] = process
+    with noted(broken, "task list", "task_struct.tasks"):
+        for task in _tasks(kernel):
+            with noted(broken, f"pid {task.unsigned('tgid')}", "task_struct.mm, mm_struct.pgd"):
+                mm = _mm(kernel, task)
+                if mm is not None and mm.address not in found:
+                    found[mm.address] = _process(kernel, task, mm)
     return tuple(found.values())
 
 
-def _tasks(kernel: Kernel) -> Iterator[tuple[Structure, Structure | None]]:
-    """Leaders of all thread groups but the idle task, each with its ``mm`` if it has one."""
+def _process(kernel: Kernel, task: Structure, mm: Structure) -> Process:
+    pgd = kernel.physical(mm.unsigned("pgd"))
+    return Process(task.unsigned("tgid"), task.text("comm"), task.address, mm.address, pgd)
+
+
+def _mm(kernel: Kernel, task: Structure) -> Structure | None:
+    address = task.unsigned("mm")
+    return Structure(kernel, _MM, address) if address else None
+
+
+def _tasks(kernel: Kernel) -> Iterator[Structure]:
+    """Leaders of all thread groups but the idle task.
+
+    :raises MemoryFault: if the list leads outside what the kernel maps, was not captured, or does not come back
+    """
     first = kernel.address("init_task")
     link = kernel.facts.offset(_TASK, "tasks")
-    task = Structure(kernel, _TASK, first)
-    for _ in range(_MOST):
-        address = task.unsigned("tasks.next") - link
-        if address == first:
-            return
+    task, visited = Structure(kernel, _TASK, first), set[int]()
+    while (address := (task.unsigned("tasks.next") - link) % VIRTUAL_END) != first:
+        if address in visited:
+            raise MemoryFault(address, "the task list does not come back: it loops here", space="virtual")
+        visited.add(address)
         task = Structure(kernel, _TASK, address)
-        mm = task.unsigned("mm")
-        yield task, Structure(kernel, _MM, mm) if mm else None
-    raise MemoryFault(first, f"the task list does not come back within {_MOST} tasks", space="virtual")
+        yield task

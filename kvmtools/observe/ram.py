@@ -6,9 +6,12 @@ Source: arch/x86/kernel/e820.c, include/linux/memblock.h, kernel/resource.c (6.1
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
+from kvmtools.errors import MemoryFault
 from kvmtools.observe import resources
+from kvmtools.observe.broken import Broken
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.resources import Resource, observe_resources
 from kvmtools.observe.structure import Structure
@@ -18,6 +21,8 @@ _TABLE = "struct e820_table"
 _ENTRY = "struct e820_entry"
 _REGION = "struct memblock_region"
 SYSTEM_RAM = "System RAM"
+# INIT_MEMBLOCK_REGIONS is 128, and the array doubles when it is full; a larger count is none.
+_MOST_REGIONS = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -61,25 +66,28 @@ class Ram:
 def needs(kernel: Kernel) -> Iterator[Range]:
     """Physical ranges that :func:`observe_ram` reads."""
     for pointer in ("e820_table", "e820_table_firmware"):
-        record = _e820(kernel, pointer)
-        start = kernel.physical(record.address)
-        yield Range(start, start + len(record.data))
-    for address, size in _memblock_extents(kernel):
-        start = kernel.physical(address)
-        yield Range(start, start + size)
+        with suppress(MemoryFault):
+            record = _e820(kernel, pointer)
+            start = kernel.physical(record.address)
+            yield Range(start, start + len(record.data))
+    with suppress(MemoryFault):
+        for address, size in _memblock_extents(kernel):
+            start = kernel.physical(address)
+            yield Range(start, start + size)
     yield from resources.needs(kernel)
 
 
-def observe_ram(kernel: Kernel) -> Ram:
+def observe_ram(kernel: Kernel, broken: list[Broken] | None = None) -> Ram:
     """Read all three.
 
-    :raises MemoryFault: if a part was not captured
+    :param broken: takes what of the resource tree cannot be reached
+    :raises MemoryFault: if a part was not captured, or another of the books lies nowhere
     """
     return Ram(
         e820=observe_e820(kernel, "e820_table"),
         firmware_e820=observe_e820(kernel),
         memblock=_memblock(kernel),
-        resources=observe_resources(kernel),
+        resources=observe_resources(kernel, broken),
     )
 
 
@@ -120,8 +128,13 @@ def _memblock_extents(kernel: Kernel) -> list[tuple[int, int]]:
     if kernel.address("__init_begin") <= address < kernel.address("__init_end") and _init_is_over(kernel):
         return []
     memory = Structure(kernel, "struct memblock", address)
-    regions = memory.unsigned("memory.cnt") * facts.sizeof(_REGION)
-    return [(address, len(memory.data)), (memory.unsigned("memory.regions"), regions)]
+    count = memory.unsigned("memory.cnt")
+    if count > _MOST_REGIONS:
+        raise MemoryFault(address, f"memblock.memory claims {count:,} regions", space="virtual")
+    return [
+        (address, len(memory.data)),
+        (memory.unsigned("memory.regions"), count * facts.sizeof(_REGION)),
+    ]
 
 
 def _init_is_over(kernel: Kernel) -> bool:

@@ -6,18 +6,18 @@ Source: ``struct resource``, include/linux/ioport.h; ``iomem_resource``, kernel/
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 from kvmtools.errors import MemoryFault
+from kvmtools.observe.broken import Broken, noted
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.per_cpu import physical_ranges, read_virtual
-from kvmtools.observe.structure import Structure
+from kvmtools.observe.structure import Structure, printable
 from kvmtools.records import PAGE_SIZE, Range
 
 _TYPE = "struct resource"
 _ROOT = "iomem_resource"
-# More than any machine has; a tree that is larger has lost its way.
-_MOST = 10_000
 _LONGEST_NAME = 128
 
 
@@ -38,44 +38,42 @@ def needs(kernel: Kernel) -> Iterator[Range]:
     for record, _depth in _tree(kernel):
         yield from physical_ranges(kernel, record.address, len(record.data))
         for start, size in _name_pieces(record.unsigned("name")):
-            try:
+            with suppress(MemoryFault):
                 yield from physical_ranges(kernel, start, size)
-            except MemoryFault:
-                break
 
 
-def observe_resources(kernel: Kernel) -> tuple[Resource, ...]:
+def observe_resources(kernel: Kernel, broken: list[Broken] | None = None) -> tuple[Resource, ...]:
     """All resources in the order of /proc/iomem.
 
-    :raises MemoryFault: if the tree leads outside what the kernel maps, or was not captured
+    :param broken: takes what ends the tree too early
     """
-    return tuple(
-        Resource(
-            start=record.unsigned("start"),
-            end=record.unsigned("end") + 1,
-            name=_name(kernel, record.unsigned("name")),
-            flags=record.unsigned("flags"),
-            depth=depth,
-        )
-        for record, depth in _tree(kernel)
-    )
+    found: list[Resource] = []
+    with noted(broken, _ROOT, "struct resource: child, sibling"):
+        for record, depth in _tree(kernel):
+            name = _name(kernel, record.unsigned("name"))
+            start, end = record.unsigned("start"), record.unsigned("end") + 1
+            found.append(Resource(start, end, name, record.unsigned("flags"), depth))
+    return tuple(found)
 
 
 def _tree(kernel: Kernel) -> Iterator[tuple[Structure, int]]:
-    """Children before siblings, without the root."""
+    """Children before siblings, without the root.
+
+    :raises MemoryFault: if the tree leads outside what the kernel maps, was not captured, or is no tree
+    """
     root = Structure(kernel, _TYPE, kernel.address(_ROOT))
-    waiting = [(root.unsigned("child"), 0)]
-    for _ in range(_MOST):
-        while waiting and not waiting[-1][0]:
-            waiting.pop()
-        if not waiting:
-            return
+    waiting, visited = [(root.unsigned("child"), 0)], set[int]()
+    while waiting:
         address, depth = waiting.pop()
+        if not address:
+            continue
+        if address in visited:
+            raise MemoryFault(address, "the resource tree does not end: it leads here twice", space="virtual")
+        visited.add(address)
         record = Structure(kernel, _TYPE, address)
         yield record, depth
         waiting.append((record.unsigned("sibling"), depth))
         waiting.append((record.unsigned("child"), depth + 1))
-    raise MemoryFault(kernel.address(_ROOT), "the resource tree does not end", space="virtual")
 
 
 def _name(kernel: Kernel, address: int) -> str:
@@ -87,7 +85,7 @@ def _name(kernel: Kernel, address: int) -> str:
             break
         if b"\0" in text:
             break
-    return text.split(b"\0", 1)[0].decode("latin-1")
+    return printable(text)
 
 
 def _name_pieces(address: int) -> Iterator[tuple[int, int]]:

@@ -52,5 +52,14 @@ class Structure:
         return np.frombuffer(self.raw(member), dtype).astype(np.int64)
 
     def text(self, member: str) -> str:
-        """A ``char[]`` member, up to its NUL."""
-        return self.raw(member).split(b"\0", 1)[0].decode("latin-1")
+        """A ``char[]`` member, up to its NUL; see :func:`printable`."""
+        return printable(self.raw(member))
+
+
+def printable(text: bytes) -> str:
+    """What C sees of ``text``, for a person: up to its NUL, in Latin-1, what cannot be printed as ``\\x1b``.
+
+    The guest is not to speak to the terminal.
+    """
+    letters = text.partition(b"\0")[0].decode("latin-1")
+    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in letters)

@@ -7,11 +7,14 @@ Source: ``struct zone`` and ``struct pglist_data``, include/linux/mmzone.h; what
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kvmtools.errors import MemoryFault
+from kvmtools.observe.broken import Broken, noted
 from kvmtools.observe.facts import Facts
 from kvmtools.observe.free_lists import FreeArea, free_areas, free_list_heads
 from kvmtools.observe.kernel import Kernel
@@ -87,21 +90,23 @@ def needs(kernel: Kernel) -> Iterator[Range]:
     for node in node_addresses(kernel):
         yield from physical_ranges(kernel, node, facts.sizeof(_NODE))
     cpus = possible_cpus(kernel)
-    for _name, zone in _zones(kernel):
-        for pageset in pagesets(kernel, zone, cpus):
-            yield from physical_ranges(kernel, pageset.record.address, len(pageset.record.data))
-        for _cpu, record in _statistics(kernel, zone, cpus):
-            yield from physical_ranges(kernel, record.address, len(record.data))
+    for name, zone in _zones(kernel):
+        records = [pageset.record for pageset in pagesets(kernel, name, zone, cpus)]
+        records += _statistics(kernel, name, zone, cpus).values()
+        for record in records:
+            with suppress(MemoryFault):
+                yield from physical_ranges(kernel, record.address, len(record.data))
 
 
-def observe_zones(kernel: Kernel, memmap: MemMap) -> tuple[Zone, ...]:
+def observe_zones(kernel: Kernel, memmap: MemMap, broken: list[Broken] | None = None) -> tuple[Zone, ...]:
     """All zones in the order of ``enum zone_type``, empty ones included; every list is followed.
 
-    :raises MemoryFault: if one of the structures is not mapped, or was not captured
+    :param broken: takes what a CPU keeps of a zone and that cannot be reached; it is left out
+    :raises MemoryFault: if the zones themselves were not captured
     """
     cpus = possible_cpus(kernel)
     zones = list(_zones(kernel))
-    sets = [pagesets(kernel, zone, cpus) for _name, zone in zones]
+    sets = [pagesets(kernel, name, zone, cpus, broken) for name, zone in zones]
     heads: list[ListHead] = []
     for (_name, zone), owned in zip(zones, sets, strict=True):
         heads += free_list_heads(zone)
@@ -111,7 +116,8 @@ def observe_zones(kernel: Kernel, memmap: MemMap) -> tuple[Zone, ...]:
     for index, ((name, zone), owned) in enumerate(zip(zones, sets, strict=True)):
         areas = free_areas(zone, _take(walked, len(free_list_heads(zone))))
         pcp = tuple(per_cpu_pages(pageset, _take(walked, len(pageset.heads))) for pageset in owned)
-        found.append(_zone(kernel, name, index % len(zone_names(kernel.facts)), zone, areas, pcp, cpus))
+        statistics = _statistics(kernel, name, zone, cpus, broken)
+        found.append(_zone(name, index % len(zone_names(kernel.facts)), zone, areas, pcp, statistics))
     return tuple(found)
 
 
@@ -128,14 +134,14 @@ def _zones(kernel: Kernel) -> Iterator[tuple[str, Structure]]:
 
 
 def _zone(
-    kernel: Kernel, name: str, index: int, zone: Structure,
-    areas: tuple[FreeArea, ...], pcp: tuple[PerCpuPages, ...], cpus: tuple[int, ...],
+    name: str, index: int, zone: Structure,
+    areas: tuple[FreeArea, ...], pcp: tuple[PerCpuPages, ...], statistics: dict[int, Structure],
 ) -> Zone:  # fmt: skip
-    facts = kernel.facts
+    facts = zone.facts
     items = _stat_items(facts)
     diffs = {
         cpu: _named(items, record.column("vm_stat_diff", "<i1"))
-        for cpu, record in _statistics(kernel, zone, cpus)
+        for cpu, record in statistics.items()
         if record.has("vm_stat_diff")
     }
     marks = zone.column("_watermark", "<u4").tolist()
@@ -158,17 +164,21 @@ def _zone(
     )
 
 
-def _statistics(kernel: Kernel, zone: Structure, cpus: tuple[int, ...]) -> Iterator[tuple[int, Structure]]:
-    """Each CPU's share of the zone's statistics; before 5.14 it is part of the pageset."""
+def _statistics(
+    kernel: Kernel, name: str, zone: Structure, cpus: tuple[int, ...], broken: list[Broken] | None = None
+) -> dict[int, Structure]:
+    """Each CPU's share of the statistics of the zone ``name``; before 5.14 it is part of the pageset."""
     newer = zone.has("per_cpu_zonestats")
     member, type_name = (
         ("per_cpu_zonestats", "struct per_cpu_zonestat") if newer else ("pageset", "struct per_cpu_pageset")
     )
     pointer = zone.unsigned(member)
+    found: dict[int, Structure] = {}
     # On one CPU the newer structure may be empty, and an empty zone shares the boot-time one.
-    if zone.unsigned("present_pages") and kernel.facts.sizeof(type_name):
-        for cpu in cpus:
-            yield cpu, Structure(kernel, type_name, kernel.per_cpu(pointer, cpu))
+    for cpu in cpus if zone.unsigned("present_pages") and kernel.facts.sizeof(type_name) else ():
+        with noted(broken, f"zone {name}", f"{member} of cpu {cpu}"):
+            found[cpu] = Structure(kernel, type_name, kernel.per_cpu(pointer, cpu))
+    return found
 
 
 def _stat_items(facts: Facts) -> dict[str, int]:

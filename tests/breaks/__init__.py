@@ -6,12 +6,13 @@ returns the subject of the finding that must come of it.
 
 from __future__ import annotations
 
-from breaks import buddy, hashing, layout, memmap, pagetable, pkmap, zones
+from breaks import buddy, guest, hashing, layout, memmap, pagetable, pkmap, zones
 from breaks.patient import Break, Patient
 
 __all__ = ["ALONE", "BREAKS", "Break", "Patient"]
 
 BREAKS: tuple[Break, ...] = (
+    *guest.BREAKS,
     *layout.BREAKS,
     *pagetable.BREAKS,
     *pkmap.BREAKS,

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
-from recorded_guest import RecordedGuest
+from recorded_guest import RecordedGuest, exchanged
 
 from kvmtools.compare import RULES, Evidence, Rule, Status, check
 from kvmtools.compare.engine import check_evidence, chosen
@@ -78,7 +76,7 @@ def test_skipping_everything_is_inconclusive(recorded: RecordedGuest) -> None:
 
 
 def test_a_kernel_without_highmem_has_no_pkmap_to_check(recorded: RecordedGuest) -> None:
-    result = check(replace(recorded.observe(), pkmap=None), only=("pkmap",))
+    result = check(exchanged(recorded.observe(), pkmap=None), only=("pkmap",))
     assert result.exit_code == 5
     assert all("CONFIG_HIGHMEM" in outcome.reason for outcome in result.outcomes)
 

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
-from recorded_guest import RecordedGuest
+from recorded_guest import RecordedGuest, exchanged
 
 from kvmtools.compare import Evidence, check
 from kvmtools.compare.rules_legacy import page_virtual, pool_complete
@@ -86,7 +86,7 @@ def with_flags_field(guest: RecordedGuest, **fields: Field) -> Evidence:
     """The guest, as if its flags held one more field; the bits there are zero in every page."""
     observed = guest.observe()
     layout = replace(observed.memmap.layout, **fields)
-    return Evidence(replace(observed, memmap=replace(observed.memmap, layout=layout)))
+    return Evidence(exchanged(observed, memmap=replace(observed.memmap, layout=layout)))
 
 
 def test_node_numbers(recorded: RecordedGuest) -> None:
@@ -114,7 +114,7 @@ def test_walkers_that_disagree(recorded: RecordedGuest) -> None:
     row = len(observed.walk) // 2
     writable = observed.walk.writable.copy()
     writable[row] ^= True
-    broken = replace(observed, walk=replace(observed.walk, writable=writable))
+    broken = exchanged(observed, walk=replace(observed.walk, writable=writable))
     result = check(broken, only=("pagetable.walkers-agree",))
     assert [finding.virtual for finding in result.findings] == [int(observed.walk.virtual[row])]
 
@@ -128,6 +128,6 @@ def test_a_walker_that_misses_a_leaf(recorded: RecordedGuest) -> None:
         )
     }  # fmt: skip
     result = check(
-        replace(observed, walk=replace(observed.walk, **columns)), only=("pagetable.walkers-agree",)
+        exchanged(observed, walk=replace(observed.walk, **columns)), only=("pagetable.walkers-agree",)
     )
     assert [finding.observed for finding in result.findings] == ["no leaf"]

@@ -5,9 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
-import pytest
-
-from kvmtools.errors import MemoryFault
+from kvmtools.observe.broken import Broken
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.paging import walk
 from kvmtools.observe.processes import needs, observe_processes
@@ -36,15 +34,28 @@ def test_a_list_that_does_not_come_back_ends(recorded: Kernel, patch: Patch) -> 
     init = observe_processes(recorded)[0]
     link = init.task + recorded.facts.offset("struct task_struct", "tasks")
     patch(link, struct.pack("<I", link))
-    with pytest.raises(MemoryFault, match="does not come back"):
-        observe_processes(recorded)
+    broken: list[Broken] = []
+    assert observe_processes(recorded, broken) == (init,)
+    (loop,) = broken
+    assert (loop.structure, loop.address) == ("task list", init.task)
+    assert "does not come back" in loop.reason
 
 
-def test_a_list_that_leads_out_of_the_kernel_is_a_fault(recorded: Kernel, patch: Patch) -> None:
+def test_a_list_that_leads_out_of_the_kernel_ends_there(recorded: Kernel, patch: Patch) -> None:
     init = observe_processes(recorded)[0]
-    patch(init.task + recorded.facts.offset("struct task_struct", "tasks"), struct.pack("<I", 0x100))
-    with pytest.raises(MemoryFault):
-        observe_processes(recorded)
+    patch(init.task + recorded.facts.offset("struct task_struct", "tasks"), struct.pack("<I", 0x1000_0000))
+    broken: list[Broken] = []
+    assert observe_processes(recorded, broken) == (init,)
+    assert [each.structure for each in broken] == ["task list"]
+    assert broken[0].space == "virtual"
+
+
+def test_a_process_without_page_tables_is_left_out(recorded: Kernel, patch: Patch) -> None:
+    first, *others = observe_processes(recorded)
+    patch(first.mm + recorded.facts.offset("struct mm_struct", "pgd"), struct.pack("<I", 0x100))
+    broken: list[Broken] = []
+    assert observe_processes(recorded, broken) == tuple(others)
+    assert [(each.structure, each.address) for each in broken] == [("pid 1", 0x100)]
 
 
 def test_needs_are_captured_ram(recorded: Kernel) -> None:
