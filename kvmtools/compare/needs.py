@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvmtools.compare.evidence import Evidence
+from kvmtools.model.command_line import enabled
 
 Need = Callable[[Evidence], str]
 """Returns why the need is not met, or nothing."""
@@ -54,6 +55,22 @@ def _nx(evidence: Evidence) -> str:
     return "without NX (PAE only) everything that is mapped can be executed"
 
 
+def _booted(evidence: Evidence) -> str:
+    """The kernel seals itself last of all: ``mark_readonly`` comes just before SYSTEM_RUNNING (init/main.c)."""
+    state = evidence.observed.kernel.variable("system_state")
+    states = evidence.facts.enumerators("system_states")
+    if state >= states["SYSTEM_RUNNING"]:
+        return ""
+    name = next((name for name, value in states.items() if value == state), str(state))
+    return f"the kernel is still booting ({name}): its page tables are not final"
+
+
+def _rodata(evidence: Evidence) -> str:
+    if enabled(evidence.prediction.configuration.command_line, "rodata", True):
+        return ""
+    return "rodata=off on the command line: the kernel leaves its code, and that of modules, writable"
+
+
 def _memmap(evidence: Evidence) -> str:
     return "" if evidence.memmap.length else "mem_map is empty"
 
@@ -78,6 +95,8 @@ NEEDS: dict[str, Need] = {
     "page-virtual": _virtual,
     "pae": _pae,
     "nx": _nx,
+    "booted": _booted,
+    "rodata": _rodata,
     "memmap": _memmap,
     "zones": _zones,
     "ram": _ram,

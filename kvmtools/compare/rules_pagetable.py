@@ -57,10 +57,9 @@ def direct_map(evidence: Evidence) -> Examination:
         return leaf_finding(evidence, row, expected, f"physical {int(walk.physical[row]):#x}")
 
     seen = violations(len(rows), rows[~straight], spell_crooked)
-    covered = np.zeros(end_pfn, np.bool_)
-    first = (walk.virtual[rows] - np.uint64(base)) >> np.uint64(PAGE_SHIFT)
-    for start, pages in zip(first.tolist(), (walk.size[rows] >> np.uint64(PAGE_SHIFT)).tolist(), strict=True):
-        covered[start : start + pages] = True
+    if evidence.prediction.unmaps_free_pages:
+        return seen
+    covered = walk.rows(base + np.arange(end_pfn, dtype=np.uint64) * np.uint64(PAGE_SIZE)) >= 0
     return seen + _absent(evidence, covered, base)
 
 
@@ -227,6 +226,7 @@ RULES = (
         LOOK,
         exceptions="permissions that the kernel changes while it runs are not compared (module text, trampoline, BIOS)",
         invariants=(25,),
+        needs=("booted",),
         locks=LOCKS,
         defers_to=("pkmap.pte-flags", "pkmap.pte-matches-count", "pagetable.reserved-bits"),
     ),
@@ -239,7 +239,7 @@ RULES = (
         LOOK,
         exceptions="without NX everything is executable; the BIOS area 0xa0000 .. 0x100000",
         invariants=(25,),
-        needs=("nx",),
+        needs=("nx", "rodata", "booted"),
         locks=LOCKS,
         defers_to=("pagetable.permissions", "pkmap.pte-flags"),
     ),

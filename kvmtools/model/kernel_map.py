@@ -69,6 +69,11 @@ def large_leaf_fault(configuration: Configuration, layout: Layout, ram: Ram, lea
     return ""
 
 
+def unmaps_free_pages(configuration: Configuration) -> bool:
+    """Whether ``debug_pagealloc`` takes free pages out of the direct map; there is no telling which those are."""
+    return enabled(configuration.command_line, "debug_pagealloc", False)
+
+
 def _direct_map(configuration: Configuration, layout: Layout, ram: Ram) -> Iterator[Expectation]:
     """Lowmem: RAM, and always the first MiB; then what the image makes of its own pages."""
     base = configuration.page_offset
@@ -212,8 +217,7 @@ def _linear(
     executable: bool | None,
 ) -> Expectation:
     """A part of the direct map: present, and ``start`` leads to ``start - PAGE_OFFSET``."""
-    # debug_pagealloc unmaps free pages, and there is no telling which those are.
-    presence = SOME if enabled(configuration.command_line, "debug_pagealloc", False) else ALL
+    presence = SOME if unmaps_free_pages(configuration) else ALL
     physical = start - configuration.page_offset
     return Expectation(name, start, end, presence, physical, writable, executable)
 

@@ -50,6 +50,11 @@ class Prediction:
         """The kernel half of the page tables, without gap or overlap."""
         return kernel_map.expectations(self.configuration, self.layout, self.ram)
 
+    @property
+    def unmaps_free_pages(self) -> bool:
+        """Whether a page of lowmem may be missing from the direct map because it is free."""
+        return kernel_map.unmaps_free_pages(self.configuration)
+
     def large_leaf_fault(self, leaf: Mapping) -> str:
         """Why a large leaf may not be where it is; empty if it may."""
         return kernel_map.large_leaf_fault(self.configuration, self.layout, self.ram, leaf)

@@ -140,7 +140,10 @@ def test_reservetop_leaves_an_alias_behind(configure: Configure) -> None:
 
 
 def test_debug_pagealloc_unmaps_free_pages(configure: Configure) -> None:
-    assert region(configure(command_line="debug_pagealloc=on"), "kernel text").presence == "some"
+    debugging = configure(command_line="debug_pagealloc=on")
+    assert region(debugging, "kernel text").presence == "some"
+    assert Prediction(debugging).unmaps_free_pages
+    assert not Prediction(configure()).unmaps_free_pages
 
 
 def test_text_that_begins_inside_a_large_page(configure: Configure) -> None:

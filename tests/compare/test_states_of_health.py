@@ -1,0 +1,55 @@
+"""States of a healthy kernel in which a rule's truth does not hold yet, or was asked not to."""
+
+from __future__ import annotations
+
+import pytest
+from breaks.pagetable import direct_map_torn, text_made_writable, vmalloc_made_executable
+from recorded_guest import RecordedGuest
+
+from kvmtools.compare import Outcome, Status
+
+SEALING = ("pagetable.permissions", "pagetable.write-xor-execute")
+
+
+def with_option(guest: RecordedGuest, option: str) -> None:
+    """One more word on the guest's command line, in the place of others that matter to no rule."""
+    pointer = guest.kernel.variable("saved_command_line")
+    line = guest.kernel.string(pointer)
+    words = [word for word in line.split() if not word.startswith(("console=", "panic="))]
+    changed = " ".join([option, *words]).encode()
+    assert len(changed) <= len(line)
+    guest.snapshot.patch(guest.kernel.physical(pointer), changed.ljust(len(line)))
+
+
+def judged(guest: RecordedGuest, rule: str) -> Outcome:
+    (outcome,) = guest.check(only=(rule,)).outcomes
+    return outcome
+
+
+@pytest.mark.parametrize("rule", SEALING)
+def test_a_kernel_that_boots_is_not_sealed_yet(recorded: RecordedGuest, rule: str) -> None:
+    """mark_readonly() comes after the init memory is freed and before SYSTEM_RUNNING."""
+    text_made_writable(recorded)
+    states = recorded.facts.enumerators("system_states")
+    recorded.write(recorded.healthy.address("system_state"), states["SYSTEM_FREEING_INITMEM"])
+    outcome = judged(recorded, rule)
+    assert outcome.status is Status.SKIPPED
+    assert rule == "pagetable.write-xor-execute" or "SYSTEM_FREEING_INITMEM" in outcome.reason
+    recorded.write(recorded.healthy.address("system_state"), states["SYSTEM_RUNNING"])
+    assert judged(recorded, "pagetable.permissions").status is Status.DISCREPANCY
+
+
+@pytest.mark.parametrize("recorded", ["pae"], indirect=True)
+def test_rodata_off_leaves_code_writable(recorded: RecordedGuest) -> None:
+    vmalloc_made_executable(recorded)
+    assert judged(recorded, "pagetable.write-xor-execute").status is Status.DISCREPANCY
+    with_option(recorded, "rodata=off")
+    outcome = judged(recorded, "pagetable.write-xor-execute")
+    assert (outcome.status, "rodata=off" in outcome.reason) == (Status.SKIPPED, True)
+
+
+def test_debug_pagealloc_unmaps_free_pages(recorded: RecordedGuest) -> None:
+    direct_map_torn(recorded)
+    assert judged(recorded, "pagetable.direct-map").status is Status.DISCREPANCY
+    with_option(recorded, "debug_pagealloc=on")
+    assert judged(recorded, "pagetable.direct-map").status is Status.AGREE
