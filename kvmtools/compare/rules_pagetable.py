@@ -11,6 +11,7 @@ from kvmtools.compare import subjects
 from kvmtools.compare.evidence import Evidence
 from kvmtools.compare.finding import Finding
 from kvmtools.compare.rule import Examination, Rule, violations
+from kvmtools.model.kernel_map import ALL, NONE
 from kvmtools.model.ram import BIOS
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Expectation
 
@@ -115,6 +116,32 @@ def gap_below_vmalloc(evidence: Evidence) -> Examination:
     )
 
 
+def presence(evidence: Evidence) -> Examination:
+    """Above lowmem, what must be mapped is, and what must not be is not."""
+    walk, seen = evidence.kernel_walk, Examination(0)
+    lowmem_end = evidence.page_offset + (evidence.predicted.max_low_pfn or 0) * PAGE_SIZE
+    for region in evidence.prediction.expectations:
+        if region.start < lowmem_end:
+            continue
+        if region.presence == NONE:
+            seen += _empty(evidence, region.start, region.end, region.name)
+        elif region.presence == ALL:
+            pages = np.arange(region.start, region.end, PAGE_SIZE, np.uint64)
+
+            def spell(address: int, region: Expectation = region) -> Finding:
+                virtual = int(address)
+                return Finding(
+                    subjects.virtual(virtual),
+                    f"present: {region.name}",
+                    "not present",
+                    virtual=virtual,
+                    symbol=region.name,
+                )
+
+            seen += violations(len(pages), pages[walk.rows(pages) < 0], spell)
+    return seen
+
+
 def _allowed(expectation: Expectation, rights: str) -> dict[str, bool]:
     """The permissions that are decided in a region: ``{"writable": False}``."""
     values = {right: getattr(expectation, right) for right in rights.split()}
@@ -216,6 +243,22 @@ RULES = (
         exceptions="in 2.4 and 2.6.18 the last large page of lowmem may reach into the gap",
         invariants=(17, 22),
         locks=LOCKS,
+    ),
+    Rule(
+        "pagetable.presence",
+        "above lowmem, what every CPU needs (the IDT, CPU 0's GDT, TSS and stacks) is mapped, and nothing is mapped in "
+        "the guard pages and in the gaps between the areas",
+        "setup_cpu_entry_area: arch/x86/mm/cpu_entry_area.c; idt_map_in_cea: arch/x86/kernel/idt.c; "
+        "pgtable_32_areas.h, fixmap.h: arch/x86/include/asm, 6.1",
+        presence,
+        "pages",
+        LOOK,
+        exceptions="areas that the kernel fills at run time (vmalloc, pkmap, fixmap); the entry areas of other CPUs, "
+        "which may not exist",
+        invariants=(16, 17),
+        needs=("booted",),
+        locks=LOCKS,
+        defers_to=("pagetable.guard-pages", "pagetable.gap-below-vmalloc", "pagetable.reserved-bits"),
     ),
     Rule(
         "pagetable.permissions",

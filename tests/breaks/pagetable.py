@@ -86,6 +86,24 @@ def gap_mapped(patient: Patient) -> str:
     return _hook_large_page(patient, patient.healthy.predicted.vmalloc_start - span)
 
 
+def idt_unmapped(patient: Patient) -> str:
+    """The next exception of any CPU is its last."""
+    base = patient.healthy.predicted.cpu_entry_area_base
+    assert base is not None
+    return f"virtual {change_entry(patient, leaf_at(patient, base), lambda _entry: 0):#x}"
+
+
+def entry_stack_guard_mapped(patient: Patient) -> str:
+    """CPU 0's GDT (the page behind the IDT's) shows in the guard page above it, too: no overflow faults there."""
+    base = patient.healthy.predicted.cpu_entry_area_base
+    assert base is not None
+    walk, size = patient.healthy.kernel_walk, patient.healthy.entry_size
+    gdt = leaf_at(patient, base + PAGE_SIZE)
+    place = int(walk.table[gdt]) + (int(walk.index[gdt]) + 1) * size
+    patient.write(virtual(patient, place), int(walk.entry[gdt]), size)
+    return f"virtual {base + 2 * PAGE_SIZE:#x}"
+
+
 def _last_table(patient: Patient) -> int:
     """Physical address of the kernel's last page table."""
     return int(patient.healthy.kernel_walk.tables.physical[-1])
@@ -116,6 +134,8 @@ BREAKS = (
     Break("pagetable.reserved-bits", impossible_bit_set),
     Break("pagetable.guard-pages", guard_page_mapped),
     Break("pagetable.gap-below-vmalloc", gap_mapped),
+    Break("pagetable.presence", idt_unmapped),
+    Break("pagetable.presence", entry_stack_guard_mapped),
     Break("pagetable.tables-in-ram", table_freed),
     Break("pagetable.tables-typed", table_type_lost),
 )

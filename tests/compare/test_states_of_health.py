@@ -8,7 +8,7 @@ from recorded_guest import RecordedGuest
 
 from kvmtools.compare import Outcome, Status
 
-SEALING = ("pagetable.permissions", "pagetable.write-xor-execute")
+SEALING = ("pagetable.permissions", "pagetable.write-xor-execute", "pagetable.presence")
 
 
 def with_option(guest: RecordedGuest, option: str) -> None:
