@@ -15,7 +15,7 @@ from kvmtools.observe.broken import Broken
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.resources import Resource, observe_resources
 from kvmtools.observe.structure import Structure
-from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, E820Entry, Range
+from kvmtools.records import PAGE_SHIFT, E820Entry, Range
 
 _TABLE = "struct e820_table"
 _ENTRY = "struct e820_entry"
@@ -45,15 +45,16 @@ class Ram:
 
     @property
     def pages(self) -> tuple[Range, ...]:
-        """pfns of the whole pages of :attr:`system_ram`; neighbours are joined."""
+        """pfns of the whole pages of :attr:`system_ram`."""
+        # Neighbours are joined first: a boot loader's data in RAM is a line of its own, its borders at any byte.
         joined: list[Range] = []
         for each in self.system_ram:
-            start, end = -(-each.start >> PAGE_SHIFT), each.end // PAGE_SIZE
-            if joined and joined[-1].end == start:
-                joined[-1] = Range(joined[-1].start, end)
-            elif start < end:
-                joined.append(Range(start, end))
-        return tuple(joined)
+            if joined and joined[-1].end == each.start:
+                joined[-1] = Range(joined[-1].start, each.end)
+            else:
+                joined.append(each)
+        whole = (Range(-(-each.start >> PAGE_SHIFT), each.end >> PAGE_SHIFT) for each in joined)
+        return tuple(each for each in whole if each.start < each.end)
 
     @property
     def holes(self) -> tuple[Range, ...]:

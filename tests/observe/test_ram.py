@@ -51,6 +51,15 @@ def test_a_page_that_is_ram_in_part_is_none(recorded: Kernel) -> None:
     assert ram.holes == (Range(0, 2), Range(4, 5))
 
 
+def test_ram_that_is_two_lines_of_the_book_is_one(recorded: Kernel) -> None:
+    """What e820 calls RESERVED_KERN (setup_data) is System RAM beside System RAM, in the middle of a page."""
+    resources = observe_ram(recorded).resources
+    one = next(each for each in resources if each.name == "System RAM")
+    borders = (0x1000, 0x5234, 0x5278, 0x8000)
+    lines = tuple(replace(one, start=start, end=end) for start, end in pairwise(borders))
+    assert Ram(e820=(), firmware_e820=(), memblock=None, resources=lines).pages == (Range(1, 8),)
+
+
 def test_the_kernel_image_lies_in_ram(recorded: Kernel) -> None:
     resources = observe_ram(recorded).resources
     depths = {each.name: each.depth for each in resources}
