@@ -164,7 +164,8 @@ def locate(memory: PhysicalMemory, facts: Facts, vmcoreinfo: str | None = None) 
 
 
 def with_lowmem_end(kernel: Kernel) -> Kernel:
-    """``kernel`` with the end of lowmem that it says itself, if it can be right."""
+    """``kernel`` with the end of lowmem that the guest says, if it can be right, else without one."""
+    kernel = replace(kernel, lowmem_end=VIRTUAL_END)
     high_memory = kernel.variable("high_memory")
     image_end = kernel.address("_end") if kernel.facts.has_symbol("_end") else kernel.page_offset
     if not image_end < high_memory < VIRTUAL_END:

@@ -69,7 +69,8 @@ class _Nodes:
         self.pfns = self._visitable(starts)
         self.count = len(self.pfns)
         self.lost = self.count + len(heads)
-        self._number = np.full(memmap.length, self.lost, np.int64)
+        # One more than there are pages: -1, the pfn of what is no page, is at the end.
+        self._number = np.full(memmap.length + 1, self.lost, np.int64)
         self._number[self.pfns] = np.arange(self.count)
         self.first = self._resolve(starts)
         self.next = np.arange(self.lost + 1)  # heads and the lost place lead to themselves
@@ -97,7 +98,7 @@ class _Nodes:
         """Numbers of what the ``list_head`` pointers lead to."""
         targets = links.astype(np.int64)
         pfns = self._memmap.page_to_pfn(targets - self._link)
-        numbers = np.where(pfns >= 0, self._number[pfns], self.lost)
+        numbers = self._number[pfns]
         place = np.minimum(
             np.searchsorted(self._addresses, targets, sorter=self._sorted), len(self._heads) - 1
         )
