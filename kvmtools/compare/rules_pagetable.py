@@ -126,7 +126,7 @@ def presence(evidence: Evidence) -> Examination:
         if region.presence == NONE:
             seen += _empty(evidence, region.start, region.end, region.name)
         elif region.presence == ALL:
-            pages = np.arange(region.start, region.end, PAGE_SIZE, np.uint64)
+            pages = np.arange(region.start, region.end, PAGE_SIZE, dtype=np.uint64)
 
             def spell(address: int, region: Expectation = region) -> Finding:
                 virtual = int(address)
