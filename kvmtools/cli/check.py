@@ -28,7 +28,7 @@ def examine(session: Session, *, only: tuple[str, ...] = (), skip: tuple[str, ..
     """One verdict on an attached guest: observed again while what was found may be a transient."""
     from kvmtools.compare import settle
 
-    result = settle(session.observe, only=only, skip=skip)
+    result = settle(session.observe, only=only, skip=skip, runs=session.runs)
     return replace(result, live=session.live)
 
 
@@ -54,7 +54,7 @@ def command(
     """Compare what the guest's kernel has with what it ought to have.
 
     The guest is paused only while its memory is captured.  Exit codes: 0 agree, 1 discrepancy, 3 cannot attach or no
-    symbols, 5 nothing could be compared.
+    symbols, 5 nothing could be compared, or what looks wrong may be a change under way.
 
     \b
     kvmtools check -g pae

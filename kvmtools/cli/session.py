@@ -36,6 +36,10 @@ class Session:
         self.pauses.append(pause)
         return observed.observe(self.kernel, snapshot, registers=registers)
 
+    def runs(self) -> bool:
+        """Whether the guest runs between two observations; asked after the first."""
+        return any(pause.was_running for pause in self.pauses)
+
     def held(self, read: Callable[[], T]) -> T:
         """What ``read`` returns while the guest is held.
 

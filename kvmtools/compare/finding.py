@@ -126,7 +126,9 @@ class Result:
 
     @property
     def exit_code(self) -> int:
-        """0 agree, 1 discrepancy, 5 nothing could be compared."""
+        """0 agree, 1 discrepancy, 5 nothing could be compared, or what looks wrong could not be judged."""
         if self.count(Status.DISCREPANCY):
             return 1
+        if any(outcome.unsettled for outcome in self.outcomes):
+            return 5
         return 0 if self.count(Status.AGREE) else 5

@@ -4,7 +4,8 @@ A guest is stopped between any two instructions.  A page may be half-way from a 
 counted but not yet hashed.  Where there are lock words (SMP), a rule names the locks that cover its moments;
 where there are none (UP), or where the kernel changes two words without a lock, only time tells.  So a
 finding counts when it was seen with the same values in :data:`CONFIRMATIONS` samples in a row, and no lock
-that covers it was held in the last.
+that covers it was held in the last.  A guest that stands still (a core, a guest that was found paused) shows one
+moment however often it is observed: what no lock covers is a finding, the rest cannot be judged.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ def settle(
     only: Sequence[str] | None = None,
     skip: Sequence[str] | None = None,
     *,
+    runs: Callable[[], bool] = lambda: True,
     attempts: int = ATTEMPTS,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Result:
@@ -42,14 +44,18 @@ def settle(
     ``attempts`` samples, but was always seen with its lock held, cannot be judged: its rule is skipped and
     says so.
 
-    :param take: observes the guest now; the guest runs between two calls
+    :param take: observes the guest now
+    :param runs: whether the guest runs between two calls of ``take``; asked after the first
     :raises UsageError: if a word in ``only`` or ``skip`` names no rule
     """
     result = check(take(), only, skip)
     lasting = _identities(result)
     ever = set(lasting)
     samples, gap = 1, FIRST_GAP
-    while lasting and samples < attempts and (samples < CONFIRMATIONS or _under_lock(result, lasting)):
+    moves = runs()
+    while (
+        moves and lasting and samples < attempts and (samples < CONFIRMATIONS or _under_lock(result, lasting))
+    ):
         sleep(gap)
         gap *= 2
         result = check(take(), only, skip)
@@ -57,9 +63,8 @@ def settle(
         ever |= now
         lasting &= now
         samples += 1
-    outcomes = tuple(
-        _judged(outcome, lasting, judged=samples >= CONFIRMATIONS) for outcome in result.outcomes
-    )
+    judged = samples >= CONFIRMATIONS or not moves
+    outcomes = tuple(_judged(outcome, lasting, judged=judged) for outcome in result.outcomes)
     return replace(result, outcomes=outcomes, samples=samples, transients=len(ever - lasting))
 
 

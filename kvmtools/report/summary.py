@@ -10,7 +10,7 @@ from kvmtools.report.style import Paint, count, painter
 _WORDS = {
     0: ("good", "✓ agrees with the model"),
     1: ("bad", "✗ differs from the model"),
-    5: ("warn", "? inconclusive: nothing could be compared"),
+    5: ("warn", "? inconclusive"),
 }
 
 
