@@ -19,9 +19,8 @@ from kvmtools.observe import kmap_local, memmap, pkmap, ram, zones
 from kvmtools.observe.configuration import observe_configuration
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.layout import kernel_walk, observe_layout
-from kvmtools.observe.paging import translate, walk
+from kvmtools.observe.paging import touch_tables
 from kvmtools.observe.per_cpu import possible_cpus
-from kvmtools.observe.processes import needs as processes_needs
 from kvmtools.observe.processes import observe_processes
 from kvmtools.records import PAGE_SIZE, Range
 
@@ -90,14 +89,16 @@ class Capture:
 
     def _observe(self, kernel: Kernel) -> None:
         """Run observers that are cheaper to run than to describe; the snapshot keeps what they read."""
+        pgds = [process.pgd for process in observe_processes(kernel)]
         layout = observe_layout(kernel, kernel_walk(kernel))
         observe_configuration(kernel)
-        if self._with_processes:
-            for process in observe_processes(kernel):
-                walk(kernel.memory, process.pgd, pae=kernel.pae, end=kernel.page_offset)
-                if layout.pkmap_base is not None:
-                    # With page-table isolation every process has middle tables of its own for the kernel's half.
-                    translate(kernel.memory, process.pgd, layout.pkmap_base, pae=kernel.pae)
+        if not self._with_processes:
+            return
+        touch_tables(kernel.memory, pgds, pae=kernel.pae, end=kernel.page_offset)
+        if layout.pkmap_base is not None:
+            # With page-table isolation every process has middle tables of its own for the kernel's half.
+            slot = layout.pkmap_base
+            touch_tables(kernel.memory, pgds, pae=kernel.pae, start=slot, end=slot + PAGE_SIZE)
 
     def __enter__(self) -> Self:
         return self
@@ -138,5 +139,4 @@ _NEEDS: tuple[Needs, ...] = (
     pkmap.needs,
     kmap_local.needs,
     ram.needs,
-    processes_needs,
 )

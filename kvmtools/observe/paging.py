@@ -7,7 +7,7 @@ that lies outside RAM is a row of :class:`Tables` whose ``readable`` is false.  
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
@@ -22,7 +22,7 @@ from kvmtools.records import Mapping
 if TYPE_CHECKING:
     from kvmtools.attach.memory import PhysicalMemory
 
-__all__ = ["Step", "Tables", "Translation", "Walk", "translate", "walk"]
+__all__ = ["Step", "Tables", "Translation", "Walk", "touch_tables", "translate", "walk"]
 
 U64 = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
@@ -148,6 +148,24 @@ def walk(
         tables=Tables(**_concatenate(tables)),  # type: ignore[arg-type]  # one dict for columns of several types
         **{name: column[order] for name, column in columns.items()},  # type: ignore[arg-type]
     )
+
+
+def touch_tables(
+    memory: PhysicalMemory, roots: Sequence[int], *, pae: bool, start: int = 0, end: int = ADDRESS_SPACE
+) -> None:
+    """Read the tables that map ``[start, end)`` in all address spaces at once, for a snapshot to keep them.
+
+    A walk of each would read the same; but the guest is held meanwhile, and there may be hundreds.
+
+    :param roots: what CR3 would hold, one for each address space
+    """
+    form = paging_form(pae=pae)
+    tops = np.array(roots, np.uint64) & np.uint64(form.cr3)
+    front = _Front(tops, np.zeros_like(tops), tops, np.full_like(tops, WRITABLE | USER))
+    for level in form.levels[:-1]:
+        entries, _readable = _read_tables(memory, front.physical, level, form.entry_size)
+        _leaves, front = _step(front, level, entries, start, end)
+    _read_tables(memory, front.physical, form.levels[-1], form.entry_size)
 
 
 def _u64(value: int) -> U64:

@@ -6,15 +6,12 @@ Source: ``struct task_struct``, include/linux/sched.h; the list is ``init_task.t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.broken import Broken, noted
 from kvmtools.observe.kernel import VIRTUAL_END, Kernel
-from kvmtools.observe.per_cpu import physical_ranges
 from kvmtools.observe.structure import Structure
-from kvmtools.records import Range
 
 _TASK = "struct task_struct"
 _MM = "struct mm_struct"
@@ -33,15 +30,6 @@ class Process:
     """Virtual address of its ``struct mm_struct``."""
     pgd: int
     """Physical address of its top table: what CR3 holds while it runs (the kernel's half with PTI)."""
-
-
-def needs(kernel: Kernel) -> Iterator[Range]:
-    """Physical ranges that :func:`observe_processes` reads; the list is walked."""
-    for task in _tasks(kernel):
-        yield from physical_ranges(kernel, task.address, len(task.data))
-        with suppress(MemoryFault):
-            mm = _mm(kernel, task)
-            yield from physical_ranges(kernel, mm.address, len(mm.data)) if mm else ()
 
 
 def observe_processes(kernel: Kernel, broken: list[Broken] | None = None) -> tuple[Process, ...]:

@@ -11,6 +11,7 @@ from whole_memory import WholeMemory
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.observed import observe, prepare
+from kvmtools.observe.paging import translate
 
 
 @pytest.fixture
@@ -34,6 +35,11 @@ def test_what_is_captured_is_enough_and_says_the_same(kernel: Kernel) -> None:
     for pid, walked in seen.user_walks.items():
         assert len(walked) > 5
         assert np.array_equal(walked.entry, truth.user_walks[pid].entry)
+    base = seen.layout.pkmap_base
+    assert base is not None
+    for process in seen.processes:
+        way = translate(snapshot, process.pgd, base, pae=kernel.pae)
+        assert way == translate(kernel.memory, process.pgd, base, pae=kernel.pae)
     assert (seen.layout, seen.configuration, seen.ram) == (truth.layout, truth.configuration, truth.ram)
     assert len(seen.zones) == len(truth.zones) == 4
     assert seen.pkmap is not None

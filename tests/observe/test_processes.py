@@ -8,7 +8,7 @@ from collections.abc import Callable
 from kvmtools.observe.broken import Broken
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.paging import walk
-from kvmtools.observe.processes import needs, observe_processes
+from kvmtools.observe.processes import observe_processes
 
 Patch = Callable[[int, bytes], None]
 
@@ -56,8 +56,3 @@ def test_a_process_without_page_tables_is_left_out(recorded: Kernel, patch: Patc
     broken: list[Broken] = []
     assert observe_processes(recorded, broken) == tuple(others)
     assert [(each.structure, each.address) for each in broken] == [("pid 1", 0x100)]
-
-
-def test_needs_are_captured_ram(recorded: Kernel) -> None:
-    for wanted in needs(recorded):
-        assert len(recorded.memory.read(wanted.start, len(wanted))) == len(wanted)
