@@ -65,13 +65,16 @@ class PageTableChoice:
 
     @staticmethod
     def _of_process(session: Session, pid: int) -> PageTable:
+        from kvmtools.observe.broken import Broken
         from kvmtools.observe.processes import observe_processes
 
-        for process in observe_processes(session.kernel):
+        broken: list[Broken] = []
+        for process in observe_processes(session.kernel, broken):
             if process.pid == pid:
                 return PageTable(process.pgd, f"pid {pid} ({process.comm})")
         raise UsageError(
-            f"there is no process {pid} with an address space of its own", hint="kernel threads have none"
+            f"there is no process {pid} with an address space of its own",
+            hint=f"not all can be read: {broken[0].reason}" if broken else "kernel threads have none",
         )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
 from kvmtools.cli.options import TargetOptions
-from kvmtools.errors import AttachError, MemoryFault, SymbolsError, UsageError
+from kvmtools.errors import AttachError, Inconclusive, MemoryFault, SymbolsError, UsageError
 
 if TYPE_CHECKING:
     from kvmtools.attach.target import Pause, Target
@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     from kvmtools.observe.observed import Observed
 
 T = TypeVar("T")
+
+ATTEMPTS = 5
+"""How often a guest that must not be paused is read, until its lists were at rest all the while."""
 
 
 @dataclass
@@ -27,14 +30,21 @@ class Session:
     pauses: list[Pause] = field(default_factory=list)
 
     def observe(self, *, processes: bool = True) -> Observed:
-        """Capture what the observers need while the guest is paused, then decode it while it runs on."""
+        """Capture what the observers need while the guest is paused, then decode it while it runs on.
+
+        :raises Inconclusive: if the guest was not to be paused, and its lists were in flux whenever they were read
+        """
         from kvmtools.observe import observed
 
-        with observed.prepare(self.kernel, processes=processes) as capture, self.target.paused() as pause:
-            snapshot = capture.take()
-            registers = self.target.registers()
-        self.pauses.append(pause)
-        return observed.observe(self.kernel, snapshot, registers=registers)
+        for _ in range(ATTEMPTS):
+            with observed.prepare(self.kernel, processes=processes) as capture, self.target.paused() as pause:
+                snapshot = capture.take()
+                registers = self.target.registers()
+            self.pauses.append(pause)
+            seen = observed.observe(self.kernel, snapshot, registers=registers)
+            if not (seen.broken and _in_flux(pause)):
+                return seen
+        raise _never_at_rest(f"{seen.broken[0].structure}: {seen.broken[0].reason}")
 
     def runs(self) -> bool:
         """Whether the guest runs between two observations; asked after the first."""
@@ -44,13 +54,22 @@ class Session:
         """What ``read`` returns while the guest is held.
 
         It is tried before, while the guest runs: so it learns what it asks of the vmlinux, which may take a second.
+
+        :raises MemoryFault: if something that ``read`` needs cannot be read
+        :raises Inconclusive: if it cannot, and the guest was not to be paused
         """
         with suppress(MemoryFault):
             read()
-        with self.target.paused() as pause:
-            found = read()
-        self.pauses.append(pause)
-        return found
+        for _ in range(ATTEMPTS):
+            with self.target.paused() as pause:
+                self.pauses.append(pause)
+                try:
+                    return read()
+                except MemoryFault as fault:
+                    if not _in_flux(pause):
+                        raise
+                    reason = str(fault)
+        raise _never_at_rest(reason)
 
     @property
     def live(self) -> dict[str, str | float]:
@@ -66,6 +85,18 @@ class Session:
         else:
             facts["consistency"] = "read while the guest ran: what changed meanwhile may look wrong"
         return facts
+
+
+def _in_flux(pause: Pause) -> bool:
+    """Whether the guest may have changed what was being read."""
+    return pause.was_running and not pause.held
+
+
+def _never_at_rest(reason: str) -> Inconclusive:
+    return Inconclusive(
+        f"the guest ran while it was read, and something could not be: {reason}",
+        hint="without --no-pause it is held for some milliseconds",
+    )
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kvmtools.errors import MemoryFault
+from kvmtools.errors import MemoryFault, UsageError
 from kvmtools.records import Configuration, Mapping
 
 PRESENT = 1 << 0
@@ -167,7 +167,15 @@ def pae(*, nx: bool = True, physical_bits: int = 52) -> PagingForm:
 
 
 def form_of(configuration: Configuration) -> PagingForm:
-    """The form in which this kernel's processor reads its tables."""
+    """The form in which this kernel's processor reads its tables.
+
+    :raises UsageError: if no processor has as many physical address bits
+    """
+    if configuration.physical_bits not in range(32, 53):
+        raise UsageError(
+            f"no x86 processor has {configuration.physical_bits} physical address bits (SDM 3A 4.1.4: up to 52)",
+            hint="boot_cpu_data.x86_phys_bits of the guest may have been overwritten",
+        )
     if configuration.pae:
         return pae(nx=configuration.nx, physical_bits=configuration.physical_bits)
     return non_pae(pse=configuration.pse, physical_bits=configuration.physical_bits)

@@ -37,6 +37,16 @@ def noted(broken: list[Broken] | None, structure: str, member: str = "") -> Iter
             note(broken, structure, fault, member)
 
 
+@contextmanager
+def reading(structure: str) -> Iterator[None]:
+    """Say what was being read of whatever cannot be read behind the ``with``; a decorator, too."""
+    try:
+        yield
+    except MemoryFault as fault:
+        fault.hint = fault.hint or f"reading {structure}"
+        raise
+
+
 def note(broken: list[Broken], structure: str, fault: MemoryFault, member: str = "") -> None:
     """Append it, unless the same fault was met before: one structure may be what several others are read by."""
     if all(fault.message != each.reason for each in broken):

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kvmtools.observe.broken import reading
 from kvmtools.observe.forms import NO_EXECUTE
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.ram import observe_e820
@@ -44,6 +45,7 @@ SECTION_BOUNDARIES = (
 )
 
 
+@reading("configuration")
 def observe_configuration(kernel: Kernel) -> Configuration:
     """Read the configuration of a kernel that has booted.
 

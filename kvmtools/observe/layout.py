@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 
 from kvmtools.errors import MemoryFault
+from kvmtools.observe.broken import reading
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.paging import Walk, walk
 from kvmtools.records import PAGE_SIZE, Layout
@@ -40,6 +41,7 @@ _VARIABLES = {
 }
 
 
+@reading("layout")
 def observe_layout(kernel: Kernel, tables: Walk | None = None) -> Layout:
     """What this kernel shows of its layout; a field that it does not show is ``None``.
 

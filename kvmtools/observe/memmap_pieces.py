@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kvmtools.observe.broken import reading
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.nodes import node_addresses
 from kvmtools.observe.page_flags import number_of_sections
@@ -40,6 +41,7 @@ def needs(kernel: Kernel) -> Iterator[Range]:
         yield Range(piece.physical, piece.physical + piece.pages * kernel.facts.sizeof("struct page"))
 
 
+@reading("mem_map")
 def memmap_pieces(kernel: Kernel) -> tuple[Piece, ...]:
     """Every array of ``struct page``, by pfn."""
     return _sections(kernel) if number_of_sections(kernel.facts) else (_flat(kernel),)

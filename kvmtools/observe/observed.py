@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from kvmtools.errors import MemoryFault
-from kvmtools.observe.broken import Broken, note
+from kvmtools.observe.broken import Broken, note, reading
 from kvmtools.observe.capture import Capture, prepare
 from kvmtools.observe.configuration import observe_configuration
 from kvmtools.observe.kernel import Kernel
@@ -40,10 +40,10 @@ def _part(structure: str) -> Callable[[Callable[[Observed], T]], cached_property
     def decorate(decode: Callable[[Observed], T]) -> cached_property[T]:
         def decoded(seen: Observed) -> T:
             try:
-                return decode(seen)
+                with reading(structure):
+                    return decode(seen)
             except MemoryFault as fault:
                 note(seen.broken, structure, fault)
-                fault.hint = fault.hint or f"reading {structure}"
                 raise
 
         decoded.__doc__ = decode.__doc__

@@ -188,7 +188,8 @@ def _claims(layout: Layout, sections: Mapping[str, int], modules: Iterable[Modul
         if first in sections and last in sections
     )
     claims.extend(Region(f"module {module.name}", a.start, a.end) for module in modules for a in module.areas)
-    return [region for region in claims if region.start < region.end]
+    # An edge may have been worked out from one that was overwritten.
+    return [region for region in claims if 0 <= region.start < region.end <= END_OF_ADDRESSES]
 
 
 def _first_known(layout: Layout, names: tuple[str, ...]) -> int | None:

@@ -114,6 +114,10 @@ def node(guest: RecordedGuest) -> int:
     return guest.healthy.address("contig_page_data")
 
 
+def boot_cpu(guest: RecordedGuest) -> int:
+    return guest.healthy.address("boot_cpu_data")
+
+
 def resource(guest: RecordedGuest) -> int:
     """The first line of /proc/iomem."""
     return guest.read(
@@ -277,6 +281,9 @@ DAMAGES = {
     "high_memory too high": Damage(variable("high_memory", WORD - 1), ("layout.matches-model",)),
     "max_low_pfn insane": Damage(variable("max_low_pfn", WORD - 1), ("layout.matches-model",)),
     "max_pfn 0": Damage(variable("max_pfn", 0), ("layout.matches-model",)),
+    "CPU of 255 address bits": Damage(
+        member(boot_cpu, "struct cpuinfo_x86", "x86_phys_bits", WORD - 1), ("guest.possible",)
+    ),
     "fixmap at 0": Damage(variable("__FIXADDR_TOP", 0), ("layout.matches-model",)),
     "address marker without a name": Damage(address_marker, READABLE),
 }
