@@ -8,13 +8,14 @@ import click
 
 from kvmtools.cli.drawing import Boundary, address_space_picture, beside
 from kvmtools.cli.options import TargetOptions, format_option, target_options
-from kvmtools.cli.output import emit, emit_json
+from kvmtools.cli.output import emit, emit_json, note
 from kvmtools.cli.session import attached
 from kvmtools.cli.tables import columns, hexadecimal, paint, size, table
-from kvmtools.records import PAGE_SHIFT
+from kvmtools.errors import UsageError
+from kvmtools.records import PAGE_SHIFT, Layout
 
 if TYPE_CHECKING:
-    from kvmtools.records import Image, Layout
+    from kvmtools.records import Image
 
 # Fields of records.Layout from the top of the address space down, each with what lies right below it.
 _BELOW = {
@@ -62,7 +63,11 @@ def command(options: TargetOptions, form: str) -> None:
     with attached(options) as session:
         kernel = session.kernel
         live, configuration = session.held(lambda: (observe_layout(kernel), observe_configuration(kernel)))
-    model = Prediction(configuration).layout
+    model = Layout()
+    try:
+        model = Prediction(configuration).layout
+    except UsageError as refusal:  # of the guest's configuration, not of the person's request
+        note(f"the model cannot predict this guest: {refusal}")
     edges = _boundaries(live, model, tuple(_BELOW))
     frames = _boundaries(live, model, (*_FRAMES, "last_pkmap"))
     if form == "json":

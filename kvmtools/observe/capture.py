@@ -89,16 +89,19 @@ class Capture:
 
     def _observe(self, kernel: Kernel) -> None:
         """Run observers that are cheaper to run than to describe; the snapshot keeps what they read."""
+        pkmap_base = None
+        with suppress(MemoryFault):
+            observe_configuration(kernel)
+        with suppress(MemoryFault):
+            pkmap_base = observe_layout(kernel, kernel_walk(kernel)).pkmap_base
         pgds = [process.pgd for process in observe_processes(kernel)]
-        layout = observe_layout(kernel, kernel_walk(kernel))
-        observe_configuration(kernel)
         if not self._with_processes:
             return
         touch_tables(kernel.memory, pgds, pae=kernel.pae, end=kernel.page_offset)
-        if layout.pkmap_base is not None:
+        if pkmap_base is not None:
             # With page-table isolation every process has middle tables of its own for the kernel's half.
-            slot = layout.pkmap_base
-            touch_tables(kernel.memory, pgds, pae=kernel.pae, start=slot, end=slot + PAGE_SIZE)
+            end = pkmap_base + PAGE_SIZE
+            touch_tables(kernel.memory, pgds, pae=kernel.pae, start=pkmap_base, end=end)
 
     def __enter__(self) -> Self:
         return self
