@@ -36,6 +36,11 @@ class FreeBlocks:
         at = np.searchsorted(self.heads, pfns, "right") - 1
         return (at >= 0) & (pfns < self.ends[at])
 
+    def touch(self, starts: Column, ends: Column) -> NDArray[np.bool_]:
+        """Which ranges of pfns ``[start, end)`` have a page in a free block."""
+        heads_within = np.searchsorted(self.heads, ends) - np.searchsorted(self.heads, starts)
+        return self.hold(starts) | (heads_within > 0)
+
 
 def free_blocks(memmap: MemMap) -> FreeBlocks:
     """The blocks that ``struct page`` marks."""

@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kvmtools.compare import subjects
 from kvmtools.compare.evidence import AddressSpace, Evidence
 from kvmtools.compare.finding import Finding
 from kvmtools.compare.rule import Examination, Rule, violations
+from kvmtools.compare.rules_pagetable import leaf_finding
 from kvmtools.errors import MemoryFault
 from kvmtools.model.paging import Fault
 from kvmtools.observe.paging import Tables
@@ -170,6 +172,51 @@ def tables_typed(evidence: Evidence) -> Examination:
     return seen
 
 
+def large_pages(evidence: Evidence) -> Examination:
+    """Large pages stand only where the kernel puts them."""
+    walk = evidence.kernel_walk
+    large = np.flatnonzero((walk.level > 1) & (walk.virtual >= np.uint64(evidence.page_offset)))
+    faults = [
+        (row, reason)
+        for row in large.tolist()
+        if (reason := evidence.prediction.large_leaf_fault(walk.mapping(row)))
+    ]
+
+    def spell(found: tuple[int, str]) -> Finding:
+        row, reason = found
+        return leaf_finding(
+            evidence, row, "no large page", f"one of {int(walk.size[row]):#x} bytes: {reason}"
+        )
+
+    return violations(len(large), faults, spell)
+
+
+def mapped_pages_in_use(evidence: Evidence) -> Examination:
+    """What a process can reach is not free."""
+    memmap, seen = evidence.memmap, Examination(0)
+    for space in evidence.processes:
+        walk = space.walk
+        pfns = (walk.physical >> np.uint64(PAGE_SHIFT)).astype(np.int64)
+        ends = pfns + (walk.size >> np.uint64(PAGE_SHIFT)).astype(np.int64)
+        free = np.flatnonzero(evidence.free_blocks.touch(pfns, ends))
+
+        def spell(row: int, space: AddressSpace = space, pfns: NDArray[np.int64] = pfns) -> Finding:
+            pfn, walk, address = int(pfns[row]), space.walk, int(space.walk.virtual[row])
+            return Finding(
+                subjects.pfn(pfn),
+                f"a page in use: {space.name} maps it at {address:#x}",
+                "in a free block",
+                virtual=address,
+                physical=int(walk.table[row]) + int(walk.index[row]) * evidence.entry_size,
+                pfn=pfn,
+                symbol=space.name,
+                raw=int(walk.entry[row]),
+            )
+
+        seen += violations(np.count_nonzero(pfns < memmap.length), free, spell)
+    return seen
+
+
 def pkmap_table(evidence: Evidence) -> Examination:
     """One page table holds all slots; it is what ``pkmap_page_table`` says, in the kernel and in every process."""
     pkmap, base = evidence.pkmap, evidence.area.base
@@ -245,6 +292,38 @@ RULES = (
         needs=("memmap", "processes"),
         locks=LOCKS,
         defers_to=("pagetable.tables-in-ram", "pagetable.reserved-bits"),
+    ),
+    Rule(
+        "pagetable.large-pages",
+        "a large page of the kernel lies in the direct map, all of it RAM and not at its start, or with PAE in the "
+        "vmalloc area",
+        "split_mem_range, adjust_range_page_size_mask: arch/x86/mm/init.c; HAVE_ARCH_HUGE_VMAP: arch/x86/Kconfig, 6.1",
+        large_pages,
+        "large pages",
+        LOOK,
+        exceptions="2.4 and 2.6 map the first megabytes large, and the last large page may reach beyond lowmem",
+        invariants=(23,),
+        locks=LOCKS,
+        defers_to=(
+            "pagetable.reserved-bits",
+            "pagetable.guard-pages",
+            "pagetable.gap-below-vmalloc",
+            "pagetable.presence",
+            "pagetable.direct-map",
+        ),
+    ),
+    Rule(
+        "pagetable.mapped-in-use",
+        "no page that a process maps lies in a free block of the buddy system",
+        "zap_pte_range, tlb_remove_page: mm/memory.c, mm/mmu_gather.c, 6.1: a page is freed after its last pte",
+        mapped_pages_in_use,
+        "leaves",
+        "kvmtools memmap {pfn} and kvmtools vtop: who freed the page that this process still maps?",
+        exceptions="RAM mapped through /dev/mem, where the kernel lets it (without STRICT_DEVMEM)",
+        invariants=(44,),
+        needs=("memmap", "processes"),
+        locks=("zone",),
+        defers_to=("buddy.head-state", "buddy.blocks-disjoint", "buddy.listed", "pagetable.reserved-bits"),
     ),
     Rule(
         "pkmap.page-table",

@@ -86,6 +86,24 @@ def gap_mapped(patient: Patient) -> str:
     return _hook_large_page(patient, patient.healthy.predicted.vmalloc_start - span)
 
 
+def first_megabytes_made_large(patient: Patient) -> str:
+    """The direct map begins with 4 KiB pages, for the fixed MTRRs: their table is left for one large page."""
+    return _hook_large_page(patient, patient.healthy.page_offset)
+
+
+def free_block_mapped(patient: Patient) -> str:
+    """A large page of a process, at address 0, that lies over a free block."""
+    healthy, directory = patient.healthy, patient.healthy.prediction.form.levels[-2]
+    pages = directory.span // PAGE_SIZE
+    aligned = np.arange(0, healthy.memmap.length - pages, pages)
+    pfn = int(aligned[healthy.free_blocks.hold(aligned)][0])
+    tables = healthy.processes[0].walk.tables
+    (first,) = np.flatnonzero((tables.level == directory.number) & (tables.virtual == 0))
+    entry = pfn * PAGE_SIZE | PRESENT | RW | US | ACCESSED | DIRTY | LARGE
+    patient.write(virtual(patient, int(tables.physical[first])), entry, healthy.entry_size)
+    return f"pfn {pfn:#x}"
+
+
 def idt_unmapped(patient: Patient) -> str:
     """The next exception of any CPU is its last."""
     base = patient.healthy.predicted.cpu_entry_area_base
@@ -134,6 +152,8 @@ BREAKS = (
     Break("pagetable.reserved-bits", impossible_bit_set),
     Break("pagetable.guard-pages", guard_page_mapped),
     Break("pagetable.gap-below-vmalloc", gap_mapped),
+    Break("pagetable.large-pages", first_megabytes_made_large),
+    Break("pagetable.mapped-in-use", free_block_mapped),
     Break("pagetable.presence", idt_unmapped),
     Break("pagetable.presence", entry_stack_guard_mapped),
     Break("pagetable.tables-in-ram", table_freed),
