@@ -74,7 +74,7 @@ def _summary(memmap: MemMap, per_cpu: list[Any]) -> dict[str, Any]:
     return {
         "mem_map": hexadecimal(memmap.base),
         "page_struct_bytes": memmap.page_size,
-        "pages": memmap.length,
+        "pages": int(np.count_nonzero(memmap.valid)),
         "zones": [
             {"zone": name, "pages": sum(row), "states": dict(zip(STATES, row, strict=True))}
             for name, row in zip(memmap.zone_names, counts, strict=True)

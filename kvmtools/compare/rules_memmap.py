@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from kvmtools.compare import subjects
 from kvmtools.compare.evidence import Evidence
@@ -14,19 +13,10 @@ from kvmtools.model.memmap import pages_per_section
 LOOK = "kvmtools memmap {pfn}: the page in full; for the zone's borders, kvmtools zones"
 
 
-def _valid(evidence: Evidence) -> NDArray[np.bool_]:
-    """pfns that have a ``struct page``: all of them with FLATMEM, those in present sections with SPARSEMEM."""
-    memmap = evidence.memmap
-    valid = np.zeros(memmap.length, np.bool_)
-    for piece in memmap.pieces:
-        valid[piece.start_pfn : piece.start_pfn + piece.pages] = True
-    return valid
-
-
 def zone_of_page(evidence: Evidence) -> Examination:
     """``flags`` carry the number of the zone whose span holds the pfn."""
-    memmap, valid, seen = evidence.memmap, _valid(evidence), Examination(0)
-    names = memmap.zone_names
+    memmap, seen = evidence.memmap, Examination(0)
+    valid, names = memmap.valid, memmap.zone_names
     for span in evidence.prediction.memmap.zones:
         rows = slice(span.start, min(span.end, memmap.length))
         wrong = np.flatnonzero((memmap.zone[rows] != span.zone) & valid[rows]) + span.start
@@ -46,7 +36,7 @@ def section_of_page(evidence: Evidence) -> Examination:
     section = memmap.section
     if section is None:
         return Examination(0, skipped="FLATMEM: page->flags hold no section")
-    valid = _valid(evidence)
+    valid = memmap.valid
     wanted = np.arange(memmap.length) // pages_per_section(evidence.prediction.configuration)
     wrong = np.flatnonzero((section != wanted) & valid)
 
@@ -64,7 +54,7 @@ def node_of_page(evidence: Evidence) -> Examination:
     if not field.width:
         return Examination(0, skipped="page->flags hold no node: this kernel has one")
     node = (memmap.flags >> np.uint32(field.shift)) & np.uint32(field.mask)
-    valid = _valid(evidence)
+    valid = memmap.valid
 
     def spell(number: int) -> Finding:
         return subjects.of_page(memmap, number, "flags", "node 0", f"node {node[number]}")
@@ -75,7 +65,7 @@ def node_of_page(evidence: Evidence) -> Examination:
 def holes_reserved(evidence: Evidence) -> Examination:
     """What is not RAM has a ``struct page`` that nobody can take."""
     memmap, seen = evidence.memmap, Examination(0)
-    reserved, valid = memmap.has_flag("PG_reserved"), _valid(evidence)
+    reserved, valid = memmap.has_flag("PG_reserved"), memmap.valid
     fields = evidence.prediction.memmap.hole
     for hole in evidence.prediction.memmap.zones:
         if hole.ram:

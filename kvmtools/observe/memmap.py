@@ -118,6 +118,14 @@ class MemMap:
         return self.column("index")
 
     @cached_property
+    def valid(self) -> NDArray[np.bool_]:
+        """Which pfns have a ``struct page``; with SPARSEMEM the words of the others are 0 and mean nothing."""
+        valid = np.zeros(self.length, np.bool_)
+        for piece in self.pieces:
+            valid[piece.start_pfn : piece.start_pfn + piece.pages] = True
+        return valid
+
+    @cached_property
     def zone(self) -> NDArray[np.uint8]:
         """Zone number in ``flags``."""
         return self._field(self.layout.zone.shift, self.layout.zone.mask).astype(np.uint8)

@@ -38,8 +38,8 @@ def page_states(memmap: MemMap, per_cpu: NDArray[np.int64]) -> NDArray[np.uint8]
 
 
 def count_states(memmap: MemMap, states: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Pages of every zone (as in ``flags``) in every state, shape ``(zones, states)``."""
+    """Pages of every zone (as in ``flags``) in every state, shape ``(zones, states)``; pfns without a page aside."""
     zones = len(memmap.zone_names)
-    both = memmap.zone.astype(np.int64) * len(STATES) + states
+    both = (memmap.zone.astype(np.int64) * len(STATES) + states)[memmap.valid]
     counts = np.bincount(both, minlength=zones * len(STATES))[: zones * len(STATES)]
     return counts.reshape(zones, len(STATES))

@@ -115,11 +115,12 @@ def kpageflags(memmap: MemMap, kernel: Kernel) -> Flags:
         head_flags = memmap.has_flag("PG_swapbacked") & memmap.has_flag("PG_swapcache")
         add("SWAPCACHE", head_flags[compound.head])
     _add_huge(found, memmap, kernel, compound, anonymous)
+    found[~memmap.valid] = 1 << KPF["NOPAGE"]
     return found
 
 
 def kpagecount(memmap: MemMap, kernel: Kernel) -> NDArray[np.int64]:
-    """What /proc/kpagecount holds: in how many places processes map the page; 0 for slab and typed pages."""
+    """What /proc/kpagecount holds: in how many places processes map the page; 0 for slab, typed and no pages."""
     compound = _Compound(memmap, kernel)
     counts = memmap.mapcount.astype(np.int64) + 1
     anonymous = (memmap.mapping[compound.head] & np.uint32(MAPPING_ANON)) != 0
@@ -129,7 +130,7 @@ def kpagecount(memmap: MemMap, kernel: Kernel) -> NDArray[np.int64]:
     counts[add] += compound.entire_mapcount[add]
     doubled = compound.member & anonymous & compound.double_map
     counts[doubled] -= 1
-    counts[_slab(memmap)[compound.head] | memmap.types.any(memmap.page_type)] = 0
+    counts[_slab(memmap)[compound.head] | memmap.types.any(memmap.page_type) | ~memmap.valid] = 0
     return counts
 
 

@@ -164,5 +164,7 @@ def test_sections_become_the_same_columns(recorded: Kernel, patch: Patch) -> Non
     assert sparse.pfn_to_page(start) == flat.pfn_to_page(0x100)
     assert sparse.page_to_pfn([flat.pfn_to_page(0x101), flat.pfn_to_page(0)]).tolist() == [start + 1, -1]
     assert sparse.layout.section.width == (count - 1).bit_length()
+    assert sparse.valid.tolist() == [False] * pages + [True] * pages
+    assert flat.valid.all()
     with pytest.raises(IndexError):
         sparse.pfn_to_page(start - 1)

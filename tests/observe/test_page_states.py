@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -66,6 +67,15 @@ def test_tails_do_what_their_head_does() -> None:
     pages = memmap({"_refcount": 1}, {"flags": SLAB, "_refcount": 1}, {"lru": head + 1}, {"lru": head + 1})
     found = page_states(pages, np.empty(0, np.int64))
     assert [STATES[state] for state in found] == ["other", "slab", "slab", "slab"]
+
+
+def test_what_is_no_page_does_not_count() -> None:
+    """SPARSEMEM: a section that is not present leaves a gap, whose words are 0."""
+    whole = memmap({"_refcount": 1}, {"_refcount": 1, "flags": RESERVED}, {}, {"flags": SLAB})
+    pages = replace(whole, pieces=(Piece(0, 1, BASE, 0x100_0000), Piece(3, 1, BASE + SIZE, 0x100_0020)))
+    counts = count_states(pages, page_states(pages, np.empty(0, np.int64)))
+    assert counts.sum() == 2
+    assert counts[0][STATES.index("slab")] == counts[0][STATES.index("other")] == 1
 
 
 def test_counts_add_up_by_zone() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -141,3 +142,18 @@ def test_a_files_huge_page_counts_page_by_page(block: Block) -> None:
     block.compound(LRU, 0xC123_4560, (0, 0, 1, 0))
     block.entire_mapcount(0)
     assert block.counts() == [1, 1, 2, 1]
+
+
+def test_a_pfn_without_struct_page_is_told_as_such(recorded: Kernel) -> None:
+    """A section of SPARSEMEM that is not present: no flags but KPF_NOPAGE, no count (fs/proc/page.c, 6.1)."""
+    whole = observe_memmap(recorded)
+    (piece,) = whole.pieces
+    rest = replace(
+        piece, start_pfn=PAGES, pages=piece.pages - PAGES, virtual=piece.virtual + PAGES * whole.page_size
+    )
+    words = whole.words.copy()
+    words[:, :PAGES] = 0
+    memmap = replace(whole, pieces=(rest,), words=words)
+    assert [names(flags) for flags in kpageflags(memmap, recorded)[:PAGES]] == [{"NOPAGE"}] * PAGES
+    assert kpagecount(memmap, recorded)[:PAGES].tolist() == [0] * PAGES
+    assert not (kpageflags(memmap, recorded)[PAGES:] >> np.uint64(KPF["NOPAGE"]) & np.uint64(1)).any()
