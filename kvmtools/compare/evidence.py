@@ -275,11 +275,11 @@ class Evidence:
 
     @cached_property
     def observed_ram(self) -> dict[str, tuple[Range, ...]]:
-        """RAM by pfn in the kernel's books, each by its name."""
+        """RAM by pfn in the kernel's books, each by its name; a book that names none is there all the same."""
         ram = self.observed.ram
         books = {"System RAM of /proc/iomem": ram.pages}
         if ram.memblock is not None:
             books["memblock.memory"] = tuple(
                 Range(-(-each.start // PAGE_SIZE), each.end // PAGE_SIZE) for each in ram.memblock
             )
-        return {name: pages for name, pages in books.items() if pages}
+        return books

@@ -79,10 +79,6 @@ def _zones(evidence: Evidence) -> str:
     return "" if evidence.populated_zones else "no zone has pages"
 
 
-def _ram(evidence: Evidence) -> str:
-    return "" if evidence.observed_ram else "the kernel keeps neither its resource tree nor memblock"
-
-
 def _processes(evidence: Evidence) -> str:
     return "" if evidence.processes else "no process with an address space of its own was observed"
 
@@ -99,6 +95,5 @@ NEEDS: dict[str, Need] = {
     "rodata": _rodata,
     "memmap": _memmap,
     "zones": _zones,
-    "ram": _ram,
     "processes": _processes,
 }

@@ -13,21 +13,27 @@ from kvmtools.records import PAGE_SIZE, Range
 
 
 def possible_cpus(kernel: Kernel) -> tuple[int, ...]:
-    """CPUs that have per-CPU memory (``cpu_possible_mask``)."""
+    """CPUs that have per-CPU memory (``cpu_possible_mask``); raises as :func:`_mask`."""
     return _mask(kernel, "__cpu_possible_mask")
 
 
 def online_cpus(kernel: Kernel) -> tuple[int, ...]:
-    """CPUs that run (``cpu_online_mask``)."""
+    """CPUs that run (``cpu_online_mask``); raises as :func:`_mask`."""
     return _mask(kernel, "__cpu_online_mask")
 
 
 def _mask(kernel: Kernel, symbol: str) -> tuple[int, ...]:
+    """The CPUs in a mask.
+
+    :raises MemoryFault: if there are none, so that nothing is behind the mask
+    """
     if not kernel.facts.has_symbol(symbol):
         return (0,)  # a kernel for one CPU keeps no masks
     bits = int.from_bytes(
         kernel.read(kernel.address(symbol), kernel.facts.sizeof("struct cpumask")), "little"
     )
+    if not bits:
+        raise MemoryFault(kernel.address(symbol), f"{symbol} holds no CPU", space="virtual")
     return tuple(cpu for cpu in range(bits.bit_length()) if bits >> cpu & 1)
 
 

@@ -253,6 +253,7 @@ DAMAGES = {
     "zone's pagesets nowhere": Damage(member(zone, "struct zone", "per_cpu_pageset", NOWHERE), READABLE),
     "per-CPU offsets": Damage(per_cpu_offsets, READABLE),
     "every CPU possible": Damage(variable("__cpu_possible_mask", WORD - 1), READABLE),
+    "no CPU possible": Damage(variable("__cpu_possible_mask", 0), READABLE),
     "pkmap_page_table nowhere": Damage(variable("pkmap_page_table", NOWHERE), READABLE),
     "pkmap_page_table behind lowmem": Damage(variable("pkmap_page_table", BEHIND_LOWMEM), READABLE),
     "pkmap_page_table elsewhere": Damage(variable("pkmap_page_table", 0xC100_0FF4), ("pkmap.page-table",)),
@@ -274,6 +275,7 @@ DAMAGES = {
         variable("saved_command_line", 0xC100_0000), ("layout.matches-model",)
     ),
     "resource leads nowhere": Damage(member(resource, "struct resource", "sibling", NOWHERE), READABLE),
+    "resource leads to zeros": Damage(member(resource, "struct resource", "sibling", 0xC030_0000), RAM_MAP),
     "resource tree loops": Damage(resource_loop, READABLE),
     "high_memory 0": Damage(variable("high_memory", 0), ("layout.matches-model",)),
     "high_memory in the image": Damage(variable("high_memory", 0xC010_0000), ("layout.matches-model",)),
