@@ -104,7 +104,11 @@ class Kernel:
         return self.integer(virtual, 4)
 
     def string(self, virtual: int, limit: int = 4096) -> str:
-        """A NUL-terminated string of at most ``limit`` bytes, in Latin-1 so that no byte is lost."""
+        """A NUL-terminated string of at most ``limit`` bytes, in Latin-1 so that no byte is lost.
+
+        :raises MemoryFault: if it does not begin in the linear map, or leaves RAM
+        """
+        self.physical(virtual)
         limit = min(limit, self.lowmem_end - virtual)
         pieces = []
         while limit > 0:

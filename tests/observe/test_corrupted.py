@@ -271,6 +271,7 @@ DAMAGES = {
     ),
     "e820 nowhere": Damage(variable("e820_table_firmware", NOWHERE), READABLE),
     "command line nowhere": Damage(variable("saved_command_line", NOWHERE), READABLE),
+    "command line behind lowmem": Damage(variable("saved_command_line", BEHIND_LOWMEM), READABLE),
     "command line without end": Damage(
         variable("saved_command_line", 0xC100_0000), ("layout.matches-model",)
     ),
