@@ -181,3 +181,10 @@ class Registers:
     cr4: int
     efer: int | None
     """``None`` if the source does not record it: the notes of a QEMU core hold CR0 to CR4 only."""
+
+    def items(self) -> Iterator[tuple[str, int]]:
+        """``(name, value)`` of the registers that are known."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if field.name != "cpu" and value is not None:
+                yield field.name, value

@@ -40,8 +40,7 @@ def to_dict(result: Result) -> dict[str, Any]:
 
 
 def _registers(registers: Registers) -> dict[str, Any]:
-    values = {name: hex(getattr(registers, name)) for name in ("eip", "cr0", "cr3", "cr4", "efer")}
-    return {"cpu": registers.cpu, **values}
+    return {"cpu": registers.cpu, **{name: hex(value) for name, value in registers.items()}}
 
 
 def _outcome(outcome: Outcome) -> dict[str, Any]:

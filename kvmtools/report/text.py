@@ -61,8 +61,7 @@ def _heading(result: Result, paint: Paint) -> Iterator[str]:
         yield f"{paint('dim', f'{label:<{LABEL}}')}{value}"
     for registers in result.registers:
         label = paint("dim", f"{f'cpu {registers.cpu}':<{LABEL}}")
-        names = ("eip", "cr0", "cr3", "cr4", "efer")
-        yield label + "  ".join(f"{name} {getattr(registers, name):#x}" for name in names)
+        yield label + "  ".join(f"{name} {value:#x}" for name, value in registers.items())
 
 
 def _live(result: Result) -> Iterator[tuple[str, str | float]]:

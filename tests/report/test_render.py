@@ -189,3 +189,13 @@ def test_consequences_are_counted_apart() -> None:
     text = render(replace(RESULT, outcomes=(BROKEN, explained)), verbose=True)
     assert "1 broken (1 discrepancy, which explain 2 more)" in text
     assert "(2 discrepancies explained by a finding above)" in text
+
+
+def test_a_core_does_not_record_every_register() -> None:
+    of_a_core = replace(RESULT, registers=(replace(RESULT.registers[0], efer=None),))
+    text = render(of_a_core)
+    assert "cr4 0x3506b0" in text
+    assert "efer" not in text
+    (registers,) = json.loads(render(of_a_core, "json"))["registers"]
+    assert (registers["cr3"], "efer" in registers) == ("0x120c000", False)
+    assert render(of_a_core, "junit")
