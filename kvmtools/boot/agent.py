@@ -109,7 +109,7 @@ class Agent:
         return self._ask(f"driver {command}").decode()
 
     def workload(self, name: str, workers: int = 2, mebibytes: int = 8) -> None:
-        """Start a memory workload in the background: ``anonymous``, ``fork``, ``tmpfs``, ``pipe`` or ``mixed``.
+        """Start a memory workload in the background: ``anonymous``, ``fork``, ``tmpfs``, ``pipe``, ``mixed``, ``hold``.
 
         :param mebibytes: memory of each worker
         :raises AttachError: if there is no such workload, or one runs already

@@ -69,12 +69,12 @@ class GuestState:
 
 @dataclass(frozen=True)
 class _Kernel:
-    """What to boot; ``ours`` has the agent inside."""
+    """What to boot; ``ours`` has the agent inside, ``pae`` is our PAE kernel."""
 
     bzimage: Path
     initrd: Path | None
     vmlinux: Path
-    pti: bool
+    pae: bool
     ours: bool
 
 
@@ -121,7 +121,7 @@ def start(
             chosen = accelerators.resolve(accel, progress)
             try:
                 ram_file = ram.create(name, files.directory, size)
-                parameters = kernel_command_line(pti=image.pti, append=append)
+                parameters = kernel_command_line(pae=image.pae, accel=chosen, memory=size, append=append)
                 machine = Machine(
                     name, chosen, size, smp, ram_file, files, image.bzimage, image.initrd, parameters
                 )
@@ -166,7 +166,7 @@ def _kernel(
             )
 
         built = kernels.ensure(kernel, progress=progress)
-        return _Kernel(built.bzimage, built.initrd, built.vmlinux, pti=built.pae, ours=True)
+        return _Kernel(built.bzimage, built.initrd, built.vmlinux, pae=built.pae, ours=True)
     image = Path(kernel).absolute()
     if not image.is_file():
         raise UsageError(
@@ -179,7 +179,7 @@ def _kernel(
         if path is not None and not path.is_file():
             raise UsageError(f"there is no {role} '{path}'")
     ramdisk = initrd.absolute() if initrd is not None else None
-    return _Kernel(image, ramdisk, vmlinux.absolute(), pti=False, ours=False)
+    return _Kernel(image, ramdisk, vmlinux.absolute(), pae=False, ours=False)
 
 
 def _clear_the_place(name: str) -> None:

@@ -27,6 +27,8 @@ GIB = 1 << 30
 SMALLEST_MEMORY = 64 * MIB
 # 36 physical address bits less the PCI hole below 4 GiB, and room above RAM for 64-bit PCI windows.
 LARGEST_MEMORY = 60 * GIB
+# hw/i386/pc_piix.c: a machine with more has its RAM split at the PCI hole, and the rest above 4 GiB.
+MEMORY_BELOW_4G = 3584 * MIB
 MOST_CPUS = 255  # the machine type's own limit
 # Everything the accelerator has: NX, PGE, PSE, PAT, PSE-36 and 36 physical address bits among it.  TCG calls
 # that an AMD K7, which taints an SMP kernel (6.1 arch/x86/kernel/cpu/amd.c, init_amd_k7); called an old
@@ -80,13 +82,18 @@ def command(machine: Machine) -> tuple[str, ...]:
     return (*words, "-append", machine.append)
 
 
-def kernel_command_line(*, pti: bool, append: str) -> str:
+def kernel_command_line(*, pae: bool, accel: str, memory: int, append: str) -> str:
     """The kernel's parameters: our few, then the user's, so that the user's win.
 
-    :param pti: ask for page-table isolation; the kernel would otherwise decide by the CPU
+    :param pae: it is our PAE kernel, and shall isolate page tables; it would otherwise decide by the CPU
         (6.1 arch/x86/mm/pti.c), and under KVM that need not be one that leaks
+    :param memory: size of the guest's RAM in bytes
     """
-    ours = ["console=ttyS0"] + ["pti=on"] * pti
+    ours = ["console=ttyS0"] + ["pti=on"] * pae
+    if pae and accel == "tcg" and memory > MEMORY_BELOW_4G:
+        # The MMU of qemu-system-i386 (TCG, 7.2) drops bit 32 and above of a page table's address.  A process whose
+        # tables lie there (CONFIG_HIGHPTE) faults for ever, and what lies at the cut address gets A and D bits.
+        ours.append("userpte=nohigh")
     return " ".join([*ours, *append.split()])
 
 

@@ -18,6 +18,7 @@ enum {
 	SYS_CLOSE = 6,
 	SYS_UNLINK = 10,
 	SYS_MOUNT = 21,
+	SYS_PAUSE = 29,
 	SYS_KILL = 37,
 	SYS_MKDIR = 39,
 	SYS_PIPE = 42,

@@ -135,6 +135,20 @@ static void round_pipe(struct worker *worker)
 		sys_wait(child, 0);
 }
 
+/* Memory that holds still once it is there: shared with a child, which has copies of every other page of a half. */
+static void round_hold(struct worker *worker)
+{
+	char *area = map_anonymous(worker->bytes);
+
+	if (area) {
+		touch(area, worker->bytes, PAGE);
+		if (sys_fork() == 0)
+			touch(area, worker->bytes / 2, 2 * PAGE);
+	}
+	for (;;)
+		call1(SYS_PAUSE, 0);
+}
+
 typedef void (*round)(struct worker *);
 
 static const struct {
@@ -145,6 +159,7 @@ static const struct {
 	{ "fork", { round_fork } },
 	{ "tmpfs", { round_tmpfs } },
 	{ "pipe", { round_pipe } },
+	{ "hold", { round_hold } },
 	{ "mixed", { round_anonymous, round_fork, round_tmpfs, round_pipe } },
 };
 

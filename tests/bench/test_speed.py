@@ -21,6 +21,7 @@ from kvmtools.observe.configuration import observe_configuration
 from kvmtools.observe.memmap import observe_memmap
 from kvmtools.observe.observed import observe, prepare
 from kvmtools.observe.paging import walk
+from kvmtools.observe.stable_page_flags import kpageflags
 
 KVMTOOLS = Path(sys.executable).with_name("kvmtools")
 
@@ -49,7 +50,7 @@ def test_memmap(benchmark: Any, session: Session) -> None:
 
     def decode() -> int:
         pages = observe_memmap(kernel)
-        return int(pages.buddy.sum()) + int(pages.zone.max()) + int(pages.kpageflags().max())
+        return int(pages.buddy.sum()) + int(pages.zone.max()) + int(kpageflags(pages, kernel).max())
 
     assert benchmark(decode)
 

@@ -240,6 +240,8 @@ def test_the_place_of_a_dead_guest_is_free(place: Place) -> None:
 def test_a_recycled_pid_is_not_our_guest(place: Place) -> None:
     with subprocess.Popen(["sleep", "60"]) as stranger:
         try:
+            # The same pid at the same tick would be the same process to anybody.
+            time.sleep(2 / os.sysconf("SC_CLK_TCK"))
             guest = place.start()
             processes.end(guest.pid, guest.started, patience=0)
             recycled = replace(guest, pid=stranger.pid)

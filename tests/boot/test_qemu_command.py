@@ -102,11 +102,21 @@ def test_the_cpu_goes_with_the_accelerator(accel: str) -> None:
     assert value_of(words, "-cpu") == [CPU_MODELS[accel]]
 
 
+def parameters(*, pae: bool = True, accel: str = "tcg", memory: str = "2G", append: str = "") -> str:
+    return kernel_command_line(pae=pae, accel=accel, memory=memory_bytes(memory), append=append)
+
+
 def test_the_users_parameters_come_last_and_so_win() -> None:
-    assert (
-        kernel_command_line(pti=True, append="  pti=off nokaslr ") == "console=ttyS0 pti=on pti=off nokaslr"
-    )
-    assert kernel_command_line(pti=False, append="") == "console=ttyS0"
+    assert parameters(append="  pti=off nokaslr ") == "console=ttyS0 pti=on pti=off nokaslr"
+    assert parameters(pae=False) == "console=ttyS0"
+
+
+def test_page_tables_stay_where_the_emulated_mmu_finds_them() -> None:
+    """A PAE guest under TCG with RAM above 4 GiB, and no other."""
+    assert "userpte=nohigh" in parameters(memory="6G").split()
+    assert "userpte=nohigh" not in parameters(memory="3584M").split()
+    assert "userpte=nohigh" not in parameters(memory="6G", accel="kvm").split()
+    assert "userpte=nohigh" not in parameters(memory="6G", pae=False).split()
 
 
 @pytest.mark.parametrize(
