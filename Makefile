@@ -10,9 +10,11 @@ READY := $(VENV)/.ready
 .PHONY: run test setup lint bench clean
 
 run: setup
+	@echo "make: both guests (their kernels take a few minutes each the first time)"
 	$(BIN)/kvmtools run
 
 test: setup lint
+	@echo "make: the two guest kernels (a few minutes each the first time)"
 	$(BIN)/kvmtools guest build
 	$(BIN)/python -m pytest
 

@@ -168,6 +168,10 @@ def _kernel(
         built = kernels.ensure(kernel, progress=progress)
         return _Kernel(built.bzimage, built.initrd, built.vmlinux, pae=built.pae, ours=True)
     image = Path(kernel).absolute()
+    for built in kernels.listing():
+        # One that was built from another source is ours as well, with all that belongs to it.
+        if image == built.bzimage and vmlinux is None and initrd is None:
+            return _Kernel(image, built.initrd, built.vmlinux, pae=built.pae, ours=True)
     if not image.is_file():
         raise UsageError(
             f"there is no kernel '{kernel}'",

@@ -140,6 +140,13 @@ def test_a_panic_while_booting_is_shown() -> None:
         guests.start(NAME, kernel="nopae", memory="128M", append="rdinit=/missing init=/missing", accel="tcg")
 
 
+def test_a_built_kernel_named_by_its_path_has_its_init_and_symbols() -> None:
+    built = kernels.ensure("pae", progress=print)
+    with guests.booted(NAME, kernel=str(built.bzimage), memory="256M") as guest:
+        assert guest.vmlinux == built.vmlinux
+        assert Agent(guest.agent).version()["kernel"] == built.release
+
+
 def test_a_foreign_kernel_is_ready_as_soon_as_qemu_is() -> None:
     ours = kernels.ensure("pae", progress=print)
     guest = guests.start(
