@@ -9,13 +9,12 @@ qemu-system-i386|qemu-system-x86|runs the guests
 gdb|gdb|reads registers and writes memory through the guest
 gcc|gcc|compiles the kernels and the guest init
 make|make|builds the kernels
+/usr/include/stdio.h|libc6-dev|builds the programs that the kernel build runs
+awk|gawk|makes tables of the kernel build
 flex|flex|builds the kernel configuration parser
 bison|bison|builds the kernel configuration parser
 bc|bc|computes constants of the kernel build
 xz|xz-utils|unpacks the kernel source
-perl|perl|runs scripts of the kernel build
-/usr/include/libelf.h|libelf-dev|builds the kernel objtool
-/usr/include/openssl/evp.h|libssl-dev|builds the kernel signing helper
 /usr/src/linux-source-6.1.tar.xz|linux-source-6.1|is the source of the two guest kernels
 python3|python3|runs kvmtools
 /usr/lib/python3*/ensurepip|python3-venv|makes the virtual environment
