@@ -25,7 +25,7 @@ from kvmtools.observe.page_address import HashEntry
 from kvmtools.observe.paging import Walk
 from kvmtools.observe.pkmap import Pkmap
 from kvmtools.observe.zones import Zone
-from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Layout, Mapping, Range
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Layout, Range
 
 ADDRESS_SPACE = 1 << 32
 
@@ -49,20 +49,11 @@ class AddressSpace:
         return virtual(address) if self.pid is None else f"pid {self.pid} {virtual(address)}"
 
 
-@dataclass(frozen=True, eq=False)
-class PlainWalk:
-    """What the model's walker found."""
-
-    mappings: list[Mapping]
-    faults: list[paging.Fault]
-
-
 class Evidence:
     """One observation and the prediction for its configuration."""
 
     def __init__(self, observed: Observed) -> None:
         self.observed = observed
-        self._plain: dict[int, PlainWalk] = {}
 
     # The guest
 
@@ -160,38 +151,6 @@ class Evidence:
     def address_spaces(self) -> tuple[AddressSpace, ...]:
         """The kernel's and every process's."""
         return (self.kernel_space, *self.processes)
-
-    def plain_walk(self, space: AddressSpace) -> PlainWalk:
-        """What the model's walker finds in the same memory."""
-        if space.root not in self._plain:
-            faults: list[paging.Fault] = []
-            mappings = list(
-                paging.walk(
-                    self.observed.kernel.memory.read,
-                    space.root,
-                    self.prediction.form,
-                    space.start,
-                    space.end,
-                    faults=faults,
-                )
-            )
-            self._plain[space.root] = PlainWalk(mappings, faults)
-        return self._plain[space.root]
-
-    def page_table(self, space: AddressSpace, address: int) -> int | None:
-        """Physical address of the table of 4 KiB pages for ``address``; ``None`` if there is none.
-
-        :raises MemoryFault: if a table on the way was not captured
-        """
-        form, memory = self.prediction.form, self.observed.kernel.memory
-        table = space.root & form.root
-        for level in form.levels[:-1]:
-            index = address >> level.shift & ((1 << level.bits) - 1)
-            entry = int.from_bytes(memory.read(table + index * form.entry_size, form.entry_size), "little")
-            if not entry & paging.PRESENT or level.is_leaf(entry):
-                return None
-            table = entry & level.next_table
-        return table
 
     # Pkmap
 

@@ -11,9 +11,11 @@ from kvmtools.compare import (
     rules_memmap,
     rules_pagetable,
     rules_pcp,
+    rules_permissions,
     rules_pkmap,
     rules_pkmap_use,
     rules_tables,
+    rules_walkers,
     rules_zones,
 )
 from kvmtools.compare.rule import Rule
@@ -22,6 +24,8 @@ RULES: tuple[Rule, ...] = (
     *rules_guest.RULES,
     *rules_layout.RULES,
     *rules_pagetable.RULES,
+    *rules_permissions.RULES,
+    *rules_walkers.RULES,
     *rules_tables.RULES,
     *rules_pkmap.RULES,
     *rules_pkmap_use.RULES,

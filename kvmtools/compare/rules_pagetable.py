@@ -1,4 +1,4 @@
-"""Rules about where the kernel's page tables lead, and what they permit."""
+"""Rules about where the kernel's page tables lead."""
 
 from __future__ import annotations
 
@@ -12,12 +12,10 @@ from kvmtools.compare.evidence import Evidence
 from kvmtools.compare.finding import Finding
 from kvmtools.compare.rule import Examination, Rule, violations
 from kvmtools.model.kernel_map import ALL, NONE
-from kvmtools.model.ram import BIOS
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Expectation
 
 LOOK = "kvmtools vtop {virtual}: every level with its raw entry; kvmtools walk: the neighbourhood"
 LOCKS = ("init_mm.page_table_lock", "pgd_lock", "cpa_lock")
-USER_BIT = np.uint64(1 << 2)
 
 
 def leaf_finding(evidence: Evidence, row: int, expected: str, observed: str, **more: Any) -> Finding:
@@ -37,7 +35,7 @@ def leaf_finding(evidence: Evidence, row: int, expected: str, observed: str, **m
     )
 
 
-def _rows(evidence: Evidence, start: int, end: int) -> NDArray[np.intp]:
+def rows_within(evidence: Evidence, start: int, end: int) -> NDArray[np.intp]:
     """Rows of the leaves that touch ``[start, end)``."""
     walk = evidence.kernel_walk
     # In numpy's unsigned 64 bits nothing here can wrap: addresses end at 1 << 32.
@@ -50,7 +48,7 @@ def direct_map(evidence: Evidence) -> Examination:
     """Every page of lowmem is at ``__va`` of itself."""
     walk = evidence.kernel_walk
     base, end_pfn = evidence.page_offset, evidence.predicted.max_low_pfn or 0
-    rows = _rows(evidence, base, base + end_pfn * PAGE_SIZE)
+    rows = rows_within(evidence, base, base + end_pfn * PAGE_SIZE)
     straight = walk.physical[rows] == walk.virtual[rows] - np.uint64(base)
 
     def spell_crooked(row: int) -> Finding:
@@ -93,7 +91,7 @@ def _empty(evidence: Evidence, start: int | None, end: int | None, why: str) -> 
     """No leaf in ``[start, end)``."""
     if start is None or end is None or start >= end:
         return Examination(0, skipped="this configuration has no such area")
-    rows = _rows(evidence, start, end)
+    rows = rows_within(evidence, start, end)
     return violations(
         (end - start) >> PAGE_SHIFT,
         rows,
@@ -140,74 +138,6 @@ def presence(evidence: Evidence) -> Examination:
 
             seen += violations(len(pages), pages[walk.rows(pages) < 0], spell)
     return seen
-
-
-def _allowed(expectation: Expectation, rights: str) -> dict[str, bool]:
-    """The permissions that are decided in a region: ``{"writable": False}``."""
-    values = {right: getattr(expectation, right) for right in rights.split()}
-    return {right: value for right, value in values.items() if value is not None}
-
-
-def permissions(evidence: Evidence) -> Examination:
-    """Effective W and X of every leaf are those of its region."""
-    walk, seen = evidence.kernel_walk, Examination(0)
-    words = {
-        ("writable", True): "RW",
-        ("writable", False): "RO",
-        ("executable", True): "x",
-        ("executable", False): "NX",
-    }
-    for expectation in evidence.prediction.expectations:
-        wanted = _allowed(expectation, "writable executable")
-        rows = _rows(evidence, expectation.start, expectation.end)
-        if not wanted or not len(rows):
-            continue
-        wrong = np.zeros(len(rows), np.bool_)
-        for right, value in wanted.items():
-            wrong |= getattr(walk, right)[rows] != value
-
-        def spell(
-            row: int, expectation: Expectation = expectation, wanted: dict[str, bool] = wanted
-        ) -> Finding:
-            expected = " ".join(words[item] for item in wanted.items())
-            observed = " ".join(words[right, bool(getattr(walk, right)[row])] for right in wanted)
-            return leaf_finding(
-                evidence,
-                row,
-                f"{expected}: {expectation.name}",
-                observed,
-                touches=evidence.slot_subjects(int(walk.virtual[row])),
-            )
-
-        seen += violations(len(rows), rows[wrong], spell)
-    return seen
-
-
-def write_xor_execute(evidence: Evidence) -> Examination:
-    """No leaf is writable and executable."""
-    walk = evidence.kernel_walk
-    kernel = walk.virtual >= np.uint64(evidence.page_offset)
-    # The area of the BIOS is executable where the kernel found a PCI BIOS to call (pcibios_enabled).
-    bios = [np.uint64(evidence.page_offset + edge) for edge in (BIOS.start, BIOS.end)]
-    excused = (walk.virtual >= bios[0]) & (walk.virtual < bios[1])
-    wrong = np.flatnonzero(walk.writable & walk.executable & kernel & ~excused)
-    return violations(
-        np.count_nonzero(kernel),
-        wrong,
-        lambda row: leaf_finding(evidence, row, "not both writable and executable", "RW x"),
-    )
-
-
-def kernel_only(evidence: Evidence) -> Examination:
-    """No leaf of the kernel's half is open to user mode."""
-    walk = evidence.kernel_walk
-    kernel = walk.virtual >= np.uint64(evidence.page_offset)
-    wrong = np.flatnonzero(kernel & ((walk.entry & USER_BIT) != 0))
-    return violations(
-        np.count_nonzero(kernel),
-        wrong,
-        lambda row: leaf_finding(evidence, row, "US clear in the leaf: a kernel page", "US set"),
-    )
 
 
 RULES = (
@@ -259,43 +189,5 @@ RULES = (
         needs=("booted",),
         locks=LOCKS,
         defers_to=("pagetable.guard-pages", "pagetable.gap-below-vmalloc", "pagetable.reserved-bits"),
-    ),
-    Rule(
-        "pagetable.permissions",
-        "a kernel page may be written and executed as its region says: text RO x, rodata RO NX, data RW NX, and so on",
-        "mark_rodata_ro, mark_nxdata_nx: arch/x86/mm/init_32.c; SDM 3A 4.6, 6.1",
-        permissions,
-        "leaves",
-        LOOK,
-        exceptions="permissions that the kernel changes while it runs are not compared (module text, trampoline, BIOS)",
-        invariants=(25,),
-        needs=("booted",),
-        locks=LOCKS,
-        defers_to=("pkmap.pte-flags", "pkmap.pte-matches-count", "pagetable.reserved-bits"),
-    ),
-    Rule(
-        "pagetable.write-xor-execute",
-        "no kernel page is both writable and executable",
-        "note_wx: arch/x86/mm/dump_pagetables.c, 6.1 (which on PAE cannot see it: FACTS B.4)",
-        write_xor_execute,
-        "leaves",
-        LOOK,
-        exceptions="without NX everything is executable; the BIOS area 0xa0000 .. 0x100000",
-        invariants=(25,),
-        needs=("nx", "rodata", "booted"),
-        locks=LOCKS,
-        defers_to=("pagetable.permissions", "pkmap.pte-flags"),
-    ),
-    Rule(
-        "pagetable.kernel-only",
-        "no leaf at or above PAGE_OFFSET has US set",
-        "__PAGE_KERNEL: arch/x86/include/asm/pgtable_types.h; SDM 3A 4.6, 6.1",
-        kernel_only,
-        "leaves",
-        LOOK,
-        exceptions="tables of ptes are hooked with US set, so the leaf decides; the vsyscall page of 2.6",
-        invariants=(26,),
-        locks=LOCKS,
-        defers_to=("pkmap.pte-flags",),
     ),
 )

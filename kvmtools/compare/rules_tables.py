@@ -1,4 +1,4 @@
-"""Rules about the page tables themselves: two walkers, the bits that no processor accepts, the pages they lie in."""
+"""Rules about the pages that page tables lie in, and about the pages that they lead to."""
 
 from __future__ import annotations
 
@@ -12,89 +12,13 @@ from kvmtools.compare.evidence import AddressSpace, Evidence
 from kvmtools.compare.finding import Finding
 from kvmtools.compare.rule import Examination, Rule, violations
 from kvmtools.compare.rules_pagetable import leaf_finding
-from kvmtools.errors import MemoryFault
-from kvmtools.model.paging import Fault
+from kvmtools.model import paging
 from kvmtools.observe.paging import Tables
-from kvmtools.records import PAGE_SHIFT, Mapping
+from kvmtools.records import PAGE_SHIFT
 
 LOOK = "kvmtools vtop {virtual}: every level with its raw entry"
 LOOK_TABLE = "kvmtools memmap {pfn}: whose page this is; kvmtools vtop {virtual}"
 LOCKS = ("init_mm.page_table_lock", "pgd_lock", "cpa_lock")
-
-
-def walkers_agree(evidence: Evidence) -> Examination:
-    """The model's plain walker and the observer's vectorised one find the same leaves."""
-    seen = Examination(0)
-    for space in evidence.address_spaces:
-        plain = evidence.plain_walk(space).mappings
-        if len(plain) == len(space.walk) and all(map(Mapping.__eq__, plain, space.walk.mappings())):
-            seen += Examination(len(plain))
-            continue
-        by_address = {mapping.virtual: mapping for mapping in plain}
-        others = {mapping.virtual: mapping for mapping in space.walk.mappings()}
-        differing = [
-            address
-            for address in sorted(by_address.keys() | others.keys())
-            if by_address.get(address) != others.get(address)
-        ]
-
-        def spell(
-            address: int,
-            space: AddressSpace = space,
-            ours: dict[int, Mapping] = by_address,
-            theirs: dict[int, Mapping] = others,
-        ) -> Finding:
-            expected, observed = ours.get(address), theirs.get(address)
-            known = expected or observed
-            return Finding(
-                space.subject(address),
-                _describe(expected),
-                _describe(observed),
-                virtual=address,
-                physical=known.table if known else None,
-                raw=known.entry if known else None,
-                symbol=space.name,
-            )
-
-        seen += violations(len(plain), differing, spell)
-    return seen
-
-
-def _describe(mapping: Mapping | None) -> str:
-    if mapping is None:
-        return "no leaf"
-    rights = "".join(
-        letter
-        for letter, held in zip("WUX", (mapping.writable, mapping.user, mapping.executable), strict=True)
-        if held
-    )
-    return f"{mapping.size:#x} bytes at {mapping.physical:#x} level {mapping.level} {rights or '-'}"
-
-
-def reserved_bits(evidence: Evidence) -> Examination:
-    """No present entry has a bit set that makes the processor refuse it."""
-
-    def spell(row: tuple[AddressSpace, Fault]) -> Finding:
-        space, fault = row
-        return Finding(
-            space.subject(fault.virtual),
-            "every reserved bit 0 in a present entry",
-            f"{fault.level}[{fault.index}]: {fault.reason}",
-            virtual=fault.virtual,
-            physical=fault.table + fault.index * evidence.entry_size,
-            symbol=space.name,
-            raw=fault.entry,
-            touches=evidence.slot_subjects(fault.virtual),
-        )
-
-    spaces = evidence.address_spaces
-    faults = [
-        (space, fault)
-        for space in spaces
-        for fault in evidence.plain_walk(space).faults
-        if fault.entry is not None
-    ]
-    return violations(sum(len(space.walk) + len(space.walk.tables) for space in spaces), faults, spell)
 
 
 def _tables(evidence: Evidence) -> Iterator[tuple[AddressSpace, Tables]]:
@@ -217,17 +141,28 @@ def mapped_pages_in_use(evidence: Evidence) -> Examination:
     return seen
 
 
+def _table_of_pages(evidence: Evidence, space: AddressSpace, address: int) -> tuple[bool, int | None]:
+    """Whether it can be told, and physical address of the table of 4 KiB pages for ``address``, if there is one."""
+    form = evidence.prediction.form
+    way = paging.translate(evidence.observed.kernel.memory.read, space.root, address, form)
+    if isinstance(way, paging.Fault):
+        if way.level == form.levels[-1].name:
+            return True, way.table
+        return (
+            way.entry is not None,
+            None,
+        )  # else the process's own tables of the kernel's half were not captured
+    return True, way.table if way.level == 1 else None
+
+
 def pkmap_table(evidence: Evidence) -> Examination:
     """One page table holds all slots; it is what ``pkmap_page_table`` says, in the kernel and in every process."""
     pkmap, base = evidence.pkmap, evidence.area.base
     findings, examined = [], 0
     for space in evidence.address_spaces:
-        try:
-            table = evidence.page_table(space, base)
-        except MemoryFault:
-            continue  # the process's own tables of the kernel's half were not captured
-        examined += 1
-        if table != pkmap.page_table_physical:
+        known, table = _table_of_pages(evidence, space, base)
+        examined += known
+        if known and table != pkmap.page_table_physical:
             findings.append(
                 Finding(
                     space.subject(base),
@@ -243,29 +178,6 @@ def pkmap_table(evidence: Evidence) -> Examination:
 
 
 RULES = (
-    Rule(
-        "pagetable.reserved-bits",
-        "no present entry has a reserved bit set: in a PDPTE all but address, P, PWT, PCD and 9..11; "
-        "below, the address bits from MAXPHYADDR to 62, NX without NX, and the low address bits of a large "
-        "page",
-        "SDM 3A 4.3, 4.4.2, tables 4-4 to 4-11",
-        reserved_bits,
-        "entries",
-        LOOK,
-        exceptions="entries that are not present may hold anything (swap, PROT_NONE)",
-        invariants=(27,),
-        locks=LOCKS,
-    ),
-    Rule(
-        "pagetable.walkers-agree",
-        "the model's plain walker and the observer's vectorised walker find the same leaves with the same permissions",
-        "SDM 3A 4.3, 4.4, 4.6: two implementations that share no code",
-        walkers_agree,
-        "leaves",
-        LOOK,
-        locks=LOCKS,
-        defers_to=("pagetable.reserved-bits",),
-    ),
     Rule(
         "pagetable.tables-in-ram",
         "every page table is a lowmem page in use: _refcount above 0, not PageBuddy; only a process's ptes may be in "
@@ -335,5 +247,6 @@ RULES = (
         invariants=(15,),
         needs=("pkmap",),
         locks=LOCKS,
+        defers_to=("pagetable.reserved-bits",),
     ),
 )

@@ -28,6 +28,7 @@ U64 = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 
 ADDRESS_SPACE = 1 << 32
+_BATCH = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,11 +79,14 @@ class Walk:
         """One leaf as a record."""
         return Mapping(**{field.name: getattr(self, field.name)[row].item() for field in fields(Mapping)})
 
-    def mappings(self) -> Iterator[Mapping]:
-        """All leaves as records, in order of address."""
-        columns = [getattr(self, field.name).tolist() for field in fields(Mapping)]
-        for row in zip(*columns, strict=True):
-            yield Mapping(*row)
+    def mappings(self, rows: slice = slice(None)) -> Iterator[Mapping]:
+        """Leaves as records, in order of address; made a few thousand at a time, for there may be millions."""
+        start, stop, _step = rows.indices(len(self))
+        columns = [getattr(self, field.name) for field in fields(Mapping)]
+        for at in range(start, stop, _BATCH):
+            batch = slice(at, min(at + _BATCH, stop))
+            for row in zip(*(column[batch].tolist() for column in columns), strict=True):
+                yield Mapping(*row)
 
     def rows(self, virtual: NDArray[np.unsignedinteger]) -> NDArray[np.intp]:
         """Row of the leaf that maps each address, -1 where nothing does; same shape as ``virtual``."""

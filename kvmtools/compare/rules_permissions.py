@@ -1,0 +1,124 @@
+"""Rules about what the kernel's page tables permit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from kvmtools.compare.evidence import Evidence
+from kvmtools.compare.finding import Finding
+from kvmtools.compare.rule import Examination, Rule, violations
+from kvmtools.compare.rules_pagetable import LOCKS, LOOK, leaf_finding, rows_within
+from kvmtools.model.ram import BIOS
+from kvmtools.records import Expectation
+
+USER_BIT = np.uint64(1 << 2)
+
+
+def _allowed(expectation: Expectation, rights: str) -> dict[str, bool]:
+    """The permissions that are decided in a region: ``{"writable": False}``."""
+    values = {right: getattr(expectation, right) for right in rights.split()}
+    return {right: value for right, value in values.items() if value is not None}
+
+
+def permissions(evidence: Evidence) -> Examination:
+    """Effective W and X of every leaf are those of its region."""
+    walk, seen = evidence.kernel_walk, Examination(0)
+    words = {
+        ("writable", True): "RW",
+        ("writable", False): "RO",
+        ("executable", True): "x",
+        ("executable", False): "NX",
+    }
+    for expectation in evidence.prediction.expectations:
+        wanted = _allowed(expectation, "writable executable")
+        rows = rows_within(evidence, expectation.start, expectation.end)
+        if not wanted or not len(rows):
+            continue
+        wrong = np.zeros(len(rows), np.bool_)
+        for right, value in wanted.items():
+            wrong |= getattr(walk, right)[rows] != value
+
+        def spell(
+            row: int, expectation: Expectation = expectation, wanted: dict[str, bool] = wanted
+        ) -> Finding:
+            expected = " ".join(words[item] for item in wanted.items())
+            observed = " ".join(words[right, bool(getattr(walk, right)[row])] for right in wanted)
+            return leaf_finding(
+                evidence,
+                row,
+                f"{expected}: {expectation.name}",
+                observed,
+                touches=evidence.slot_subjects(int(walk.virtual[row])),
+            )
+
+        seen += violations(len(rows), rows[wrong], spell)
+    return seen
+
+
+def write_xor_execute(evidence: Evidence) -> Examination:
+    """No leaf is writable and executable."""
+    walk = evidence.kernel_walk
+    kernel = walk.virtual >= np.uint64(evidence.page_offset)
+    # The area of the BIOS is executable where the kernel found a PCI BIOS to call (pcibios_enabled).
+    bios = [np.uint64(evidence.page_offset + edge) for edge in (BIOS.start, BIOS.end)]
+    excused = (walk.virtual >= bios[0]) & (walk.virtual < bios[1])
+    wrong = np.flatnonzero(walk.writable & walk.executable & kernel & ~excused)
+    return violations(
+        np.count_nonzero(kernel),
+        wrong,
+        lambda row: leaf_finding(evidence, row, "not both writable and executable", "RW x"),
+    )
+
+
+def kernel_only(evidence: Evidence) -> Examination:
+    """No leaf of the kernel's half is open to user mode."""
+    walk = evidence.kernel_walk
+    kernel = walk.virtual >= np.uint64(evidence.page_offset)
+    wrong = np.flatnonzero(kernel & ((walk.entry & USER_BIT) != 0))
+    return violations(
+        np.count_nonzero(kernel),
+        wrong,
+        lambda row: leaf_finding(evidence, row, "US clear in the leaf: a kernel page", "US set"),
+    )
+
+
+RULES = (
+    Rule(
+        "pagetable.permissions",
+        "a kernel page may be written and executed as its region says: text RO x, rodata RO NX, data RW NX, and so on",
+        "mark_rodata_ro, mark_nxdata_nx: arch/x86/mm/init_32.c; SDM 3A 4.6, 6.1",
+        permissions,
+        "leaves",
+        LOOK,
+        exceptions="permissions that the kernel changes while it runs are not compared (module text, trampoline, BIOS)",
+        invariants=(25,),
+        needs=("booted",),
+        locks=LOCKS,
+        defers_to=("pkmap.pte-flags", "pkmap.pte-matches-count", "pagetable.reserved-bits"),
+    ),
+    Rule(
+        "pagetable.write-xor-execute",
+        "no kernel page is both writable and executable",
+        "note_wx: arch/x86/mm/dump_pagetables.c, 6.1 (which on PAE cannot see it: FACTS B.4)",
+        write_xor_execute,
+        "leaves",
+        LOOK,
+        exceptions="without NX everything is executable; the BIOS area 0xa0000 .. 0x100000",
+        invariants=(25,),
+        needs=("nx", "rodata", "booted"),
+        locks=LOCKS,
+        defers_to=("pagetable.permissions", "pkmap.pte-flags"),
+    ),
+    Rule(
+        "pagetable.kernel-only",
+        "no leaf at or above PAGE_OFFSET has US set",
+        "__PAGE_KERNEL: arch/x86/include/asm/pgtable_types.h; SDM 3A 4.6, 6.1",
+        kernel_only,
+        "leaves",
+        LOOK,
+        exceptions="tables of ptes are hooked with US set, so the leaf decides; the vsyscall page of 2.6",
+        invariants=(26,),
+        locks=LOCKS,
+        defers_to=("pkmap.pte-flags",),
+    ),
+)
