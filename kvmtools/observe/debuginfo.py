@@ -7,6 +7,7 @@ and it is presence that is tested, never a version.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import drgn
@@ -42,12 +43,15 @@ class DebugInfo:
         best = objects or found
         return best[0].address if best else None
 
-    def symbol_like(self, prefix: str) -> int | None:
-        """Address of the one symbol ``prefix.N``, as the compiler names a function's static variables."""
+    def symbol_like(self, variable: str) -> int | None:
+        """Address of the one static variable of a function, as the compiler names it: gcc ``variable.N``, clang
+        ``function.variable``.
+        """
+        name = re.compile(rf"(?:\w+\.)?{re.escape(variable)}(?:\.\d+)?")
         matching = [
             symbol.address
             for symbol in self._program.symbols()
-            if symbol.name.startswith(f"{prefix}.") and symbol.name[len(prefix) + 1 :].isdigit()
+            if name.fullmatch(symbol.name) and symbol.name != variable
         ]
         return matching[0] if len(matching) == 1 else None
 

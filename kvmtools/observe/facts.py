@@ -120,12 +120,13 @@ class Facts:
         """Whether this kernel has the symbol."""
         return self._ask("symbol", name) is not None
 
-    def symbol_like(self, prefix: str) -> int:
-        """Link address of a function's static variable: ``last_pkmap_nr`` finds ``last_pkmap_nr.1``.
+    def symbol_like(self, variable: str) -> int:
+        """Link address of a function's static variable: ``last_pkmap_nr`` finds ``last_pkmap_nr.1``, and clang's
+        ``get_next_pkmap_nr.last_pkmap_nr``.
 
         :raises SymbolsError: if there is no such symbol, or more than one
         """
-        return self._integer("symbol_like", prefix)
+        return self._integer("symbol_like", variable)
 
     def sizeof(self, type_name: str, member: str = "") -> int:
         """Size in bytes of a type, or of one of its members.

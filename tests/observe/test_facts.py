@@ -85,6 +85,15 @@ def test_two_statics_of_one_name_are_not_guessed_between(facts: Facts) -> None:
         facts.symbol_like("ambiguous")
 
 
+def test_the_statics_of_clang(compiled: Compile) -> None:
+    """clang names them ``function.variable``; an asm label makes gcc do the same."""
+    label = 'static unsigned last_pkmap_nr asm("next_number.last_pkmap_nr");'
+    facts = Facts.load(compiled(SOURCE.replace("static unsigned last_pkmap_nr;", label)))
+    assert facts.symbol_like("last_pkmap_nr") == facts.symbol("next_number.last_pkmap_nr")
+    with pytest.raises(SymbolsError, match="symbol_like pkmap_nr"):
+        facts.symbol_like("pkmap_nr")
+
+
 @pytest.mark.parametrize(
     ("member", "offset"),
     [
