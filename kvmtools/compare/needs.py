@@ -79,6 +79,13 @@ def _zones(evidence: Evidence) -> str:
     return "" if evidence.populated_zones else "no zone has pages"
 
 
+def _one_node(evidence: Evidence) -> str:
+    names = [zone.name for zone in evidence.observed.zones]
+    if len(names) == len(set(names)):
+        return ""
+    return f"{len(names) // len(set(names))} nodes, each with zones of its own: the model knows machines of one node"
+
+
 def _processes(evidence: Evidence) -> str:
     return "" if evidence.processes else "no process with an address space of its own was observed"
 
@@ -95,5 +102,6 @@ NEEDS: dict[str, Need] = {
     "rodata": _rodata,
     "memmap": _memmap,
     "zones": _zones,
+    "one-node": _one_node,
     "processes": _processes,
 }

@@ -142,9 +142,9 @@ RULES = (
         node_of_page,
         "pages",
         LOOK,
-        exceptions="kernels whose flags hold no node; NUMA",
+        exceptions="kernels whose flags hold no node; machines of several",
         invariants=(30,),
-        needs=("memmap",),
+        needs=("memmap", "one-node"),
     ),
     Rule(
         "memmap.holes-reserved",

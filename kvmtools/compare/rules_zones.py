@@ -156,7 +156,7 @@ RULES = (
         LOOK,
         exceptions="kernelcore= and movablecore= cut MOVABLE out of the highest zone",
         invariants=(40,),
-        needs=("zones",),
+        needs=("zones", "one-node"),
     ),
     Rule(
         "zones.disjoint",
@@ -188,7 +188,7 @@ RULES = (
         "zones",
         LOOK,
         invariants=(39,),
-        needs=("zones",),
+        needs=("zones", "one-node"),
         defers_to=("zones.spans", "zones.counts-ordered"),
     ),
     Rule(

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 from recorded_guest import RecordedGuest, exchanged
 
-from kvmtools.compare import Evidence, check
+from kvmtools.compare import Evidence, Status, check
 from kvmtools.compare.rules_legacy import page_virtual, pool_complete
 from kvmtools.compare.rules_memmap import node_of_page, section_of_page
 from kvmtools.errors import MemoryFault
@@ -131,3 +131,13 @@ def test_a_walker_that_misses_a_leaf(recorded: RecordedGuest) -> None:
         exchanged(observed, walk=replace(observed.walk, **columns)), only=("pagetable.walkers-agree",)
     )
     assert [finding.observed for finding in result.findings] == ["no leaf"]
+
+
+def test_a_machine_of_two_nodes_is_not_measured_by_the_model_of_one(recorded: RecordedGuest) -> None:
+    observed = recorded.observe()
+    second = tuple(replace(zone, start_pfn=zone.start_pfn + 0x10_0000) for zone in observed.zones)
+    rules = ("zones.spans", "zones.present", "memmap.node")
+    outcomes = check(exchanged(observed, zones=(*observed.zones, *second)), only=rules).outcomes
+    assert [(outcome.status, outcome.reason.split(",")[0]) for outcome in outcomes] == [
+        (Status.SKIPPED, "2 nodes")
+    ] * 3
