@@ -10,9 +10,11 @@ import numpy as np
 from recorded_guest import RecordedGuest, exchanged
 
 from kvmtools.compare import Evidence, Status, check
+from kvmtools.compare.rules_layout import matches_model
 from kvmtools.compare.rules_legacy import page_virtual, pool_complete
 from kvmtools.compare.rules_memmap import node_of_page, section_of_page
 from kvmtools.errors import MemoryFault
+from kvmtools.observe.facts import Facts
 from kvmtools.observe.page_flags import Field
 
 SLOTS, BASE, NODE = 4, 0xFF80_0000, 8
@@ -141,3 +143,12 @@ def test_a_machine_of_two_nodes_is_not_measured_by_the_model_of_one(recorded: Re
     assert [(outcome.status, outcome.reason.split(",")[0]) for outcome in outcomes] == [
         (Status.SKIPPED, "2 nodes")
     ] * 3
+
+
+def test_where_no_marker_says_it_page_offset_is_not_compared_with_itself(recorded: RecordedGuest) -> None:
+    observed = recorded.observe()
+    facts = observed.kernel.facts.to_json()
+    unmarked = Facts.from_json({**facts, "answers": {**facts["answers"], "symbol address_markers": None}})
+    told = exchanged(observed, kernel=replace(observed.kernel, facts=unmarked))
+    before, after = (matches_model(Evidence(each)) for each in (observed, told))
+    assert (before.examined, before.total) == (after.examined + 1, 0)
