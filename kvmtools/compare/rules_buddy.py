@@ -33,10 +33,10 @@ def head_state(evidence: Evidence) -> Examination:
     def spell(row: int) -> Finding:
         pfn, order = int(heads[row]), int(orders[row])
         # (holds, the member to look at, expected, observed)
+        fault = evidence.prediction.memmap.buddy_fault(pfn, order)
         tests = (
             (unused[row], "_refcount", "_refcount 0", f"_refcount {memmap.refcount[pfn]}"),
-            (in_range[row], "private", f"order below {limit}", f"order {order}"),
-            (aligned[row], "private", f"a pfn that is a multiple of 1 << {order}", f"order {order}"),
+            (in_range[row] and aligned[row], "private", "an order that a block here can have", fault),
             (flags[row] == 0, "flags", "no flag set", " ".join(memmap.layout.names_of(int(flags[row])))),
         )
         _holds, member, expected, observed = next(test for test in tests if not test[0])
@@ -87,7 +87,8 @@ def block_in_zone(evidence: Evidence) -> Examination:
     def spell(row: int) -> Finding:
         pfn, span = int(free.heads[row]), spans[int(at[row])]
         expected = f"a block inside zone {span.name}, [{span.start_pfn:#x}, {span.end_pfn:#x})"
-        return subjects.of_page(memmap, pfn, "private", expected, f"[{pfn:#x}, {int(free.ends[row]):#x})")
+        fault = evidence.prediction.memmap.buddy_fault(pfn, int(free.orders[row]))
+        return subjects.of_page(memmap, pfn, "private", expected, fault)
 
     return violations(len(free.heads), np.flatnonzero(outside), spell)
 

@@ -10,7 +10,7 @@ from kvmtools.compare import subjects
 from kvmtools.compare.evidence import Evidence
 from kvmtools.compare.finding import Finding
 from kvmtools.compare.rule import Examination, Rule, violations
-from kvmtools.model.pkmap import NX
+from kvmtools.model.pkmap import NX, legal_pair
 from kvmtools.records import PAGE_SIZE
 
 HIGHMEM_C = "mm/highmem.c, 6.1 (the same from 2.4 on)"
@@ -47,7 +47,13 @@ def count_not_negative(evidence: Evidence) -> Examination:
 def pte_matches_count(evidence: Evidence) -> Examination:
     """A PTE stands exactly where something is counted."""
     counts, ptes = evidence.pkmap.counts, evidence.pkmap.ptes
-    wrong = ((counts == 0) & (ptes != 0)) | ((counts >= 1) & ~evidence.present_slots)
+    # What is not counted must be gone altogether, what is counted must be there for the processor.
+    there = np.where(counts == 0, ptes != 0, evidence.present_slots)
+    wrong = [
+        slot
+        for slot, (count, mapped) in enumerate(zip(counts.tolist(), there.tolist(), strict=True))
+        if count >= 0 and not legal_pair(count, mapped)
+    ]
 
     def spell(slot: int) -> Finding:
         count, pte = int(counts[slot]), int(ptes[slot])
@@ -61,7 +67,7 @@ def pte_matches_count(evidence: Evidence) -> Examination:
             symbol=f"pkmap_count[{slot}]",
         )
 
-    return violations(np.count_nonzero(counts >= 0), np.flatnonzero(wrong), spell)
+    return violations(np.count_nonzero(counts >= 0), wrong, spell)
 
 
 def pte_flags(evidence: Evidence) -> Examination:

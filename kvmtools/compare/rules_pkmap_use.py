@@ -10,10 +10,8 @@ from kvmtools.compare.evidence import Evidence
 from kvmtools.compare.finding import Finding
 from kvmtools.compare.rule import Examination, Rule, violations
 from kvmtools.compare.rules_pkmap import HIGHMEM_C
+from kvmtools.model.pkmap import user_count
 from kvmtools.observe.memmap import TAIL
-
-USED_BY_ONE = 2
-"""``pkmap_count`` of a slot with one user: the mapping itself counts one."""
 
 
 def cursor_in_range(evidence: Evidence) -> Examination:
@@ -55,12 +53,12 @@ def _compound_heads(evidence: Evidence, pfns: NDArray[np.int64]) -> NDArray[np.i
 def mapped_page_in_use(evidence: Evidence) -> Examination:
     """Who keeps a page mapped keeps it allocated."""
     memmap, pkmap, pfns = evidence.memmap, evidence.pkmap, evidence.pkmap_pfns
+    users = np.array([user_count(count) for count in pkmap.counts.tolist()])
     slots = evidence.mapped_slots
-    slots = slots[(pkmap.counts[slots] >= USED_BY_ONE) & (pfns[slots] < memmap.length)]
+    slots = slots[(users[slots] > 0) & (pfns[slots] < memmap.length)]
     in_block = np.zeros(len(pkmap.counts), np.bool_)
     in_block[slots] = evidence.free_blocks.hold(pfns[slots])
     free = in_block[slots] | (memmap.refcount[_compound_heads(evidence, pfns[slots])] <= 0)
-    users = pkmap.counts - 1
 
     def spell(slot: int) -> Finding:
         pfn = int(pfns[slot])

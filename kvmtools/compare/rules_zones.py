@@ -10,7 +10,7 @@ from kvmtools.compare.evidence import Evidence
 from kvmtools.compare.finding import Finding
 from kvmtools.compare.rule import Examination, Rule, violations
 from kvmtools.observe.zones import Zone
-from kvmtools.records import Range
+from kvmtools.records import Range, ZoneSpan
 
 TOTAL = "_totalram_pages"
 LOOK = "kvmtools zones; the e820 map and the zone ranges in the guest's boot log"
@@ -79,7 +79,7 @@ def counts_ordered(evidence: Evidence) -> Examination:
 def present(evidence: Evidence) -> Examination:
     """``present_pages`` counts the RAM in the zone's span."""
     expected = {
-        zone.name: evidence.prediction.ram.pages(zone.start_pfn, zone.end_pfn)
+        zone.name: evidence.prediction.present(ZoneSpan(zone.name, zone.start_pfn, zone.end_pfn))
         for zone in evidence.observed.zones
     }
 

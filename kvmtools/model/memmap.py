@@ -13,15 +13,11 @@ from dataclasses import dataclass
 
 from kvmtools.errors import UsageError
 from kvmtools.model.ram import Ram, joined
-from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout, Range, ZoneSpan
+from kvmtools.records import PAGE_SHIFT, Configuration, Layout, Range, ZoneSpan
 
 SECTION_SIZE_BITS = {False: 26, True: 29}
 """By PAE; 2.6 had 30 with PAE."""
 MAX_PHYSMEM_BITS = {False: 32, True: 36}
-SECTION_MARKED_PRESENT = 1 << 0
-SECTION_HAS_MEM_MAP = 1 << 1
-SECTION_FLAGS = 0xF
-"""The low bits of ``section_mem_map`` are flags; the rest is the section's map, biased by its first pfn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,16 +180,3 @@ def present_sections(configuration: Configuration, ram: Ram) -> tuple[int, ...]:
     for r in ram.within(0, limit):
         found.update(range(r.start // size, -(-r.end // size)))
     return tuple(sorted(found))
-
-
-def section_map_size(configuration: Configuration) -> int:
-    """Bytes of one section's map: whole pages."""
-    size = configuration.page_struct_size * pages_per_section(configuration)
-    return -(-size // PAGE_SIZE) * PAGE_SIZE
-
-
-def section_page(section_mem_map: int, pfn: int, page_struct_size: int) -> int | None:
-    """The ``struct page *`` of a pfn, out of its section's ``section_mem_map``; ``None`` if it has no map."""
-    if not section_mem_map & SECTION_HAS_MEM_MAP:
-        return None
-    return ((section_mem_map & ~SECTION_FLAGS) + pfn * page_struct_size) & 0xFFFFFFFF

@@ -91,14 +91,6 @@ class Kernel:
         """A C ``unsigned int`` or ``unsigned long``."""
         return self.integer(virtual, 4)
 
-    def s32(self, virtual: int) -> int:
-        """A C ``int`` or ``long``, ``atomic_t`` and ``atomic_long_t`` included."""
-        return self.integer(virtual, 4, signed=True)
-
-    def u64(self, virtual: int) -> int:
-        """A C ``unsigned long long``."""
-        return self.integer(virtual, 8)
-
     def pointer(self, virtual: int) -> int:
         """A pointer."""
         return self.integer(virtual, 4)

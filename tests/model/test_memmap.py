@@ -102,7 +102,6 @@ def test_sparsemem_has_whole_sections(configure: Configure) -> None:
     assert prediction.memmap.size is None
     assert len(prediction.memmap.tail) == 0
     assert ZoneRange(0xBFFE0, 0xC0000, 2, False) in prediction.memmap.zones
-    assert memmap.section_map_size(configuration) == 4 * MIB
 
 
 def test_the_last_sections_rest_belongs_to_the_last_zone(configure: Configure) -> None:
@@ -110,21 +109,12 @@ def test_the_last_sections_rest_belongs_to_the_last_zone(configure: Configure) -
     found = Prediction(configuration).memmap
     assert found.valid == (Range(0, 0x80000),)
     assert found.zones[-1] == ZoneRange(0x7FFE0, 0x80000, 2, False)
-    assert memmap.section_map_size(configuration) == 512 << 10
 
 
 def test_ram_beyond_what_sections_can_name_has_none(configure: Configure) -> None:
     table = (E820Entry(0, GIB, 1), E820Entry(64 * GIB, GIB, 1))
     configuration = configure(sparsemem=True, e820=table)
     assert memmap.present_sections(configuration, Prediction(configuration).ram) == (0, 1)
-
-
-def test_a_sections_map_is_biased_by_its_first_pfn() -> None:
-    """section_mem_map + pfn is the page: section 8's map is at 0xc2000000, pfn 0x100010 its 17th."""
-    biased = (0xC2000000 - 0x100000 * 32) & 0xFFFFFFFF
-    assert memmap.section_page(biased | 0xF, 0x100010, 32) == 0xC2000000 + 16 * 32
-    assert memmap.section_page(biased | memmap.SECTION_MARKED_PRESENT, 0x100010, 32) is None
-    assert memmap.section_page(0, 0, 32) is None
 
 
 @pytest.mark.parametrize(

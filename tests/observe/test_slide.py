@@ -134,8 +134,8 @@ def test_reads_of_the_linear_map(kernel: Kernel) -> None:
     pair = kernel.address("pair")
     assert kernel.member(pair, "struct pair", "counter", signed=True) == -3
     assert kernel.member(pair, "struct pair", "small") == 0xFFFE
-    assert kernel.variable("wide") == kernel.u64(kernel.address("wide")) == 0x1122_3344_5566_7788
-    assert kernel.s32(pair + 4) == -3
+    assert kernel.variable("wide") == kernel.integer(kernel.address("wide"), 8) == 0x1122_3344_5566_7788
+    assert kernel.integer(pair + 4, 4, signed=True) == -3
     assert kernel.u32(pair + 4) == 0xFFFF_FFFD
     assert kernel.array(kernel.address("wide"), "<u2", 4).tolist() == [0x7788, 0x5566, 0x3344, 0x1122]
     assert kernel.array(pair, np.dtype("<i2"), 1).tolist() == [-2]
