@@ -13,6 +13,7 @@ import numpy as np
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.broken import reading
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.page_flags import number_of_sections
 from kvmtools.observe.paging import Walk, walk
 from kvmtools.records import PAGE_SIZE, Layout
 
@@ -72,8 +73,10 @@ def _markers(kernel: Kernel) -> Iterator[tuple[str, int]]:
 
 
 def _variables(kernel: Kernel) -> Iterator[tuple[str, int]]:
+    # With SPARSEMEM max_mapnr is there, but nobody sets it: pfn_valid() asks the sections.
+    unset = {"max_mapnr"} if number_of_sections(kernel.facts) else set()
     for variable, field in _VARIABLES.items():
-        if kernel.facts.has_symbol(variable):
+        if kernel.facts.has_symbol(variable) and variable not in unset:
             yield field, kernel.variable(variable)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from kvmtools.observe.facts import Facts
 from kvmtools.observe.layout import kernel_walk, observe_layout
 from kvmtools.records import PAGE_SIZE, Layout
 
@@ -47,6 +48,23 @@ def test_what_no_structure_shows_is_not_known(recorded_guest: Any) -> None:
         NO_MARKERS, "sizeof typeof(pkmap_count)", *(f"symbol {variable}" for variable in variables)
     )
     assert observe_layout(kernel) == Layout(page_offset=0xC000_0000)
+
+
+def test_sparsemem_leaves_max_mapnr_alone(recorded_guest: Any) -> None:
+    """The variable exists there too, and stays 0 (initmem_init, arch/x86/mm/init_32.c, 6.1)."""
+    kernel = recorded_guest.kernel()
+    document = kernel.facts.to_json()
+    sections = {
+        "symbol mem_section": 0xC100_0000,
+        "sizeof typeof(mem_section)": 8 * 64,
+        "sizeof struct mem_section": 8,
+    }
+    facts = Facts.from_json({**document, "answers": {**document["answers"], **sections}})
+    flat = observe_layout(kernel)
+    assert flat.max_mapnr is not None
+    assert observe_layout(dataclasses.replace(kernel, facts=facts)) == dataclasses.replace(
+        flat, max_mapnr=None
+    )
 
 
 def test_a_pkmap_pointer_that_no_table_agrees_with_is_no_evidence(recorded_guest: Any) -> None:
