@@ -72,7 +72,7 @@ class Outcome:
     :param findings: the first :data:`SHOWN`
     :param total: all findings, shown or not
     :param consequences: discrepancies not counted because a finding of another rule explains them
-    :param unsettled: what looked wrong in every sample, always with a lock held that covers it
+    :param unsettled: what looked wrong in every sample, with a lock held in the one that would have counted
     :param examined: how many things were compared
     :param unit: what those things are, in the plural
     :param reason: why the rule was skipped
