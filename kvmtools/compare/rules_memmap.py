@@ -95,6 +95,35 @@ def holes_reserved(evidence: Evidence) -> Examination:
     return seen
 
 
+def image_reserved(evidence: Evidence) -> Examination:
+    """Nobody can take a page of the kernel's text, rodata or data."""
+    memmap, image = evidence.memmap, evidence.prediction.memmap.image
+    reserved, rows = memmap.has_flag("PG_reserved"), slice(image.start, min(image.end, memmap.length))
+    wrong = np.flatnonzero(~reserved[rows] | (memmap.refcount[rows] < 1)) + image.start
+
+    def spell(number: int) -> Finding:
+        flag = "" if reserved[number] else "not "
+        return subjects.of_page(
+            memmap,
+            number,
+            "_refcount" if reserved[number] else "flags",
+            "PG_reserved, _refcount 1 or more: a page of the kernel's image",
+            f"{flag}PG_reserved, _refcount {memmap.refcount[number]}",
+        )
+
+    return violations(len(reserved[rows]), wrong, spell)
+
+
+def refcount_not_negative(evidence: Evidence) -> Examination:
+    """No page was put more often than it was taken."""
+    memmap, valid = evidence.memmap, evidence.memmap.valid
+
+    def spell(number: int) -> Finding:
+        return subjects.of_page(memmap, number, "_refcount", "0 or more", str(memmap.refcount[number]))
+
+    return violations(np.count_nonzero(valid), np.flatnonzero((memmap.refcount < 0) & valid), spell)
+
+
 def max_mapnr(evidence: Evidence) -> Examination:
     """``max_mapnr`` is where ``pfn_valid`` ends."""
     observed, expected = evidence.memmap.max_mapnr, evidence.predicted.max_mapnr
@@ -156,6 +185,35 @@ RULES = (
         exceptions="pfns at or above max_mapnr",
         invariants=(33,),
         needs=("memmap",),
+    ),
+    Rule(
+        "memmap.image-reserved",
+        "every page of the kernel's image from _text to __init_begin is PG_reserved and has a _refcount of 1 at least",
+        "setup_arch: arch/x86/kernel/setup.c; reserve_bootmem_region: mm/page_alloc.c, 6.1",
+        image_reserved,
+        "pages",
+        "kvmtools memmap {pfn}: the page in full; kvmtools vtop {virtual}",
+        exceptions="the vDSO's pages lie here, too, and count the processes that map them",
+        invariants=(43,),
+        needs=("memmap",),
+    ),
+    Rule(
+        "memmap.refcount-not-negative",
+        "no page has a _refcount below 0",
+        "put_page_testzero: include/linux/mm.h; check_new_page: mm/page_alloc.c, 6.1",
+        refcount_not_negative,
+        "pages",
+        LOOK,
+        exceptions="pfns at or above max_mapnr",
+        needs=("memmap",),
+        defers_to=(
+            "memmap.holes-reserved",
+            "memmap.image-reserved",
+            "buddy.head-state",
+            "pagetable.tables-in-ram",
+            "pkmap.mapped-page-in-use",
+            "pcp.pages-free",
+        ),
     ),
     Rule(
         "memmap.max-mapnr",

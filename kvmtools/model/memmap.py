@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from kvmtools.errors import UsageError
 from kvmtools.model.ram import Ram, joined
-from kvmtools.records import PAGE_SHIFT, Configuration, Layout, Range, ZoneSpan
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout, Range, ZoneSpan
 
 SECTION_SIZE_BITS = {False: 26, True: 29}
 """By PAE; 2.6 had 30 with PAE."""
@@ -74,6 +74,8 @@ class MemMap:
     length: int | None
     """Entries that were allocated, from pfn 0; ``None`` with SPARSEMEM."""
     max_mapnr: int | None
+    image: Range
+    """Pfns of the kernel's image up to its init sections: reserved for good (memblock_reserve in setup_arch)."""
     hole: HoleFields = HoleFields()
 
     @property
@@ -132,7 +134,17 @@ def predict(configuration: Configuration, layout: Layout, ram: Ram, spans: tuple
         spans=spans,
         length=length,
         max_mapnr=layout.max_mapnr,
+        image=_image(configuration),
     )
+
+
+def _image(configuration: Configuration) -> Range:
+    """Whole pages of text, rodata and data; what lies behind ``__init_begin`` is freed in part."""
+    sections, base = configuration.image.sections, configuration.page_offset
+    if not {"_text", "__init_begin"} <= sections.keys():
+        return Range(0, 0)
+    start, end = sections["_text"] - base, sections["__init_begin"] - base
+    return Range(-(-start // PAGE_SIZE), end // PAGE_SIZE)
 
 
 def _flat_length(configuration: Configuration, ram: Ram, spans: tuple[ZoneSpan, ...]) -> int:

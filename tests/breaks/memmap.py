@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from breaks.patient import Break, Patient, page_word
+from kvmtools.records import PAGE_SIZE
 
 BIOS_PFN = 0xA0
 
@@ -41,6 +42,36 @@ def hole_taken(patient: Patient) -> str:
     return f"pfn {BIOS_PFN:#x}"
 
 
+def _text_pfn(patient: Patient) -> int:
+    healthy = patient.healthy
+    return (healthy.prediction.configuration.image.sections["_stext"] - healthy.page_offset) // PAGE_SIZE + 5
+
+
+def text_given_away(patient: Patient) -> str:
+    pfn = _text_pfn(patient)
+    address = page_word(patient, pfn, "flags")
+    patient.write(address, patient.read(address) & ~patient.healthy.memmap.layout.bit("PG_reserved"))
+    return f"pfn {pfn:#x}"
+
+
+def text_put_once_too_often(patient: Patient) -> str:
+    pfn = _text_pfn(patient)
+    patient.write(page_word(patient, pfn, "_refcount"), 0)
+    return f"pfn {pfn:#x}"
+
+
+def page_put_too_often(patient: Patient) -> str:
+    """The last page in use that is no page table's: of some process, or of the page cache."""
+    memmap = patient.healthy.memmap
+    plain = (memmap.refcount == 1) & (memmap.mapcount == -1) & ~memmap.has_flag("PG_reserved", "PG_slab")
+    tables = [space.walk.tables.physical for space in patient.healthy.address_spaces]
+    plain[(np.concatenate(tables) // np.uint64(PAGE_SIZE)).astype(np.int64)] = False
+    plain[patient.healthy.pkmap_pfns] = False
+    pfn = int(np.flatnonzero(plain)[-1])
+    patient.write(page_word(patient, pfn, "_refcount"), -5)
+    return f"pfn {pfn:#x}"
+
+
 def max_mapnr_moved(patient: Patient) -> str:
     address = patient.healthy.address("max_mapnr")
     patient.write(address, patient.read(address) + 1)
@@ -53,5 +84,8 @@ BREAKS = (
     Break("memmap.zone", per_cpu_page_in_wrong_zone),
     Break("memmap.holes-reserved", hole_given_away),
     Break("memmap.holes-reserved", hole_taken),
+    Break("memmap.image-reserved", text_given_away),
+    Break("memmap.image-reserved", text_put_once_too_often),
+    Break("memmap.refcount-not-negative", page_put_too_often),
     Break("memmap.max-mapnr", max_mapnr_moved),
 )

@@ -60,6 +60,10 @@ def test_a_hole_has_the_zone_of_the_ram_after_it(configure: Configure) -> None:
     assert (prediction.memmap.hole.refcount, prediction.memmap.hole.mapcount) == (1, -1)
 
 
+def test_the_image_is_reserved_up_to_its_init_sections(configure: Configure) -> None:
+    assert Prediction(configure(image_at=64 * MIB)).memmap.image == Range(0x4000, 0x45C0)
+
+
 def test_flatmem_covers_holes_and_whole_blocks(configure: Configure) -> None:
     """3 GiB below the PCI hole and 3 GiB above 4 GiB: the hole costs its 32 bytes per page too."""
     found = Prediction(configure(memory=6 * GIB)).memmap
