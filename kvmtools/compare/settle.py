@@ -90,6 +90,8 @@ def _judged(outcome: Outcome, lasting: set[Identity], *, judged: bool) -> Outcom
         return replace(outcome, status=Status.AGREE, findings=(), total=0, held=())
     total = outcome.total - (len(outcome.findings) - len(kept))
     if outcome.held and judged:
-        reason = f"{', '.join(outcome.held)} held whenever it might have counted: it may be a change under way"
+        reason = (
+            f"{', '.join(outcome.held)} held whenever it might have counted: it may be a change under way"
+        )
         return replace(outcome, status=Status.SKIPPED, findings=(), total=0, unsettled=kept, reason=reason)
     return replace(outcome, findings=kept, total=total)
