@@ -81,6 +81,8 @@ class Configuration:
     sparsemem: bool
     max_order: int
     """Number of buddy orders, ``len(zone->free_area)``."""
+    debug_pagealloc: bool
+    """Free pages are unmapped (``_debug_pagealloc_enabled_early``: the option, or what was built in)."""
     command_line: str
     e820: tuple[E820Entry, ...]
     image: Image

@@ -152,6 +152,15 @@ class Evidence:
         """The kernel's and every process's."""
         return (self.kernel_space, *self.processes)
 
+    @cached_property
+    def kexec_leaves(self) -> NDArray[np.intp]:
+        """Rows of the kernel's walk that map the control page of a loaded kexec image: executable while it is."""
+        pfns = self.memmap.page_to_pfn(np.array(self.observed.control_pages, np.int64))
+        rows = self.kernel_walk.rows(
+            np.uint64(self.page_offset) + (pfns[pfns >= 0] << PAGE_SHIFT).astype(np.uint64)
+        )
+        return rows[rows >= 0]
+
     # Pkmap
 
     @cached_property

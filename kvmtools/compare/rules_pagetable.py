@@ -148,7 +148,7 @@ RULES = (
         direct_map,
         "leaves and pages",
         LOOK,
-        exceptions="holes may be mapped or not; DEBUG_PAGEALLOC and hwpoison unmap pages",
+        exceptions="holes may be mapped or not; DEBUG_PAGEALLOC, hwpoison and memfd_secret unmap pages",
         invariants=(21,),
         locks=LOCKS,
         defers_to=("pagetable.reserved-bits",),

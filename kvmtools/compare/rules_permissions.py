@@ -32,6 +32,7 @@ def permissions(evidence: Evidence) -> Examination:
     for expectation in evidence.prediction.expectations:
         wanted = _allowed(expectation, "writable executable")
         rows = rows_within(evidence, expectation.start, expectation.end)
+        rows = rows[~np.isin(rows, evidence.kexec_leaves)]
         if not wanted or not len(rows):
             continue
         wrong = np.zeros(len(rows), np.bool_)
@@ -63,6 +64,7 @@ def write_xor_execute(evidence: Evidence) -> Examination:
     bios = [np.uint64(evidence.page_offset + edge) for edge in (BIOS.start, BIOS.end)]
     excused = (walk.virtual >= bios[0]) & (walk.virtual < bios[1])
     wrong = np.flatnonzero(walk.writable & walk.executable & kernel & ~excused)
+    wrong = wrong[~np.isin(wrong, evidence.kexec_leaves)]
     return violations(
         np.count_nonzero(kernel),
         wrong,
@@ -90,7 +92,8 @@ RULES = (
         permissions,
         "leaves",
         LOOK,
-        exceptions="permissions that the kernel changes while it runs are not compared (module text, trampoline, BIOS)",
+        exceptions="permissions that the kernel changes while it runs are not compared (module text, trampoline, BIOS; "
+        "the control page of a loaded kexec image)",
         invariants=(25,),
         needs=("booted",),
         locks=LOCKS,
@@ -103,7 +106,8 @@ RULES = (
         write_xor_execute,
         "leaves",
         LOOK,
-        exceptions="without NX everything is executable; the BIOS area 0xa0000 .. 0x100000",
+        exceptions="without NX everything is executable; the BIOS area 0xa0000 .. 0x100000; the control page of a "
+        "loaded kexec image",
         invariants=(25,),
         needs=("nx", "rodata", "booted"),
         locks=LOCKS,

@@ -71,7 +71,7 @@ def large_leaf_fault(configuration: Configuration, layout: Layout, ram: Ram, lea
 
 def unmaps_free_pages(configuration: Configuration) -> bool:
     """Whether ``debug_pagealloc`` takes free pages out of the direct map; there is no telling which those are."""
-    return enabled(configuration.command_line, "debug_pagealloc", False)
+    return configuration.debug_pagealloc
 
 
 def _direct_map(configuration: Configuration, layout: Layout, ram: Ram) -> Iterator[Expectation]:

@@ -18,6 +18,7 @@ from kvmtools.errors import MemoryFault
 from kvmtools.observe import kmap_local, memmap, pkmap, ram, zones
 from kvmtools.observe.configuration import observe_configuration
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.kexec import observe_control_pages
 from kvmtools.observe.layout import kernel_walk, observe_layout
 from kvmtools.observe.paging import touch_tables
 from kvmtools.observe.per_cpu import possible_cpus
@@ -92,6 +93,8 @@ class Capture:
         pkmap_base = None
         with suppress(MemoryFault):
             observe_configuration(kernel)
+        with suppress(MemoryFault):
+            observe_control_pages(kernel)
         with suppress(MemoryFault):
             pkmap_base = observe_layout(kernel, kernel_walk(kernel)).pkmap_base
         pgds = [process.pgd for process in observe_processes(kernel)]

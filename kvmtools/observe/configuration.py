@@ -72,6 +72,7 @@ def observe_configuration(kernel: Kernel) -> Configuration:
         zone_names=zones,
         sparsemem=facts.has_symbol("mem_section"),
         max_order=facts.array_length("struct zone", "free_area"),
+        debug_pagealloc=_debug_pagealloc(kernel),
         command_line=_command_line(kernel),
         e820=observe_e820(kernel),
         image=observe_image(kernel),
@@ -97,6 +98,17 @@ def _nr_cpus(kernel: Kernel) -> int:
     if not kernel.facts.has_symbol("__per_cpu_offset"):
         return 1
     return kernel.facts.array_length("typeof(__per_cpu_offset)")
+
+
+def _debug_pagealloc(kernel: Kernel) -> bool:
+    """``debug_pagealloc_enabled`` (include/linux/mm.h): the variable exists with CONFIG_DEBUG_PAGEALLOC only.
+
+    Before 5.5 it had the name that a static key has now.
+    """
+    for name in ("_debug_pagealloc_enabled_early", "_debug_pagealloc_enabled"):
+        if kernel.facts.has_symbol(name):
+            return bool(kernel.integer(kernel.address(name), 1))
+    return False
 
 
 def _command_line(kernel: Kernel) -> str:

@@ -13,6 +13,7 @@ from kvmtools.observe.broken import Broken, note, reading
 from kvmtools.observe.capture import Capture, prepare
 from kvmtools.observe.configuration import observe_configuration
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.kexec import observe_control_pages
 from kvmtools.observe.kmap_local import KmapLocal, observe_kmap_local
 from kvmtools.observe.layout import kernel_walk, observe_layout
 from kvmtools.observe.memmap import MemMap, observe_memmap
@@ -108,6 +109,11 @@ class Observed:
     def kmap_local(self) -> tuple[KmapLocal, ...]:
         """Each CPU's slots in the fixmap."""
         return observe_kmap_local(self.kernel)
+
+    @_part("kexec images")
+    def control_pages(self) -> tuple[int, ...]:
+        """Addresses of the ``struct page`` of loaded kexec images' control pages."""
+        return observe_control_pages(self.kernel)
 
     @_part("zones")
     def zones(self) -> tuple[Zone, ...]:

@@ -112,13 +112,13 @@ def _kinds(facts: Facts) -> list[tuple[int, str | None]]:
 def _large_order(facts: Facts) -> int:
     """``pageblock_order``, or ``HPAGE_PMD_ORDER`` where pageblocks are of that size.
 
-    Without hugetlbfs pageblocks are as large as the largest block, until 6.12 made them a huge page's size with
-    transparent huge pages as well: include/linux/pageblock-flags.h.
+    Without hugetlbfs (whose sizes are ``hstates``) pageblocks are as large as the largest block, until 6.12 made them
+    a huge page's size with transparent huge pages as well: include/linux/pageblock-flags.h.
     """
     huge_page = 9 if facts.pae else 10
     largest = number_of_orders(facts) - 1
     return (
         min(huge_page, largest)
-        if facts.has_constant("HUGETLB_PAGE_DTOR") or facts.has_constant("PGTY_buddy")
+        if facts.has_symbol("hstates") or facts.has_constant("PGTY_buddy")
         else largest
     )

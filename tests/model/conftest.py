@@ -63,6 +63,7 @@ def configuration(
         "zone_names": ("DMA", "NORMAL", "HIGHMEM", "MOVABLE"),
         "sparsemem": False,
         "max_order": 11,
+        "debug_pagealloc": False,
         "command_line": "",
         "e820": e820(memory),
         "image": Image(0, {name: base + offset for name, offset in sections.items()}),

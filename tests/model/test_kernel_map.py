@@ -140,7 +140,7 @@ def test_reservetop_leaves_an_alias_behind(configure: Configure) -> None:
 
 
 def test_debug_pagealloc_unmaps_free_pages(configure: Configure) -> None:
-    debugging = configure(command_line="debug_pagealloc=on")
+    debugging = configure(debug_pagealloc=True)
     assert region(debugging, "kernel text").presence == "some"
     assert Prediction(debugging).unmaps_free_pages
     assert not Prediction(configure()).unmaps_free_pages

@@ -260,7 +260,9 @@ DAMAGES = {
     "hash bucket loops": Damage(bucket_loop, ("pkmap.hash-lists",)),
     "hash bucket leads nowhere": Damage(bucket_wild, ("pkmap.hash-lists",)),
     "page table behind RAM": Damage(directory_entry(0xFFF0_0063), ("pagetable.tables-in-ram",)),
-    "page table in the PCI hole": Damage(directory_entry(0x000B_0063), ("pagetable.tables-in-ram",)),
+    "page table in the first page behind RAM": Damage(
+        directory_entry(0x0600_0063), ("pagetable.tables-in-ram",)
+    ),
     "top table leads to itself": Damage(top_entries_lead_to_themselves, ("pagetable.direct-map",)),
     "e820 of 4 billion entries": Damage(
         member(e820, "struct e820_table", "nr_entries", WORD - 1),
@@ -280,7 +282,9 @@ DAMAGES = {
     "resource tree loops": Damage(resource_loop, READABLE),
     "high_memory 0": Damage(variable("high_memory", 0), ("layout.matches-model",)),
     "high_memory in the image": Damage(variable("high_memory", 0xC010_0000), ("layout.matches-model",)),
-    "high_memory too low": Damage(variable("high_memory", 0xC280_0000), ("layout.matches-model",)),
+    "high_memory too low": Damage(
+        variable("high_memory", 0xC280_0000), ("layout.matches-model", "layout.high-memory")
+    ),
     "high_memory too high": Damage(variable("high_memory", WORD - 1), ("layout.matches-model",)),
     "max_low_pfn insane": Damage(variable("max_low_pfn", WORD - 1), ("layout.matches-model",)),
     "max_pfn 0": Damage(variable("max_pfn", 0), ("layout.matches-model",)),
