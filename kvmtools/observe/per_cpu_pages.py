@@ -83,7 +83,7 @@ def pagesets(
 
 def per_cpu_pages(pageset: Pageset, walked: list[PageList]) -> PerCpuPages:
     """The pageset with its lists; ``walked`` are those of its heads, in order."""
-    record, kinds = pageset.record, _kinds(pageset.record.facts)
+    record, kinds = pageset.record, list_kinds(pageset.record.facts)
     lists = tuple(PcpList(*kind, each.pages, each.broken) for kind, each in zip(kinds, walked, strict=True))
     high = next(name for name in ("high", "high_max") if record.has(name))
     locked = lock_taken(record, "lock")
@@ -97,7 +97,7 @@ def lock_taken(owner: Structure, member: str) -> bool | None:
     return taken(owner.facts, owner.raw(member)) if owner.has(member) else None
 
 
-def _kinds(facts: Facts) -> list[tuple[int, str | None]]:
+def list_kinds(facts: Facts) -> list[tuple[int, str | None]]:
     """Order and migratetype of each list, by ``order_to_pindex``."""
     names, types = migratetype_names(facts), pcp_migratetypes(facts)
     count = facts.array_length(_PAGES, "lists")

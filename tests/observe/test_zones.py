@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
 
+from kvmtools.observe.facts import Facts
 from kvmtools.observe.free_lists import FreeList
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.memmap import MemMap, observe_memmap
+from kvmtools.observe.per_cpu_pages import list_kinds
 from kvmtools.observe.zones import Zone, needs, observe_zones
 
 Patch = Callable[[int, bytes], None]
@@ -216,3 +219,17 @@ def test_lists_of_any_length_are_followed(recorded: Kernel, patch: Patch, count:
     found = again(recorded, zone, each)
     assert found.broken is None
     assert found.pages.tolist() == pages
+
+
+@pytest.mark.parametrize(
+    ("hugetlbfs", "order"), [(True, {"pae": 9, "nopae": 10}), (False, {"pae": 10, "nopae": 10})]
+)
+def test_the_large_blocks_of_a_cpu_are_pageblocks(
+    recorded_guest: Any, hugetlbfs: bool, order: dict[str, int]
+) -> None:
+    """With hugetlbfs (and PAE) of 2 MiB; the lists of a kernel with transparent huge pages."""
+    facts = recorded_guest.kernel().facts.to_json()
+    answers = {**facts["answers"], "symbol hstates": 0xC100_0000 if hugetlbfs else None}
+    answers["array_length struct per_cpu_pages lists"] = 14
+    kinds = list_kinds(Facts.from_json({**facts, "answers": answers}))
+    assert [kind[0] for kind in kinds[12:]] == [order[recorded_guest.name]] * 2
