@@ -77,6 +77,8 @@ def words(arguments: Sequence[str]) -> Iterator[str]:
 
     :raises UsageError: if there is nothing to read
     """
+    if sys.stdin is None and (not arguments or "-" in arguments):
+        raise UsageError("stdin is closed", hint="give addresses as arguments")
     if not arguments and sys.stdin.isatty():
         raise UsageError("no address was given", hint="give some, or write them to stdin")
     for argument in arguments or ("-",):

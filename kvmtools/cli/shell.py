@@ -65,6 +65,8 @@ def _text(code: str | None, script: Path | None) -> str | None:
             return script.read_text()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"cannot read the script '{script}': {error}") from error
+    if sys.stdin is None:
+        raise UsageError("stdin is closed: there is no prompt", hint="give a script, or code with -e")
     return None if sys.stdin.isatty() else sys.stdin.read()
 
 
@@ -96,6 +98,8 @@ def _run(session: Session, cr3: int, text: str, name: str) -> int:
     except (BrokenPipeError, KeyboardInterrupt):
         raise
     except Exception as error:
+        if isinstance(error, OSError):
+            sys.stdout.flush()  # if it was stdout that failed, it does again: no fault of the code's
         _show(error, name)
         return SCRIPT_FAILED
     finally:

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner
 
 from kvmtools.attach.pause import NoPause
-from kvmtools.cli import cli
+from kvmtools.cli.group import cli
 from kvmtools.cli.session import Session
 from kvmtools.errors import KvmtoolsError, MemoryFault
 from kvmtools.observe.facts import Facts

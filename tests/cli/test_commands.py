@@ -11,7 +11,7 @@ import click
 import pytest
 from click.shell_completion import ShellComplete
 
-from kvmtools.cli import cli
+from kvmtools.cli.group import cli
 
 COMMANDS = ("vtop", "walk", "memmap", "pkmap", "layout", "zones", "regs", "shell", "rules")
 HEAVY = ("numpy", "drgn", "asyncio", "qemu.qmp", "pygdbmi", "rich")
@@ -45,7 +45,7 @@ def test_every_command_speaks_json(name: str) -> None:
 
 def test_help_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from kvmtools.cli import cli\n"
+        "import sys; from kvmtools.cli.group import cli\n"
         "cli.main(['--help'], standalone_mode=False)\n"
         f"print([name for name in {HEAVY} if name in sys.modules], file=sys.stderr)"
     )

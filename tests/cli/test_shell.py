@@ -65,3 +65,16 @@ def test_usage(invoke: Invoke, tmp_path: Path) -> None:
     missing = invoke("shell", str(tmp_path / "missing.py"))
     assert missing.code == 2
     assert "missing.py" in str(missing.error)
+
+
+def test_a_stdout_that_is_full_is_not_the_scripts_fault(invoke: Invoke) -> None:
+    code = """
+import sys
+class Full:
+    def write(self, text): pass
+    def flush(self): raise OSError(28, "No space left")
+sys.stdout = Full()
+print(1, flush=True)
+"""
+    with pytest.raises(OSError, match="No space left"):
+        invoke("shell", "-e", code)

@@ -1,0 +1,56 @@
+"""The group of all commands: each is the module of this package that has its name."""
+
+from __future__ import annotations
+
+import pkgutil
+from importlib import import_module
+
+import click
+
+import kvmtools.cli
+from kvmtools import __version__
+
+
+class Commands(click.Group):
+    """A group whose commands are the modules of this package that define ``command``."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        names = (module.name for module in pkgutil.iter_modules(kvmtools.cli.__path__))
+        return sorted(name for name in names if self.get_command(ctx, name) is not None)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        modules = pkgutil.iter_modules(kvmtools.cli.__path__)
+        if not cmd_name.isidentifier() or not any(module.name == cmd_name for module in modules):
+            return None
+        command = getattr(import_module(f"kvmtools.cli.{cmd_name}"), "command", None)
+        return command if isinstance(command, click.Command) else None
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise ReaderLeft from None  # click would answer the original with exit code 1
+
+
+class ReaderLeft(Exception):
+    """Whoever read our output has seen enough: ``| head`` is not an error."""
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="kvmtools")
+def cli() -> None:
+    """Does the memory management of this running i386 kernel look the way it must?
+
+    kvmtools boots a QEMU i386 guest (PAE or not) or attaches to one that runs, reads its page tables, mem_map and
+    pkmap, works out on its own what they ought to be, and reports every difference with the evidence.
+
+    \b
+    kvmtools run                         boot both reference guests, check them, stop them
+    kvmtools guest start pae             a guest that outlives the command
+    kvmtools check -g pae                observe, compare, report
+    kvmtools vtop -g pae 0xc1000000      one address, every level
+    kvmtools check --qemu qmp.sock -s vmlinux    anybody's QEMU
+    kvmtools check -c core -s vmlinux            a dump-guest-memory core
+
+    Exit codes: 0 agree, 1 discrepancy, 2 usage, 3 cannot attach or no symbols, 4 internal error, 5 inconclusive.
+    """

@@ -1,0 +1,49 @@
+"""Standard streams that are closed or full, and Ctrl-C before anything has begun: one line, and our exit code."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+KVMTOOLS = f"{sys.executable} -m kvmtools"
+
+
+def shell(command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["sh", "-c", command.replace("kvmtools", KVMTOOLS)], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "said"),
+    [
+        ("kvmtools rules >&-", 4, "stdout is closed"),
+        ("kvmtools check -c nothing -s nothing >&-", 4, "stdout is closed"),
+        ("kvmtools vtop -c nothing <&-", 2, "stdin is closed"),
+        ("kvmtools vtop -c nothing - <&-", 2, "stdin is closed"),
+        ("kvmtools shell -c nothing <&-", 2, "stdin is closed"),
+        ("kvmtools rules > /dev/full", 4, "No space left"),
+    ],
+)
+def test_a_stream_that_is_no_use(command: str, code: int, said: str) -> None:
+    done = shell(command)
+    assert done.returncode == code
+    assert said in done.stderr
+    assert len(done.stderr.splitlines()) == 1
+
+
+def test_without_stderr_the_exit_code_stays() -> None:
+    assert shell("kvmtools check -c nothing 2>&-").returncode == 3
+    assert shell("kvmtools rules >&- 2>&-").returncode == 4
+    assert shell("kvmtools rules pkmap.waiters 2>&-").stdout
+
+
+def test_ctrl_c_in_the_middle_of_an_import(tmp_path: Path) -> None:
+    """The import of click is the first that takes time."""
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from kvmtools.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", code, "rules"], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (130, "kvmtools: interrupted\n")
