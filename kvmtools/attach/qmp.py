@@ -16,6 +16,8 @@ from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
+from kvmtools.attach.address import plain
+from kvmtools.attach.greeting import greeted
 from kvmtools.errors import AttachError, GuestVanished
 
 if TYPE_CHECKING:
@@ -26,7 +28,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 GREETING_SECONDS = 5.0
-"""QEMU greets at once, unless it is serving another client."""
+"""QEMU greets at once, unless it is serving other clients: so long we wait for them."""
 COMMAND_SECONDS = 60.0
 
 
@@ -34,7 +36,9 @@ class Monitor:
     """One QMP connection.
 
     :param address: path of a unix socket, or ``host:port``
+    :param greeting_seconds: how long to wait while QEMU serves other clients
     :raises AttachError: if nobody listens there, somebody else is being served, or it is not QMP
+    :raises UsageError: if the address is empty
     """
 
     def __init__(self, address: str, *, greeting_seconds: float = GREETING_SECONDS) -> None:
@@ -46,7 +50,7 @@ class Monitor:
         # What goes wrong is said by our exceptions; without a handler, logging would say it a second time
         # on stderr.
         logging.getLogger("qemu.qmp").addHandler(logging.NullHandler())
-        self.address = address
+        self.address = plain(address)
         self._closed = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"qmp {address}", daemon=True)
@@ -126,17 +130,14 @@ class Monitor:
 
         from qemu.qmp import ConnectError
 
-        host, colon, port = self.address.rpartition(":")
-        by_tcp = bool(colon) and port.isdigit() and "/" not in self.address
-        place = (host or "localhost", int(port)) if by_tcp else self.address
+        connection = greeted(self.address, seconds)
         try:
-            self._run(asyncio.wait_for(self._client.connect(place), seconds), seconds + 5)
+            self._run(asyncio.wait_for(self._client.connect(connection), seconds), seconds + 5)
         except TimeoutError as error:
-            raise AttachError(
-                f"{self.address}: no QMP greeting within {seconds:g} s",
-                hint="QMP serves one client at a time: close the other, or give QEMU a second -qmp socket",
-            ) from error
+            connection.close()
+            raise AttachError(f"{self.address}: QMP does not go on within {seconds:g} s") from error
         except ConnectError as error:
+            connection.close()
             raise _explained(self.address, error.exc) from error
 
     def _execute(self, name: str, arguments: dict[str, Any]) -> Any:
@@ -189,19 +190,11 @@ class Monitor:
 
 
 def _explained(address: str, error: Exception) -> AttachError:
-    """Why there is no connection, in the words of the person who typed the address."""
-    if isinstance(error, FileNotFoundError):
-        return AttachError(
-            f"there is no socket {address}", hint="start QEMU with -qmp unix:PATH,server=on,wait=off"
-        )
-    if isinstance(error, ConnectionRefusedError):
-        return AttachError(f"nobody listens on {address}", hint="its QEMU has ended")
-    if isinstance(error, PermissionError):
-        return AttachError(f"{address}: permission denied", hint="run as the user who started QEMU")
-    if isinstance(error, OSError):
-        return AttachError(f"cannot connect to {address}: {error.strerror or error}")
+    """Why a connection that spoke came to nothing."""
     if isinstance(error, EOFError):
         return AttachError(f"{address}: closed by the other side before any QMP greeting")
+    if isinstance(error, OSError):
+        return AttachError(f"cannot connect to {address}: {error.strerror or error}")
     return AttachError(
         f"{address} does not speak QMP",
         hint="is it a gdb or a human monitor socket? -qmp makes the right kind",
