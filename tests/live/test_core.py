@@ -19,7 +19,7 @@ from kvmtools.boot import guests
 from kvmtools.boot.agent import Agent
 from kvmtools.boot.guests import Guest
 
-OF_THE_RUN = ("live", "registers", "samples", "transients")
+OF_THE_RUN = ("live", "core", "registers", "samples", "transients")
 """What two looks at the same memory need not share: the way to it, and the registers, of which a core holds some."""
 
 
