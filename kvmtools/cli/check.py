@@ -29,7 +29,10 @@ def examine(session: Session, *, only: tuple[str, ...] = (), skip: tuple[str, ..
     from kvmtools.compare import settle
 
     result = settle(session.observe, only=only, skip=skip, runs=session.runs)
-    return replace(result, live=session.live)
+    monitor, description = session.target.monitor, session.target.description
+    return replace(
+        result, live=session.live, core="" if monitor is not None else description.removeprefix("core ")
+    )
 
 
 @click.command()
@@ -38,14 +41,18 @@ def examine(session: Session, *, only: tuple[str, ...] = (), skip: tuple[str, ..
     "--format", "form", type=click.Choice(["text", "json", "junit"]), default="text", show_default=True
 )
 @click.option(
-    "--only", metavar="RULE", multiple=True, shell_complete=complete_rule, help="Run only this rule or group."
+    "--only",
+    metavar="RULE",
+    multiple=True,
+    shell_complete=complete_rule,
+    help="Run only this rule or group; several with commas.",
 )
 @click.option(
     "--skip",
     metavar="RULE",
     multiple=True,
     shell_complete=complete_rule,
-    help="Leave this rule or group out.",
+    help="Leave this rule or group out; several with commas.",
 )
 @click.option("-v", "--verbose", is_flag=True, help="List the rules that agree, too.")
 def command(
@@ -62,8 +69,11 @@ def command(
     kvmtools check -c core -s vmlinux --format junit > report.xml
     kvmtools check -g pae --only pkmap --skip pkmap.waiters
     """
+    from kvmtools.compare.engine import chosen
     from kvmtools.report import render
 
+    only, skip = _separated(only), _separated(skip)
+    chosen(only, skip)  # before the guest is bothered
     show = progress()
     show("attaching")
     with attached(options) as session:
@@ -72,3 +82,8 @@ def command(
     show("")
     emit(render(result, form, color=colour(), verbose=verbose))
     return result.exit_code
+
+
+def _separated(words: tuple[str, ...]) -> tuple[str, ...]:
+    """``--only a,b`` is ``--only a --only b``."""
+    return tuple(word for each in words for word in each.split(",") if word)

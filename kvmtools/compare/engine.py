@@ -31,7 +31,7 @@ def check(observed: Observed, only: Sequence[str] | None = None, skip: Sequence[
 def chosen(only: Sequence[str], skip: Sequence[str]) -> tuple[Rule, ...]:
     """The rules that are meant.
 
-    :raises UsageError: if a word names no rule or group
+    :raises UsageError: if a word names no rule or group, or no rule is left
     """
     for word in (*only, *skip):
         if not any(rule.named_by((word,)) for rule in RULES):
@@ -39,7 +39,10 @@ def chosen(only: Sequence[str], skip: Sequence[str]) -> tuple[Rule, ...]:
             raise UsageError(
                 f"no rule is called {word!r}", hint=f"`kvmtools rules` lists them; groups: {groups}"
             )
-    return tuple(rule for rule in RULES if (not only or rule.named_by(only)) and not rule.named_by(skip))
+    left = tuple(rule for rule in RULES if (not only or rule.named_by(only)) and not rule.named_by(skip))
+    if not left:
+        raise UsageError("no rule is left", hint="what is skipped is all that was chosen")
+    return left
 
 
 def check_evidence(evidence: Evidence, rules: Sequence[Rule]) -> Result:
@@ -79,13 +82,13 @@ def _keys(examinations: Iterable[Examination]) -> frozenset[str]:
 
 def _outcome(rule: Rule, seen: Examination, explained: frozenset[str], evidence: Evidence) -> Outcome:
     outcome = Outcome(rule.id, rule.truth, rule.source, Status.AGREE, examined=seen.examined, unit=rule.unit)
-    reason = seen.skipped or ("" if seen.examined else f"nothing to examine: this guest has no {rule.unit}")
+    reason = seen.skipped or ("" if seen.examined else f"nothing to examine: there were no {rule.unit}")
     if reason and not seen.total:
         return replace(outcome, status=Status.SKIPPED, reason=reason)
     own = tuple(found for found in seen.findings if not found.keys & explained)
     consequences = tuple(found for found in seen.findings if found.keys & explained)
     total = seen.total - len(consequences)
-    outcome = replace(outcome, consequences=consequences[:SHOWN])
+    outcome = replace(outcome, consequences=consequences[:SHOWN], consequences_total=len(consequences))
     if not total:
         return outcome
     held = tuple(lock.name for lock in evidence.unsettled if lock.kind in rule.locks)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from kvmtools.records import Registers
 
@@ -23,8 +24,9 @@ class Finding:
     fault makes look wrong.  A rule fills the rest with what it knows; the engine adds ``rule`` and a ``next`` of the
     rule's own where the finding has none.
 
-    :param virtual: the address that is mapped wrong, or of the word that is wrong
-    :param physical: where the wrong entry or word stands
+    :param virtual: the address that is mapped wrong, or of a wrong word; ``virtual_is`` says which to a person
+    :param physical: where the wrong entry or word stands; ``physical_is`` says which to a person
+    :param symbol: the wrong word by its name in C
     :param pfn: the page that it is about
     :param raw: the raw entry or word that was observed
     :param persists_as: what must be equal in two samples for this to be one lasting fault; ``observed`` unless the
@@ -43,6 +45,8 @@ class Finding:
     next: str = ""
     touches: tuple[str, ...] = ()
     persists_as: str = ""
+    virtual_is: str = "virtual"
+    physical_is: str = "physical"
 
     @property
     def keys(self) -> frozenset[str]:
@@ -71,7 +75,8 @@ class Outcome:
     :param truth: its sentence, and ``source`` where that is written
     :param findings: the first :data:`SHOWN`
     :param total: all findings, shown or not
-    :param consequences: discrepancies not counted because a finding of another rule explains them
+    :param consequences: discrepancies not counted because a finding of another rule explains them (:data:`SHOWN`)
+    :param consequences_total: all of those, shown or not
     :param unsettled: what looked wrong in every sample, with a lock held in the one that would have counted
     :param examined: how many things were compared
     :param unit: what those things are, in the plural
@@ -91,24 +96,27 @@ class Outcome:
     unit: str = ""
     reason: str = ""
     held: tuple[str, ...] = ()
+    consequences_total: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Result:
     """The verdict on a guest.
 
-    :param kernel: who was looked at, as label and text, in order
+    :param kernel: who was looked at, see :func:`kvmtools.compare.identity.identity`
+    :param core: the core file, if it was one that was looked at
     :param samples: how many times the guest was observed
     :param transients: findings of an earlier sample that were gone in a later one
     :param live: facts of this run that another run over the same memory would not share (the pause, the transport)
     """
 
     outcomes: tuple[Outcome, ...]
-    kernel: dict[str, str] = field(default_factory=dict)
+    kernel: dict[str, Any] = field(default_factory=dict)
     registers: tuple[Registers, ...] = ()
     samples: int = 1
     transients: int = 0
     live: dict[str, str | float] = field(default_factory=dict)
+    core: str = ""
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -119,6 +127,11 @@ class Result:
     def total(self) -> int:
         """All findings, shown or not."""
         return sum(outcome.total for outcome in self.outcomes)
+
+    @property
+    def consequences_total(self) -> int:
+        """All discrepancies that findings explain, shown or not; :attr:`total` does not count them."""
+        return sum(outcome.consequences_total for outcome in self.outcomes)
 
     def count(self, status: Status) -> int:
         """How many rules came out as ``status``."""

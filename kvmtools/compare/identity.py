@@ -1,9 +1,9 @@
-"""Who was looked at, in a few words for the head of a report."""
+"""Who was looked at, for the head of a report."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvmtools.errors import MemoryFault, UsageError
 
@@ -12,24 +12,25 @@ if TYPE_CHECKING:
     from kvmtools.records import Configuration
 
 
-def identity(evidence: Evidence) -> dict[str, str]:
-    """Label and text, in order; nothing in it depends on the moment.
+def identity(evidence: Evidence) -> dict[str, Any]:
+    """``release``, ``build_id``, ``paging`` (its features), ``slide`` (bytes, hexadecimal), ``ram_pages``, and the pfns
+    ``max_low_pfn`` and ``max_pfn``, hexadecimal; nothing in it depends on the moment.
 
     What a damaged guest does not show is left out.
     """
-    found = {
-        "kernel": evidence.facts.banner.decode("latin-1").partition(" (")[0],
-        "build id": evidence.facts.build_id,
+    found: dict[str, Any] = {
+        "release": evidence.facts.banner.decode("latin-1").partition(" (")[0],
+        "build_id": evidence.facts.build_id,
     }
     with suppress(MemoryFault):
         found["paging"] = _paging(evidence.observed.configuration)
     found["slide"] = f"{evidence.observed.kernel.slide:#x}"
     with suppress(MemoryFault, UsageError):
-        found["memory"] = _memory(evidence)
+        found |= _memory(evidence)
     return found
 
 
-def _paging(configuration: Configuration) -> str:
+def _paging(configuration: Configuration) -> list[str]:
     features = {
         "PAE": configuration.pae,
         "non-PAE": not configuration.pae,
@@ -38,10 +39,13 @@ def _paging(configuration: Configuration) -> str:
         "SPARSEMEM": configuration.sparsemem,
         "FLATMEM": not configuration.sparsemem,
     }
-    return ", ".join(name for name, has in features.items() if has)
+    return [name for name, has in features.items() if has]
 
 
-def _memory(evidence: Evidence) -> str:
-    ram = sum(len(pages) for pages in evidence.ram_ranges)
+def _memory(evidence: Evidence) -> dict[str, int | str]:
     layout = evidence.predicted
-    return f"{ram:,} pages of RAM, max_low_pfn {layout.max_low_pfn or 0:#x}, max_pfn {layout.max_pfn or 0:#x}"
+    return {
+        "ram_pages": sum(len(pages) for pages in evidence.ram_ranges),
+        "max_low_pfn": hex(layout.max_low_pfn or 0),
+        "max_pfn": hex(layout.max_pfn or 0),
+    }

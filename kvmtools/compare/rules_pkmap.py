@@ -29,6 +29,7 @@ def _count_fields(evidence: Evidence, slot: int) -> dict[str, Any]:
         "physical": evidence.physical(address),
         "symbol": f"pkmap_count[{int(slot)}]",
         "raw": int(evidence.pkmap.counts[slot]) % (1 << 32),
+        "physical_is": "count at physical",
     }
 
 

@@ -80,5 +80,7 @@ def of_slot(evidence: Evidence, number: int, expected: str, observed: str, **mor
         "physical": pkmap.page_table_physical + number * evidence.entry_size,
         "symbol": f"pkmap_page_table[{number}]",
         "raw": int(pkmap.ptes[number]),
+        "virtual_is": "maps virtual",
+        "physical_is": "PTE at physical",
     }
     return Finding(slot(number), expected, observed, **{**fields, **more})

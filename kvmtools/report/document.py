@@ -3,6 +3,11 @@
 What another run over the same memory would not share (how long the guest was paused) lies under ``live``,
 which exists only if there was something live; everything else of two runs over one snapshot is byte for byte
 the same.
+
+The keys of a finding: ``subject`` is what is wrong; ``virtual`` the address that is mapped wrong, or of a wrong word;
+``physical`` where the wrong entry or word stands (a slot's PTE, or its count where that is wrong); ``symbol`` the wrong
+word's name in C; ``raw`` its value; ``pfn`` the page it is about.  ``consequences`` are discrepancies that findings of
+other rules explain: ``findings_total`` does not count them, ``consequences_total`` does.
 """
 
 from __future__ import annotations
@@ -32,8 +37,11 @@ def to_dict(result: Result) -> dict[str, Any]:
         "transients": result.transients,
         "rules": {status.value: result.count(status) for status in Status},
         "findings_total": result.total,
+        "consequences_total": result.consequences_total,
         "outcomes": [_outcome(outcome) for outcome in result.outcomes],
     }
+    if result.core:
+        document["core"] = result.core
     if result.live:
         document["live"] = result.live
     return document
@@ -61,6 +69,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
             document[key] = [_finding(finding) for finding in found]
     if outcome.findings:
         document["findings_total"] = outcome.total
+    if outcome.consequences:
+        document["consequences_total"] = outcome.consequences_total
     return document
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import xml.etree.ElementTree as ElementTree
 
 from kvmtools.compare.finding import Outcome, Result, Status
+from kvmtools.report.heading import heading
 from kvmtools.report.text import finding_lines
 
 
@@ -19,8 +20,8 @@ def to_junit(result: Result) -> str:
         errors="0",
     )
     properties = ElementTree.SubElement(suite, "properties")
-    for label, value in {**result.kernel, **result.live}.items():
-        ElementTree.SubElement(properties, "property", name=label, value=str(value))
+    for label, value in heading(result).items():
+        ElementTree.SubElement(properties, "property", name=label, value=value)
     suite.extend(_case(outcome) for outcome in result.outcomes)
     root = ElementTree.Element("testsuites")
     root.append(suite)

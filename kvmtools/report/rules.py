@@ -28,7 +28,6 @@ def rules_to_dict(rules: Sequence[Rule] = RULES) -> list[dict[str, Any]]:
             "truth": rule.truth,
             "source": rule.source,
             "exceptions": rule.exceptions,
-            "invariants": list(rule.invariants),
             "needs": list(rule.needs),
             "locks": list(rule.locks),
             "defers_to": list(rule.defers_to),
@@ -39,10 +38,9 @@ def rules_to_dict(rules: Sequence[Rule] = RULES) -> list[dict[str, Any]]:
 
 def _lines(rule: Rule, paint: Paint) -> Iterator[str]:
     yield paint("name", rule.id)
-    invariants = ", ".join(map(str, rule.invariants))
     rows = {
         "truth": rule.truth,
-        "source": rule.source + (f"; FACTS E {invariants}" if invariants else ""),
+        "source": rule.source,
         "exceptions": rule.exceptions,
         "locks": ", ".join(rule.locks),
         "defers to": ", ".join(rule.defers_to),

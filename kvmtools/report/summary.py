@@ -20,8 +20,8 @@ def verdict(result: Result, paint: Paint) -> str:
     counts = [f"{count(len(result.outcomes), 'rule')}: {result.count(Status.AGREE)} agree"]
     if broken := result.count(Status.DISCREPANCY):
         found = count(result.total, "discrepancy", "discrepancies")
-        if explained := sum(len(outcome.consequences) for outcome in result.outcomes):
-            found += f", which explain {explained:,} more"
+        if explained := result.consequences_total:
+            found += f", which {'explains' if result.total == 1 else 'explain'} {explained:,} more"
         counts.append(f"{broken} broken ({found})")
     if skipped := result.count(Status.SKIPPED):
         counts.append(f"{skipped} skipped")

@@ -8,7 +8,9 @@ import textwrap
 from collections.abc import Iterator
 
 from kvmtools.compare.finding import Finding, Outcome, Result, Status
-from kvmtools.report.style import Paint, count, painter
+from kvmtools.report.explanations import explanations
+from kvmtools.report.heading import heading
+from kvmtools.report.style import Paint, count, examined, painter
 from kvmtools.report.summary import verdict
 
 LABEL = 10
@@ -24,9 +26,10 @@ SPELLED = 10
 def to_text(result: Result, color: bool = False, verbose: bool = False) -> str:
     """The report as lines, with a heading, findings, skipped rules and a summary."""
     paint = painter(color)
+    explained = explanations(result)
     sections = (
         list(_heading(result, paint)),
-        *(list(_discrepancy(outcome, paint)) for outcome in _with(result, Status.DISCREPANCY)),
+        *(list(_discrepancy(outcome, explained, paint)) for outcome in _with(result, Status.DISCREPANCY)),
         list(_skipped(_with(result, Status.SKIPPED), paint)),
         list(_agreeing(_with(result, Status.AGREE), paint)) if verbose else [],
         [verdict(result, paint)],
@@ -36,7 +39,11 @@ def to_text(result: Result, color: bool = False, verbose: bool = False) -> str:
 
 def finding_lines(finding: Finding) -> Iterator[str]:
     """One finding, a labelled line for each thing known about it."""
-    addresses = {"virtual": finding.virtual, "physical": finding.physical, "pfn": finding.pfn}
+    addresses = {
+        finding.virtual_is: finding.virtual,
+        finding.physical_is: finding.physical,
+        "pfn": finding.pfn,
+    }
     where = [finding.subject]
     where += [f"{label} {value:#x}" for label, value in addresses.items() if value is not None]
     where = list(dict.fromkeys(where))
@@ -57,32 +64,35 @@ def _with(result: Result, status: Status) -> list[Outcome]:
 
 
 def _heading(result: Result, paint: Paint) -> Iterator[str]:
-    for label, value in (*result.kernel.items(), *_live(result)):
-        yield f"{paint('dim', f'{label:<{LABEL}}')}{value}"
+    rows = heading(result)
     for registers in result.registers:
-        label = paint("dim", f"{f'cpu {registers.cpu}':<{LABEL}}")
-        yield label + "  ".join(f"{name} {value:#x}" for name, value in registers.items())
+        rows[f"cpu {registers.cpu}"] = "  ".join(f"{name} {value:#x}" for name, value in registers.items())
+    width = max([LABEL, *(len(label) + 2 for label in rows)])
+    for label, value in rows.items():
+        yield f"{paint('dim', f'{label:<{width}}')}{value}"
 
 
-def _live(result: Result) -> Iterator[tuple[str, str | float]]:
-    """What this run did to the guest; a unit in the name of a key stands behind the number for a person."""
-    for key, value in result.live.items():
-        label, _, unit = key.partition("_")
-        yield label, f"{value} {unit}" if unit else value
-
-
-def _discrepancy(outcome: Outcome, paint: Paint) -> Iterator[str]:
+def _discrepancy(outcome: Outcome, explained: dict[Finding, list[Finding]], paint: Paint) -> Iterator[str]:
     found = count(outcome.total, "discrepancy", "discrepancies")
-    yield f"{paint('bad', '✗ ' + outcome.rule)}: {found} in {outcome.examined:,} {outcome.unit}"
+    yield f"{paint('bad', '✗ ' + outcome.rule)}: {found} in {examined(outcome.examined, outcome.unit)}"
     yield from _wrapped("truth", outcome.truth)
     yield from (paint("dim", line) for line in _wrapped("source", outcome.source))
     for finding in outcome.findings[:SPELLED]:
         yield ""
         yield from (f"  {line}" for line in finding_lines(finding))
+        yield from (paint("dim", f"  {line}") for line in _explains(explained.get(finding, [])))
     if outcome.total > SPELLED:
         yield f"\n  and {outcome.total - SPELLED:,} more"
     if outcome.held:
         yield paint("warn", f"  held while the guest was stopped: {', '.join(outcome.held)}")
+
+
+def _explains(consequences: list[Finding]) -> Iterator[str]:
+    """A line for each discrepancy that a finding explains."""
+    for number, one in enumerate(consequences[:SPELLED]):
+        yield f"{'' if number else 'explains':<{LABEL}}{one.rule}: {one.subject}"
+    if len(consequences) > SPELLED:
+        yield f"{'':<{LABEL}}and {len(consequences) - SPELLED:,} more"
 
 
 def _wrapped(label: str, text: str) -> list[str]:
@@ -109,8 +119,8 @@ def _skipped(outcomes: list[Outcome], paint: Paint) -> Iterator[str]:
 def _agreeing(outcomes: list[Outcome], paint: Paint) -> Iterator[str]:
     width = max((len(outcome.rule) for outcome in outcomes), default=0)
     for outcome in outcomes:
-        line = f"{paint('good', '✓')} {outcome.rule:<{width}}  {outcome.examined:,} {outcome.unit}"
+        line = f"{paint('good', '✓')} {outcome.rule:<{width}}  {examined(outcome.examined, outcome.unit)}"
         if outcome.consequences:
             causes = "explained by a finding above"
-            line += f" ({count(len(outcome.consequences), 'discrepancy', 'discrepancies')} {causes})"
+            line += f" ({count(outcome.consequences_total, 'discrepancy', 'discrepancies')} {causes})"
         yield line

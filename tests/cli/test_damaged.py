@@ -28,7 +28,9 @@ class Patient:
         self.runs = runs
         self.paused = 0
         self.events: dict[int, Callable[[], None]] = {}
-        target = SimpleNamespace(monitor=None, registers=lambda: guest.registers, paused=self._pause)
+        target = SimpleNamespace(
+            monitor=None, description="core", registers=lambda: guest.registers, paused=self._pause
+        )
         kernel = guest.kernel.with_memory(WholeMemory(guest.snapshot))
         self.session = Session(target, kernel)  # type: ignore[arg-type]
 

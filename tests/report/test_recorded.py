@@ -29,4 +29,10 @@ def test_a_real_finding_names_its_place() -> None:
     assert finding["virtual"] == hex(guest.healthy.area.address_of(number))
     assert finding["physical"] == hex(pkmap.page_table_physical + 4 * number)
     assert finding["raw"] == "0x0"
-    assert "kernel    Linux version 6.1" in render(result)
+    text = render(result)
+    assert "kernel    Linux version 6.1" in text
+    assert f"maps virtual {finding['virtual']}, PTE at physical {finding['physical']}" in text
+    kernel = json.loads(render(result, "json"))["kernel"]
+    assert list(kernel) == ["release", "build_id", "paging", "slide", "ram_pages", "max_low_pfn", "max_pfn"]
+    assert kernel["paging"] == ["non-PAE", "FLATMEM"]
+    assert f"memory    {kernel['ram_pages']:,} pages of RAM, max_low_pfn {kernel['max_low_pfn']}" in text

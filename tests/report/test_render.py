@@ -13,6 +13,7 @@ from kvmtools.compare.finding import Finding, Outcome, Result, Status
 from kvmtools.errors import UsageError
 from kvmtools.records import Registers
 from kvmtools.report import FORMATS, render, rules_text, rules_to_dict, summary, to_dict
+from kvmtools.report.style import examined
 
 FINDING = Finding(
     subject="slot 17",
@@ -38,7 +39,7 @@ IDLE = Outcome(
 )
 RESULT = Result(
     outcomes=(BROKEN, SOUND, IDLE),
-    kernel={"kernel": "Linux version 6.1", "paging": "PAE, NX"},
+    kernel={"release": "Linux version 6.1", "paging": ["PAE", "NX"]},
     registers=(Registers(cpu=0, eip=0xC101_0000, cr0=0x8005_0033, cr3=0x120_C000, cr4=0x3506B0, efer=0x800),),
 )
 CLEAN = replace(RESULT, outcomes=(SOUND, IDLE))
@@ -185,9 +186,9 @@ def test_rules_text_tells_every_rule() -> None:
 
 
 def test_consequences_are_counted_apart() -> None:
-    explained = replace(SOUND, consequences=(FINDING, FINDING))
+    explained = replace(SOUND, consequences=(FINDING, FINDING), consequences_total=2)
     text = render(replace(RESULT, outcomes=(BROKEN, explained)), verbose=True)
-    assert "1 broken (1 discrepancy, which explain 2 more)" in text
+    assert "1 broken (1 discrepancy, which explains 2 more)" in text
     assert "(2 discrepancies explained by a finding above)" in text
 
 
@@ -199,3 +200,52 @@ def test_a_core_does_not_record_every_register() -> None:
     (registers,) = json.loads(render(of_a_core, "json"))["registers"]
     assert (registers["cr3"], "efer" in registers) == ("0x120c000", False)
     assert render(of_a_core, "junit")
+
+
+def test_a_finding_lists_what_it_explains() -> None:
+    elsewhere = replace(FINDING, rule="zones.spans", subject="zone NORMAL", touches=("slot 17",))
+    other = replace(FINDING, rule="zones.spans", subject="zone DMA")
+    broken = replace(SOUND, consequences=(elsewhere, other), consequences_total=150)
+    result = replace(RESULT, outcomes=(BROKEN, broken))
+    lines = render(result).splitlines()
+    (explains,) = [line for line in lines if "explains  " in line]
+    assert explains.split() == ["explains", "zones.spans:", "zone", "NORMAL"]
+    assert "zone DMA" not in render(result)
+    document = to_dict(result)
+    assert (document["findings_total"], document["consequences_total"]) == (1, 150)
+    assert document["outcomes"][1]["consequences_total"] == 150
+
+
+def test_labels_do_not_run_into_what_they_name() -> None:
+    text = render(
+        replace(RESULT, live={"consistency": "read while the guest ran", "pause_milliseconds": 1.5})
+    )
+    assert "consistency  read while" in text
+    assert "pause        1.5 milliseconds" in text
+
+
+def test_a_core_is_named_everywhere() -> None:
+    result = replace(RESULT, core="some/core: 2 vCPUs")
+    for form in FORMATS:
+        assert "some/core: 2 vCPUs" in render(result, form)
+    assert "core" not in to_dict(RESULT)
+
+
+@pytest.mark.parametrize(
+    ("number", "unit", "said"),
+    [
+        (1, "words", "1 word"),
+        (1, "hash entries", "1 hash entry"),
+        (1, "slots in use", "1 slot in use"),
+        (1, "leaves and pages", "1 leaf and page"),
+        (1, "address spaces", "1 address space"),
+        (2000, "PTEs", "2,000 PTEs"),
+    ],
+)
+def test_one_is_singular(number: int, unit: str, said: str) -> None:
+    assert examined(number, unit) == said
+
+
+def test_nobody_is_sent_to_a_paper_that_they_do_not_have() -> None:
+    assert "FACTS E" not in rules_text()
+    assert all("invariants" not in rule for rule in rules_to_dict())

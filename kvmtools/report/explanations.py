@@ -1,0 +1,29 @@
+"""Which finding explains which: under each finding, what it makes look wrong elsewhere."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+
+from kvmtools.compare.finding import Finding, Result
+from kvmtools.compare.rules import RULES
+
+_DEFERS_TO = {rule.id: rule.defers_to for rule in RULES}
+
+
+def explanations(result: Result) -> dict[Finding, list[Finding]]:
+    """Every finding that is shown, with the consequences that a person finds under it.
+
+    A consequence of a consequence stands with the finding that they share a subject with; each stands once.
+    """
+    by_key: defaultdict[str, list[Finding]] = defaultdict(list)
+    for finding in result.findings:
+        for key in finding.keys:
+            by_key[key].append(finding)
+    found: defaultdict[Finding, list[Finding]] = defaultdict(list)
+    for outcome in result.outcomes:
+        for consequence in outcome.consequences:
+            sharing = [cause for key in sorted(consequence.keys) for cause in by_key.get(key, ())]
+            named = [cause for cause in sharing if cause.rule in _DEFERS_TO.get(outcome.rule, ())]
+            for cause in (named or sharing)[:1]:
+                found[cause].append(consequence)
+    return dict(found)
