@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
 from kvmtools.cli.tables import paint, size
 
@@ -50,7 +51,9 @@ def slots_picture(marks: Sequence[str], base: int | None, cursor: int) -> Iterat
     for first in range(0, len(marks), SLOTS_PER_LINE):
         row = marks[first : first + SLOTS_PER_LINE]
         label = f"{first:>4}  " + (f"{base + (first << 12):08x}" if base is not None else " " * 8) + "  "
-        yield label + "".join(paint(mark, fg=_COLOURS.get(mark, "green")) for mark in row)
+        yield label + "".join(
+            paint("".join(run), fg=fg) for fg, run in groupby(row, lambda mark: _COLOURS.get(mark, "green"))
+        )
         if first <= cursor < first + len(row):
             yield " " * (len(label) + cursor - first) + paint("^", bold=True)
 

@@ -35,6 +35,8 @@ def colour(stream: TextIO | None = None) -> bool:
         return False
     if os.environ.get("FORCE_COLOR"):
         return True
+    if os.environ.get("TERM") == "dumb":
+        return False
     return (stream or sys.stdout).isatty()
 
 

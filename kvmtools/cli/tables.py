@@ -42,7 +42,8 @@ def table(heads: Sequence[Column], rows: Iterable[Sequence[object]]) -> str:
 
 def paint(text: str, *, fg: str | None = None, bold: bool | None = None, dim: bool | None = None) -> str:
     """``text`` in colour where colour is wanted."""
-    return click.style(text, fg=fg, bold=bold, dim=dim) if colour() else text
+    wanted = (fg or bold or dim) and colour()
+    return click.style(text, fg=fg, bold=bold, dim=dim) if wanted else text
 
 
 def size(number: int) -> str:

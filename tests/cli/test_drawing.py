@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from io import StringIO
+
 import pytest
 
 from kvmtools.cli.drawing import Boundary, address_space_picture, slot_mark, slots_picture
+from kvmtools.cli.output import colour
 
 
 @pytest.fixture(autouse=True)
@@ -71,3 +74,23 @@ def test_two_boundaries_in_one_place_have_nothing_between_them() -> None:
         Boundary("", 0, None),
     ]
     assert len(list(address_space_picture(edges, ["LDT", "user"]))) == 4
+
+
+def test_neighbours_of_one_colour_share_their_escapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("NO_COLOR")
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    (line, _caret) = slots_picture([*"....oo11...."], None, 0)
+    assert line.count("\x1b[0m") == 2, line
+
+
+def test_a_dumb_terminal_has_no_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    for name in ("NO_COLOR", "FORCE_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("TERM", "xterm")
+    assert colour(Terminal())
+    monkeypatch.setenv("TERM", "dumb")
+    assert not colour(Terminal())
