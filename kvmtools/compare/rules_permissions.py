@@ -63,6 +63,9 @@ def write_xor_execute(evidence: Evidence) -> Examination:
     # The area of the BIOS is executable where the kernel found a PCI BIOS to call (pcibios_enabled).
     bios = [np.uint64(evidence.page_offset + edge) for edge in (BIOS.start, BIOS.end)]
     excused = (walk.virtual >= bios[0]) & (walk.virtual < bios[1])
+    for region in evidence.prediction.expectations:
+        if region.writable and region.executable:  # what the boot tables left mapped, over a hole in lowmem
+            excused |= (walk.virtual >= np.uint64(region.start)) & (walk.virtual < np.uint64(region.end))
     wrong = np.flatnonzero(walk.writable & walk.executable & kernel & ~excused)
     wrong = wrong[~np.isin(wrong, evidence.kexec_leaves)]
     return violations(
@@ -102,12 +105,12 @@ RULES = (
     Rule(
         "pagetable.write-xor-execute",
         "no kernel page is both writable and executable",
-        "note_wx: arch/x86/mm/dump_pagetables.c, 6.1 (which on PAE cannot see it: FACTS B.4)",
+        "note_wx: arch/x86/mm/dump_pagetables.c, 6.1 (which on PAE cannot see it: its effective RW is 0)",
         write_xor_execute,
         "leaves",
         LOOK,
         exceptions="without NX everything is executable; the BIOS area 0xa0000 .. 0x100000; the control page of a "
-        "loaded kexec image",
+        "loaded kexec image; what the boot tables left mapped over a hole in lowmem",
         invariants=(25,),
         needs=("nx", "rodata", "booted"),
         locks=LOCKS,
