@@ -26,8 +26,9 @@ class CoreTarget(Target):
         self.memory = self._core
         self.monitor = None
         self.vmlinux = vmlinux
+        cpus = len(self._core.registers())
         mib = sum(map(len, self._core.ranges)) >> 20
-        self.description = f"core {path}: {len(self._core.registers())} vCPUs, {mib} MiB"
+        self.description = f"core {path}: {cpus} vCPU{'s' * (cpus != 1)}, {mib} MiB"
         self.transport = f"{self._core.name} (a file: nothing to prove)"
 
     def registers(self) -> tuple[Registers, ...]:

@@ -18,6 +18,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from kvmtools.attach.address import plain
+from kvmtools.attach.greeting import is_qmp
 from kvmtools.attach.qmp import Monitor
 from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError, MemoryFault
 from kvmtools.records import Registers
@@ -27,6 +29,7 @@ _CONNECT_SECONDS = 5
 _READ_CHUNK = 1 << 16
 _WRITE_CHUNK = 1 << 12
 _LOST = re.compile(r"Remote connection closed|Remote communication error|Target disconnected")
+_LONG_HEX = re.compile(r"([0-9a-fA-F]{16})[0-9a-fA-F]{16,}")  # a whole register file, in gdb's complaints
 _NAMES = ("eip", "cr0", "cr3", "cr4", "efer")
 
 
@@ -45,10 +48,11 @@ class Gdb:
 
         if shutil.which("gdb") is None:
             raise AttachError("the program gdb is not installed", hint="apt install gdb")
-        self.address = address
+        self.address = plain(address)
         self._monitor = monitor
         self._token = 0
         self._connected = False
+        self._closed = False
         self._was_running = True if monitor is None else bool(monitor.command("query-status")["running"])
         # pygdbmi would wait 0.2 s after every command for more output; we wait for the command's own result
         # instead.
@@ -105,9 +109,9 @@ class Gdb:
 
         :raises GuestVanished: if QEMU is gone
         """
-        process = self._gdb.gdb_process
-        if process is None:
+        if self._closed:
             return
+        self._closed = True
         try:
             if self._connected:
                 self._connected = False
@@ -115,8 +119,7 @@ class Gdb:
                 with suppress(KvmtoolsError):
                     self._command("-target-detach" if self._was_running else "-target-disconnect")
         finally:
-            process.kill()  # it may hang on its connection, and is needed no more
-            self._gdb.exit()
+            self._end_gdb()
             self._restore()
 
     def __enter__(self) -> Self:
@@ -134,21 +137,40 @@ class Gdb:
         if vmlinux is not None:
             quoted = str(vmlinux).replace("\\", "\\\\").replace('"', '\\"')
             self._command(f'-file-exec-and-symbols "{quoted}"')
+        if self._is_64_bit():
+            # An i386 vmlinux makes gdb expect an i386's register file, and this stub sends the longer one.
+            self._command("-gdb-set architecture i386:x86-64")
+        if self._monitor is not None and self._monitor.address == self.address:
+            raise self._not_gdb()
         if self._is_taken():
             # Trying would do harm: QEMU would stop the guest for us when that client has left and we are long gone.
             raise AttachError(
-                f"another gdb is connected to {self.address}", hint="the gdbstub serves one client at a time"
+                f"another client is connected to {self.address}",
+                hint="the gdbstub serves one client at a time",
             )
         path = Path(self.address)
         where = path.absolute() if path.exists() else self.address  # gdb takes the rest of the line as it is
         try:
             self._command(f"-target-select remote {where}", seconds=2 * _CONNECT_SECONDS)
-        except _GdbError as error:
+        except AttachError as error:
+            self._end_gdb()  # it holds what it is connected to
+            if is_qmp(self.address):
+                raise self._not_gdb() from None
             raise AttachError(
                 f"gdb cannot connect to {self.address}: {error.message}",
                 hint="the gdbstub serves one client at a time; is another gdb connected?",
             ) from None
         self._connected = True
+
+    def _not_gdb(self) -> AttachError:
+        return AttachError(
+            f"{self.address} is a QMP socket, not QEMU's GDB socket",
+            hint="start QEMU with -gdb unix:PATH,server=on,wait=off",
+        )
+
+    def _is_64_bit(self) -> bool:
+        """Whether it is qemu-system-x86_64, whatever its guest is."""
+        return self._monitor is not None and self._monitor.command("query-target")["arch"] == "x86_64"
 
     def _is_taken(self) -> bool:
         """Whether QEMU says that its gdbstub has a client already; it writes ``disconnected:`` before those without."""
@@ -200,14 +222,20 @@ class Gdb:
         message = str(record["payload"].get("msg", "an error"))
         if _LOST.search(message):
             raise GuestVanished(f"the guest at {self.address} is gone: {message}")
-        raise _GdbError(message)
+        raise _GdbError(_LONG_HEX.sub(r"\1...", message))
+
+    def _end_gdb(self) -> None:
+        process = self._gdb.gdb_process
+        if process is not None:
+            process.kill()  # it may hang on its connection, and is needed no more
+            self._gdb.exit()
 
     def _restore(self) -> None:
         """The stub has been told; now make sure, also if gdb died and could tell it nothing."""
-        if self._monitor is None or not self._was_running:
+        if self._monitor is None:
             return
-        if not self._monitor.command("query-status")["running"]:
-            self._monitor.command("cont")
+        if bool(self._monitor.command("query-status")["running"]) != self._was_running:
+            self._monitor.command("cont" if self._was_running else "stop")
 
 
 class _GdbError(AttachError):

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvmtools.attach import registers, transports
+from kvmtools.attach import address, registers, transports
 from kvmtools.attach.elf_core import ElfCore
 from kvmtools.attach.pause import NoPause, PausedGuest, Pausing
 from kvmtools.attach.qmp import Monitor
@@ -36,7 +36,9 @@ class LiveTarget(Target):
         pause: bool = True,
     ) -> None:
         self.vmlinux = vmlinux
-        self._gdb_address = gdb
+        self._gdb_address = None if gdb is None else address.plain(gdb)
+        if self._gdb_address is not None:
+            address.demand_socket(self._gdb_address, "gdb")
         self._may_pause = pause
         self._vmcoreinfo: str | None = None
         self._asked_vmcoreinfo = False
@@ -48,9 +50,10 @@ class LiveTarget(Target):
         except BaseException:
             self.monitor.close()
             raise
-        mib = sum(map(len, self.memory.ranges)) >> 20
+        # Not the sum of the ranges: 256 KiB of a PC's RAM are hidden below firmware and video memory.
+        mib = int(self.monitor.command("query-memory-size-summary")["base-memory"]) >> 20
         release = f"{version['major']}.{version['minor']}.{version['micro']}"
-        self.description = f"QEMU {release} at {qemu}: {cpus} vCPUs, {mib} MiB"
+        self.description = f"QEMU {release} at {qemu}: {cpus} vCPU{'s' * (cpus != 1)}, {mib} MiB"
 
     def registers(self) -> tuple[Registers, ...]:
         return registers.parse(self.monitor.hmp("info registers -a"))

@@ -165,6 +165,8 @@ _HANDLERS: dict[str, Handler] = {
     "cont": lambda fake, _: fake._set_running(True),
     "query-memdev": lambda fake, _: [],
     "query-version": lambda fake, _: VERSION,
+    "query-target": lambda fake, _: {"arch": "i386"},
+    "query-memory-size-summary": lambda fake, _: {"base-memory": 128 << 20, "plugged-memory": 0},
     "query-cpus-fast": lambda fake, _: [{"cpu-index": 0}],
     "add-fd": FakeQmp._add_fd,
     "pmemsave": FakeQmp._pmemsave,

@@ -10,6 +10,7 @@ import pytest
 
 from kvmtools.attach.gdb import Gdb
 from kvmtools.attach.qmp import Monitor
+from kvmtools.attach.target import open_target
 from kvmtools.errors import AttachError
 
 
@@ -32,3 +33,19 @@ def test_a_failed_connection_leaves_the_guest_running(fake_qmp: Any, tmp_path: P
         with pytest.raises(AttachError):
             Gdb(str(tmp_path / "none"), monitor=monitor)
         assert fake_qmp.running
+
+
+def test_a_qmp_socket_is_no_gdb_socket(fake_qmp: Any) -> None:
+    with Monitor(str(fake_qmp.path)) as monitor, pytest.raises(AttachError, match="is a QMP socket"):
+        Gdb(str(fake_qmp.path), monitor=monitor)
+
+
+def test_another_qmp_socket_is_no_gdb_socket(fake_qmp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("kvmtools.attach.gdb._CONNECT_SECONDS", 1)
+    with pytest.raises(AttachError, match="is a QMP socket"):
+        Gdb(str(fake_qmp.path))
+
+
+def test_a_gdb_socket_is_looked_for_before_anything_is_attached(tmp_path: Path) -> None:
+    with pytest.raises(AttachError, match=r"there is no socket .*none \(start QEMU with -gdb"):
+        open_target(qemu=str(tmp_path / "qmp"), gdb=str(tmp_path / "none"))

@@ -6,6 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ class FakeStub:
     def _serve(self) -> None:
         with self._listener, self._listener.accept()[0] as client:
             self.running = False
-            client.sendall(self._first)
+            with suppress(ConnectionError):
+                client.sendall(self._first)
             if client.recv(64) == b"$D#44":
                 self.running = True
-                client.sendall(b"+$OK#9a")
+                with suppress(ConnectionError):
+                    client.sendall(b"+$OK#9a")
 
 
 @pytest.fixture(autouse=True)

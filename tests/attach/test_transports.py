@@ -38,7 +38,7 @@ def test_a_ram_file_that_proves_itself(guest: Any) -> None:
     with attach(guest, ram=guest.file) as target:
         assert target.transport == "ram-file (proved against qmp: 8 pages, 4 above 4 GiB)"
         assert target.memory.ranges == (Range(0, SIZE // 2), Range(1 << 32, (1 << 32) + SIZE // 2))
-        assert target.description == f"QEMU 7.2.0 at {guest.path}: 1 vCPUs, 0 MiB"
+        assert target.description == f"QEMU 7.2.0 at {guest.path}: 1 vCPU, 128 MiB"
         assert target.registers() == (Registers(0, 0xCBAA752B, 0x80050033, 0x1192000, 0x3506B0, 0x800),)
 
 
