@@ -31,7 +31,7 @@ def command(options: TargetOptions, form: str) -> None:
     """Show every vCPU's EIP, CR0, CR3, CR4 and EFER, its paging mode, and whose page table CR3 leads to.
 
     Where the guest has a GDB socket, the registers come from it and are cross-checked with QMP's; both are
-    read while the guest is held.
+    read while the guest is held. With --no-pause QMP alone is asked, for a gdb stops the guest.
 
     \b
     kvmtools regs -g pae
@@ -41,7 +41,7 @@ def command(options: TargetOptions, form: str) -> None:
         with suppress(MemoryFault):  # so that the vmlinux has been asked before the guest is held
             _described(session, session.target.registers())
         with session.target.paused():
-            read = _read(session)
+            read = _read(session, options)
             rows = _described(session, read.registers)
     if form == "json":
         emit_json("regs", source=read.source, disagreements=list(read.disagreements), vcpus=rows)
@@ -62,19 +62,26 @@ class _Reading:
     disagreements: tuple[str, ...]
 
 
-def _read(session: Session) -> _Reading:
-    """Both sources if there are two."""
+def _read(session: Session, options: TargetOptions) -> _Reading:
+    """Both sources if there are two.
+
+    :raises AttachError: if a gdb socket that was named cannot serve
+    """
     from kvmtools.attach.registers import disagreements
 
     by_target = session.target.registers()
     if session.target.monitor is None:
         return _Reading(by_target, "the core's notes", ())
+    if not options.pause:
+        return _Reading(by_target, "QMP alone: gdb would stop the guest, which --no-pause forbids", ())
     try:
         with session.target.gdb() as gdb:
             by_gdb = gdb.registers()
     except GuestVanished:
         raise
     except AttachError as error:
+        if options.gdb is not None:
+            raise
         return _Reading(by_target, f"QMP alone: {error.message}", ())
     different = disagreements(by_gdb, by_target)
     return _Reading(by_gdb, "GDB, and QMP " + ("disagrees" if different else "agrees"), different)

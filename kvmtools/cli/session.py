@@ -80,7 +80,9 @@ class Session:
             "target": self.target.description,
             "transport": self.target.transport,
         }
-        if any(pause.held for pause in self.pauses):
+        if self.pauses and not self.runs():
+            facts["consistency"] = "the guest was paused before, and stays so"
+        elif any(pause.held for pause in self.pauses):
             facts["pause_milliseconds"] = round(max(pause.milliseconds for pause in self.pauses), 1)
         else:
             facts["consistency"] = "read while the guest ran: what changed meanwhile may look wrong"

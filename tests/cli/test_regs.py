@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 
+from kvmtools.attach.pause import Pause
 from kvmtools.cli.regs import paging_mode
+from kvmtools.cli.session import Session
 from kvmtools.records import Registers
 
 Invoke = Callable[..., Any]
@@ -68,3 +70,27 @@ def test_a_core_has_only_its_notes(invoke: Invoke) -> None:
 )
 def test_paging_modes(changes: dict[str, int], mode: str) -> None:
     assert paging_mode(replace(Registers(0, 0, 0x8001_0011, 0, 0, 0), **changes)) == mode
+
+
+def test_a_named_gdb_socket_must_serve(invoke: Invoke, tiny: Any) -> None:
+    tiny.monitor = object()
+    outcome = invoke("regs", "--qemu", "q", "--gdb", "g")
+    assert outcome.code == 3
+    assert "there is no GDB socket" in str(outcome.error)
+
+
+def test_no_pause_asks_no_gdb(invoke: Invoke, tiny: Any) -> None:
+    tiny.monitor, tiny.by_gdb = object(), (replace(tiny.cpus[0], cr3=0x9000), tiny.cpus[1])
+    outcome = invoke("regs", "--no-pause")
+    assert "read by QMP alone: gdb would stop the guest" in outcome.out
+    assert "0x00009000" not in outcome.out
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_a_guest_that_was_paused_before_is_reported_so(tiny: Any, held: bool) -> None:
+    tiny.monitor, tiny.description, tiny.transport = object(), "QEMU", "ram-file"
+    session = Session(tiny, tiny, [Pause(was_running=False, held=held)])
+    assert session.live["consistency"] == "the guest was paused before, and stays so"
+    assert "pause_milliseconds" not in session.live
+    session.pauses.append(Pause(was_running=True, milliseconds=3.04, held=True))
+    assert session.live["pause_milliseconds"] == 3.0
