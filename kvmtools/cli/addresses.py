@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from io import BufferedIOBase
 
 from kvmtools.errors import SymbolsError, UsageError
 from kvmtools.records import PAGE_SHIFT
 
 LONGEST_VIRTUAL = 32
+LONGEST_CR3 = 32  # outside long mode CR3 has 32 bits (SDM vol. 3A, 2.5)
+BATCH = 1000
+"""Lines of stdin that are answered at a time."""
 LONGEST_PHYSICAL = 52  # SDM vol. 3A, 4.1.4: no x86 has more
 
 FORMS = "0xc1000000, c1000000, symbol or symbol+0x10"
@@ -26,7 +30,7 @@ def virtual_address(text: str, symbol: Callable[[str], int]) -> int:
     :param symbol: address of a symbol by its name, :exc:`SymbolsError` if there is none
     :raises UsageError: if it is not an address in one of :data:`FORMS`
     """
-    if _PREFIXED.fullmatch(text) or _AS_PRINTED.fullmatch(text):
+    if text == "0" or _PREFIXED.fullmatch(text) or _AS_PRINTED.fullmatch(text):
         return _limited(int(text, 16), text, LONGEST_VIRTUAL)
     match = _SYMBOL.fullmatch(text)
     if match is None:
@@ -44,8 +48,8 @@ def virtual_address(text: str, symbol: Callable[[str], int]) -> int:
     return _limited(base - distance if sign == "-" else base + distance, text, LONGEST_VIRTUAL)
 
 
-def physical_address(text: str) -> int:
-    """A guest-physical address, hexadecimal.
+def physical_address(text: str, bits: int = LONGEST_PHYSICAL) -> int:
+    """A guest-physical address, hexadecimal, of at most ``bits`` bits.
 
     :raises UsageError: if it is none
     """
@@ -53,7 +57,7 @@ def physical_address(text: str) -> int:
         raise UsageError(
             f"'{text}' is not a physical address", hint="write it in hexadecimal, such as 0x1473000"
         )
-    return _limited(int(text, 16), text, LONGEST_PHYSICAL)
+    return _limited(int(text, 16), text, bits)
 
 
 def page_frame(text: str, page_offset: int, page_to_pfn: Callable[[int], int]) -> int:
@@ -72,21 +76,49 @@ def page_frame(text: str, page_offset: int, page_to_pfn: Callable[[int], int]) -
     return page_to_pfn(_limited(number, text, LONGEST_VIRTUAL)) if number >= page_offset else number
 
 
+def is_symbol(text: str) -> bool:
+    """Whether ``text`` names a place by a symbol, and not by a number."""
+    return not (text == "0" or _PREFIXED.fullmatch(text) or _AS_PRINTED.fullmatch(text))
+
+
+def refuse_nothing(arguments: Sequence[str]) -> None:
+    """:raises UsageError: if there are no arguments, or one is ``-``, and stdin is no source of them"""
+    if sys.stdin is None and (not arguments or "-" in arguments):
+        raise UsageError("stdin is closed", hint="give addresses as arguments")
+    if not arguments and sys.stdin.isatty():
+        raise UsageError("no address was given", hint="give some, or write them to stdin")
+
+
 def words(arguments: Sequence[str]) -> Iterator[str]:
     """``arguments``, or the words of stdin where there are none or one is ``-``.
 
     :raises UsageError: if there is nothing to read
     """
-    if sys.stdin is None and (not arguments or "-" in arguments):
-        raise UsageError("stdin is closed", hint="give addresses as arguments")
-    if not arguments and sys.stdin.isatty():
-        raise UsageError("no address was given", hint="give some, or write them to stdin")
+    refuse_nothing(arguments)
     for argument in arguments or ("-",):
         if argument != "-":
             yield argument
             continue
-        for line in sys.stdin:
-            yield from line.split()
+        for batch in batches():
+            yield from batch
+
+
+def batches() -> Iterator[list[str]]:
+    """The words of stdin, as many at a time as have come, at most :data:`BATCH` lines; blank lines and what follows a
+    ``#`` are nothing.
+    """
+    stdin = sys.stdin.buffer
+    assert isinstance(stdin, BufferedIOBase)
+    rest = b""
+    while chunk := stdin.read1(1 << 16):
+        *lines, rest = (rest + chunk).split(b"\n")
+        for first in range(0, len(lines), BATCH):
+            yield _words(lines[first : first + BATCH])
+    yield _words([rest])
+
+
+def _words(lines: Sequence[bytes]) -> list[str]:
+    return [word for line in lines for word in line.decode(errors="replace").partition("#")[0].split()]
 
 
 def _limited(number: int, text: str, bits: int) -> int:

@@ -7,6 +7,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
 from kvmtools.cli.tables import columns, hexadecimal, permissions, size, table
+from kvmtools.records import PAGE_SIZE
 
 if TYPE_CHECKING:
     from kvmtools.observe.paging import Walk
@@ -69,15 +70,20 @@ def entry_table(rows: Sequence[dict[str, Any]]) -> str:
     return table(_ENTRIES, map(_entry_cells, rows))
 
 
-def totals(walk: Walk) -> str:
-    """How much the whole walk maps."""
-    large = int((walk.level > 1).sum())
-    return f"{len(walk):,} leaves, {large:,} of them large, map {size(int(walk.size.sum()))}"
+def totals(rows: Sequence[dict[str, Any]]) -> str:
+    """How much the rows map, runs or entries."""
+    if not rows:
+        return "nothing is mapped here"
+    leaves = [(row.get("pages", 1), row["page_size_bytes"]) for row in rows]
+    large = sum(number for number, page in leaves if page > PAGE_SIZE)
+    mapped = size(sum(number * page for number, page in leaves))
+    total = sum(number for number, _page in leaves)
+    return f"{total:,} {'leaf' if total == 1 else 'leaves'}, {large:,} of them large, map {mapped}"
 
 
 def _run_cells(run: dict[str, Any]) -> tuple[object, ...]:
     return (
-        f"{run['virtual'][2:]}-{int(run['end'], 16) - 1:08x}",
+        f"{int(run['virtual'], 16):08x}-{int(run['end'], 16) - 1:08x}",
         size(run["size_bytes"]),
         f"{run['pages']} × {size(run['page_size_bytes'])}",
         run["physical"] if run["linear"] else "scattered",
@@ -89,7 +95,7 @@ def _run_cells(run: dict[str, Any]) -> tuple[object, ...]:
 
 def _entry_cells(entry: dict[str, Any]) -> tuple[object, ...]:
     return (
-        entry["virtual"][2:],
+        f"{int(entry['virtual'], 16):08x}",
         size(entry["page_size_bytes"]),
         entry["physical"],
         entry["table"],

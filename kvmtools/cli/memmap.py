@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvmtools.cli.addresses import page_frame, words
+from kvmtools.cli.consistency import consistency
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json
 from kvmtools.cli.pages import page_json, page_lines
@@ -41,18 +42,20 @@ def command(options: TargetOptions, pages: tuple[str, ...], form: str) -> None:
         else:
             observed = session.observe(processes=False)
             summary = _summary(observed.memmap, [zone.pcp_pages for zone in observed.zones])
+        said = consistency(session, form)
     if pages and form == "json":
-        emit_json("memmap", pages=[page_json(page) for page in shown])
+        emit_json("memmap", pages=[page_json(page) for page in shown], **said)
     elif pages:
         emit("\n\n".join("\n".join(page_lines(page)) for page in shown))
     elif form == "json":
-        emit_json("memmap", **summary)
+        emit_json("memmap", **summary, **said)
     else:
         emit(_summary_text(summary))
 
 
 def _pages(session: Session, texts: list[str]) -> list[dict[str, Any]]:
     from kvmtools.observe.memmap import page_at, page_pfn
+    from kvmtools.observe.translate import is_ram
 
     kernel = session.kernel
 
@@ -60,7 +63,10 @@ def _pages(session: Session, texts: list[str]) -> list[dict[str, Any]]:
         try:
             return page_at(kernel, page_frame(text, kernel.page_offset, lambda at: page_pfn(kernel, at)))
         except IndexError as error:
-            raise UsageError(f"'{text}' names no page: {error.args[0]}") from error
+            hint = ""
+            if text.startswith("0x") and is_ram(kernel.memory, int(text, 16)):
+                hint = f"the page at that physical address is phys:{text}"
+            raise UsageError(f"'{text}' names no page: {error.args[0]}", hint=hint) from error
 
     return session.held(lambda: [read(text) for text in texts])
 
@@ -74,9 +80,9 @@ def _summary(memmap: MemMap, per_cpu: list[Any]) -> dict[str, Any]:
     return {
         "mem_map": hexadecimal(memmap.base),
         "page_struct_bytes": memmap.page_size,
-        "pages": int(np.count_nonzero(memmap.valid)),
+        "page_count": int(np.count_nonzero(memmap.valid)),
         "zones": [
-            {"zone": name, "pages": sum(row), "states": dict(zip(STATES, row, strict=True))}
+            {"zone": name, "page_count": sum(row), "states": dict(zip(STATES, row, strict=True))}
             for name, row in zip(memmap.zone_names, counts, strict=True)
         ],
     }
@@ -89,18 +95,23 @@ def _summary_text(summary: dict[str, Any]) -> str:
         [
             zone["zone"],
             *(f"{zone['states'][state]:,}" for state in states),
-            f"{zone['pages']:,}",
-            size(zone["pages"] * PAGE_SIZE),
+            f"{zone['page_count']:,}",
+            size(zone["page_count"] * PAGE_SIZE),
         ]
         for zone in zones
     ]
     total = {state: sum(zone["states"][state] for zone in zones) for state in states}
-    rows.append(["total", *(f"{pages:,}" for pages in total.values()), f"{summary['pages']:,}", ""])
+    rows.append(["total", *(f"{pages:,}" for pages in total.values()), f"{summary['page_count']:,}", ""])
     rows.append(
-        ["", *(size(pages * PAGE_SIZE) for pages in total.values()), size(summary["pages"] * PAGE_SIZE), ""]
+        [
+            "",
+            *(size(pages * PAGE_SIZE) for pages in total.values()),
+            size(summary["page_count"] * PAGE_SIZE),
+            "",
+        ]
     )
     head = (
-        f"mem_map at {summary['mem_map']}: {summary['pages']:,} struct page "
+        f"mem_map at {summary['mem_map']}: {summary['page_count']:,} struct page "
         f"of {summary['page_struct_bytes']} bytes"
     )
     titles = " ".join(("zone", *(f">{state}" for state in states), ">pages", ">size"))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from kvmtools.cli.addresses import physical_address
+from kvmtools.cli.addresses import LONGEST_CR3, physical_address
 from kvmtools.cli.options import TargetOptions
 from kvmtools.errors import KvmtoolsError, UsageError
 
@@ -39,13 +39,18 @@ class PageTableChoice:
         if len(named) > 1:
             raise UsageError(f"--{named[0]} and --{named[1]} name two page tables", hint="give one of them")
 
+    @property
+    def of_kernel(self) -> bool:
+        """Whether nothing was chosen: the kernel's own is meant."""
+        return self.cr3 is None and self.cpu is None and self.pid is None
+
     def find(self, session: Session) -> PageTable:
         """The page table that is meant; without a choice the kernel's own, ``swapper_pg_dir``.
 
         :raises UsageError: if there is no such vCPU or process
         """
         if self.cr3 is not None:
-            cr3 = physical_address(self.cr3)
+            cr3 = physical_address(self.cr3, LONGEST_CR3)
             return PageTable(cr3, f"at {cr3:#x}")
         if self.cpu is not None:
             return self._of_cpu(session, self.cpu)

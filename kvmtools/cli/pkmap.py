@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvmtools.cli.consistency import consistency
 from kvmtools.cli.drawing import LEGEND, slot_mark, slots_picture
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json
@@ -40,12 +41,13 @@ def command(options: TargetOptions, form: str) -> None:
     """
     with attached(options) as session:
         observed = session.observe(processes=False)
+        said = consistency(session, form)
     pkmap = observed.pkmap
     entries = paging_form(pae=observed.kernel.pae)
     used = list(_used(pkmap, observed.memmap, entries)) if pkmap else []
     local = list(_local(observed, entries))
     if form == "json":
-        emit_json("pkmap", pkmap=_json(pkmap, used) if pkmap else None, kmap_local=local)
+        emit_json("pkmap", pkmap=_json(pkmap, used) if pkmap else None, kmap_local=local, **said)
     elif pkmap is None:
         emit("this kernel has no pkmap: it was built without CONFIG_HIGHMEM")
     else:

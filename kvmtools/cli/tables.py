@@ -57,8 +57,8 @@ def size(number: int) -> str:
     return f"{number} B"
 
 
-def hexadecimal(number: int | None, width: int = 8) -> str | None:
-    """An address as JSON carries it: ``0x`` and at least ``width`` digits; ``None`` stays ``None``."""
+def hexadecimal(number: int | None, width: int = 0) -> str | None:
+    """An address as JSON carries it: ``0x`` and no more digits than needed, or ``width``; ``None`` stays ``None``."""
     return None if number is None else f"{number:#0{width + 2}x}"
 
 

@@ -8,13 +8,14 @@ import click
 from click.shell_completion import CompletionItem
 
 from kvmtools.cli.addresses import virtual_address
+from kvmtools.cli.consistency import consistency
 from kvmtools.cli.mappings import entry_rows, entry_table, run_rows, run_table, totals
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json
 from kvmtools.cli.page_tables import PageTable, PageTableChoice, page_table_options
 from kvmtools.cli.session import Session, attached
 from kvmtools.cli.tables import hexadecimal, paint
-from kvmtools.errors import UsageError
+from kvmtools.errors import MemoryFault, UsageError
 
 if TYPE_CHECKING:
     from kvmtools.observe.paging import Walk
@@ -27,7 +28,12 @@ def complete_region(_ctx: click.Context, _param: click.Parameter, incomplete: st
     """Names of regions."""
     from kvmtools.observe.regions import REGION_NAMES
 
-    return [CompletionItem(name) for name in REGION_NAMES if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in map(_plain, REGION_NAMES) if name.startswith(incomplete)]
+
+
+def _plain(name: str) -> str:
+    """A region's name without blanks, for a word of the command line."""
+    return name.replace(" ", "-")
 
 
 @click.command()
@@ -39,7 +45,10 @@ def complete_region(_ctx: click.Context, _param: click.Parameter, incomplete: st
 @click.option("--from", "start", metavar="ADDRESS", help="Begin here: an address or a symbol.")
 @click.option("--to", "end", metavar="ADDRESS", help="End before this one.")
 @click.option(
-    "--region", metavar="NAME", shell_complete=complete_region, help="Only this region, such as vmalloc."
+    "--region",
+    metavar="NAME",
+    shell_complete=complete_region,
+    help="Only this region, such as vmalloc or direct-map.",
 )
 @format_option
 def command(
@@ -62,6 +71,8 @@ def command(
     kvmtools walk -g pae --region pkmap --raw
     kvmtools walk -c core -s vmlinux --cr3 0x1473000 --from _text --to _etext --format json
     """
+    from kvmtools.observe.translate import is_ram
+
     with attached(options) as session:
         address = session.kernel.address
         first = virtual_address(start, address) if start else 0
@@ -69,15 +80,19 @@ def command(
         if first >= last:
             raise UsageError(f"the range from {first:#x} to {last:#x} is empty")
         chosen, walk, regions = session.held(lambda: _walked(session, tables, first, last))
+        root = chosen.cr3 & walk.form.cr3
+        if not is_ram(session.kernel.memory, root):
+            raise MemoryFault(root, f"the {walk.form.levels[0].name} table at {root:#x} lies outside RAM")
+        said = consistency(session, form)
     rows = list(entry_rows(walk, regions) if raw else run_rows(walk, regions))
     if region is not None:
         _refuse_unknown(region, regions)
-        rows = [row for row in rows if regions.find(int(row["virtual"], 16)).name == region]
+        rows = [row for row in rows if _plain(regions.find(int(row["virtual"], 16)).name) == _plain(region)]
     if form == "json":
         head = {"name": chosen.name, "cr3": hexadecimal(chosen.cr3), "form": walk.form.name}
-        emit_json("walk", page_table=head, **{"entries" if raw else "runs": rows})
+        emit_json("walk", page_table=head, **{"entries" if raw else "runs": rows}, **said)
         return
-    emit(paint(f"{chosen.name}, cr3 {chosen.cr3:#x}, {walk.form.name}: {totals(walk)}", bold=True))
+    emit(paint(f"{chosen.name}, cr3 {chosen.cr3:#x}, {walk.form.name}: {totals(rows)}", bold=True))
     if rows:
         emit(entry_table(rows) if raw else run_table(rows))
 
@@ -99,6 +114,6 @@ def _refuse_unknown(region: str, regions: Regions) -> None:
     """:raises UsageError: if no region has the name, in this guest or in any"""
     from kvmtools.observe.regions import REGION_NAMES
 
-    names = {*REGION_NAMES, *(each.name for each in regions)}
-    if region not in names:
+    names = set(map(_plain, (*REGION_NAMES, *(each.name for each in regions))))
+    if _plain(region) not in names:
         raise UsageError(f"no region is called '{region}'", hint=f"one of: {', '.join(sorted(names))}")

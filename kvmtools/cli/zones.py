@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvmtools.cli.consistency import consistency
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json
 from kvmtools.cli.session import attached
@@ -31,7 +32,11 @@ def command(options: TargetOptions, form: str) -> None:
     """
     with attached(options) as session:
         zones = session.observe(processes=False).zones
-    emit_json("zones", zones=[_json(zone) for zone in zones]) if form == "json" else emit(_text(zones))
+        said = consistency(session, form)
+    if form == "json":
+        emit_json("zones", zones=[_json(zone) for zone in zones], **said)
+    else:
+        emit(_text(zones))
 
 
 def _json(zone: Zone) -> dict[str, Any]:

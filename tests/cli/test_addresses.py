@@ -89,9 +89,9 @@ def test_page_garbage(text: str) -> None:
 
 
 def test_words_come_from_the_arguments_or_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "stdin", io.StringIO("b c\n\nd\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"b c # x\n\n# y\nd\n")))
     assert list(words(["a", "-", "e"])) == ["a", "b", "c", "d", "e"]
-    monkeypatch.setattr(sys, "stdin", io.StringIO("f\n"))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"f")))
     assert list(words([])) == ["f"]
 
 

@@ -63,7 +63,7 @@ def completions(*words: str) -> list[str]:
 
 def test_regions_are_completed() -> None:
     assert completions("walk", "--region", "pk") == ["pkmap"]
-    assert "kernel text" in completions("walk", "--region", "kernel")
+    assert "kernel-text" in completions("walk", "--region", "kernel")
 
 
 @pytest.mark.usefixtures("tiny")

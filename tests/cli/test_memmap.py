@@ -63,5 +63,13 @@ def test_a_page_as_json_keeps_every_field(a_page: MakePage) -> None:
     page = a_page(1)
     shown = page_json(page)
     assert set(shown) == {*page, "physical"}
-    assert shown["flags"] == "0x00001000"
+    assert shown["flags"] == "0x1000"
     assert json.loads(json.dumps(shown)) == shown
+
+
+@pytest.mark.usefixtures("tiny")
+def test_a_physical_address_without_its_prefix(invoke: Invoke) -> None:
+    wrong = invoke("memmap", "0x1234000")
+    assert wrong.code == 2
+    assert "phys:0x1234000" in str(wrong.error)
+    assert "phys:" not in str(invoke("memmap", "0x7fff0000").error)

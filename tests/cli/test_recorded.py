@@ -122,7 +122,9 @@ def test_memmap_counts_agree_with_zones(recorded: Recorded, invoke: Invoke) -> N
     summary = document(invoke, "memmap")
     zones = {zone["zone"]: zone for zone in document(invoke, "zones")["zones"]}
     assert (
-        sum(zone["pages"] for zone in summary["zones"]) == summary["pages"] == recorded.observed.memmap.length
+        sum(zone["page_count"] for zone in summary["zones"])
+        == summary["page_count"]
+        == recorded.observed.memmap.length
     )
     for zone in summary["zones"]:
         assert zone["states"]["free"] == zones[zone["zone"]]["free_pages"]

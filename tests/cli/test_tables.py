@@ -51,7 +51,7 @@ def test_headings_are_bold_only_in_colour(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_addresses_in_json_are_padded_strings() -> None:
-    assert hexadecimal(0x1000) == "0x00001000"
+    assert hexadecimal(0x1000) == "0x1000"
     assert hexadecimal(0x1_8000_0000, 9) == "0x180000000"
     assert hexadecimal(None) is None
 

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from kvmtools.attach.pause import NoPause
+
 Invoke = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("tiny")
 
@@ -29,7 +31,7 @@ def test_a_symbol_in_a_large_page(invoke: Invoke) -> None:
     document = json.loads(outcome.out)
     (way,) = document["translations"]
     assert document["schema"] == "kvmtools/1"
-    assert document["page_table"] == {"name": "swapper_pg_dir", "cr3": "0x00001000"}
+    assert document["page_table"] == {"name": "swapper_pg_dir", "cr3": "0x1000"}
     assert way["virtual"] == "0xc0200150"
     assert way["physical"] == "0x000200150"
     assert way["page_size_bytes"] == 2 << 20
@@ -83,10 +85,54 @@ def test_other_page_tables(invoke: Invoke, tiny: Any) -> None:
     empty = invoke("vtop", "--cpu", "1", "c0001000")
     assert empty.code == 1
     assert "table 000005000" in empty.out
-    assert invoke("vtop", "--cr3", "0xfff00000000", "c0001000").code == 1
+    assert invoke("vtop", "--cr3", "0xfff00000000", "c0001000").code == 2
+    assert invoke("vtop", "--cr3", "0xfff00000", "c0001000").code == 1
 
 
 def test_page_tables_that_do_not_exist(invoke: Invoke) -> None:
     assert "no vCPU 7" in str(invoke("vtop", "--cpu", "7", "c0001000").error)
     assert invoke("vtop", "--cpu", "0", "--cr3", "0x1000", "c0001000").code == 2
     assert invoke("vtop", "--cr3", "swapper", "c0001000").code == 2
+
+
+def test_one_bad_line_of_many(invoke: Invoke) -> None:
+    outcome = invoke("vtop", stdin="c0001000\n# a comment\n\nzork\nlinux_banner\n")
+    assert outcome.code == 2
+    assert outcome.out.count("physical 0x") == 4
+    assert outcome.err.count("'zork'") == len(outcome.err.splitlines()) == 1
+
+
+def test_many_lines_are_few_pauses(invoke: Invoke, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    pauses = []
+    paused = type(tiny).paused
+    monkeypatch.setattr(type(tiny), "paused", lambda self: pauses.append(1) or paused(self))
+    assert invoke("vtop", stdin="c0001000\n" * 2500).out.count("[swapper_pg_dir]") == 2500
+    assert 2 <= len(pauses) <= 10
+
+
+def test_an_argument_is_echoed_if_it_is_a_symbol(invoke: Invoke) -> None:
+    lines = invoke("vtop", "linux_banner+0x10", "c0001000").out.splitlines()
+    assert lines[0] == "c0200150  linux_banner+0x10  direct map  [swapper_pg_dir]"
+    assert "c0001000  direct map  [swapper_pg_dir]" in lines
+    ways = json.loads(invoke("vtop", "--format", "json", "linux_banner+0x10").out)["translations"]
+    assert ways[0]["argument"] == "linux_banner+0x10"
+
+
+def test_user_addresses_hint_at_pid(invoke: Invoke) -> None:
+    zero = invoke("vtop", "0")
+    assert zero.code == 1
+    assert zero.out.startswith("00000000  user")
+    assert "--pid" in zero.out
+    assert "--pid" not in invoke("vtop", "--cpu", "0", "0").out
+    assert "--pid" not in invoke("vtop", "c0003000").out
+
+
+def test_reading_a_running_guest_is_said(invoke: Invoke, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for command in ("vtop", "walk"):
+        words = (command, "c0001000") if command == "vtop" else (command,)
+        assert "consistency" not in json.loads(invoke(*words, "--format", "json").out)
+    monkeypatch.setattr(type(tiny), "paused", lambda _self: NoPause(was_running=True))
+    for command in ("vtop", "walk"):
+        words = (command, "c0001000") if command == "vtop" else (command,)
+        assert "while the guest ran" in json.loads(invoke(*words, "--format", "json").out)["consistency"]
+        assert "while the guest ran" in invoke(*words).err

@@ -27,7 +27,7 @@ def test_runs(invoke: Invoke) -> None:
 
 def test_raw_entries_in_json(invoke: Invoke) -> None:
     document = json.loads(invoke("walk", "--raw", "--format", "json").out)
-    assert document["page_table"] == {"name": "swapper_pg_dir", "cr3": "0x00001000", "form": "PAE"}
+    assert document["page_table"] == {"name": "swapper_pg_dir", "cr3": "0x1000", "form": "PAE"}
     assert [entry["entry"] for entry in document["entries"]] == [
         "0x8000000000001163",
         "0x8000000000002163",
@@ -75,3 +75,27 @@ def test_nonsense(invoke: Invoke) -> None:
     unknown = invoke("walk", "--region", "nonsense")
     assert unknown.code == 2
     assert "vmalloc" in str(unknown.error)
+
+
+def test_the_head_counts_what_is_listed(invoke: Invoke) -> None:
+    assert (
+        invoke("walk", "--region", "fixmap")
+        .out.splitlines()[0]
+        .endswith("1 leaf, 0 of them large, map 4 KiB")
+    )
+    assert (
+        invoke("walk", "--region", "vmalloc").out
+        == "swapper_pg_dir, cr3 0x1000, PAE: nothing is mapped here\n"
+    )
+
+
+def test_a_region_without_blanks(invoke: Invoke) -> None:
+    assert invoke("walk", "--region", "direct-map").out == invoke("walk", "--region", "direct map").out
+    assert "c0001000" in invoke("walk", "--region", "direct-map").out
+
+
+def test_a_table_that_is_nowhere(invoke: Invoke) -> None:
+    nowhere = invoke("walk", "--cr3", "0xfff00000")
+    assert nowhere.code == 3
+    assert "table at 0xfff00000 lies outside RAM" in str(nowhere.error)
+    assert invoke("walk", "--cr3", "0x100000000").code == 2

@@ -201,8 +201,8 @@ def test_pkmap_in_every_state(guest: Guest, agent: Agent, run: Run, document: Js
 
 def test_memmap_counts_every_page_once(run: Run, document: Json) -> None:
     summary = document("memmap")
-    assert sum(zone["pages"] for zone in summary["zones"]) == summary["pages"]
-    assert all(sum(zone["states"].values()) == zone["pages"] for zone in summary["zones"])
+    assert sum(zone["page_count"] for zone in summary["zones"]) == summary["page_count"]
+    assert all(sum(zone["states"].values()) == zone["page_count"] for zone in summary["zones"])
     states = {zone["zone"]: zone["states"] for zone in summary["zones"]}
     assert states["NORMAL"]["slab"] > 0
     assert states["HIGHMEM"]["free"] > states["HIGHMEM"]["reserved"] // 2
