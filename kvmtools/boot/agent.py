@@ -7,6 +7,7 @@ everything before the echo of the token: so a client that died in the middle of 
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
 import socket
@@ -24,6 +25,15 @@ _LONGEST_REQUEST = 4000  # init's line buffer is 4,096 bytes
 _RECEIVE = 1 << 18
 _GLANCE = 0.05  # seconds between two tries to connect
 _CALL_AGAIN = 1.0  # seconds
+_DRIVER_HINTS = {
+    errno.EINVAL: "alloc N, free, kmap I [TIMES], kunmap I [TIMES], cycle N, flush, mix N, local CPU DEPTH, status",
+    errno.ERANGE: (
+        "alloc and cycle take 1 to 4096 pages, mix 1 to 419 slots (867 without PAE), kmap and kunmap an allocated page"
+        " and as many users as it may gain or has, local an online CPU and a depth of 0 to 8"
+    ),
+    errno.EEXIST: "its pages are allocated already: give them back with `free` first",
+}
+"""Refusals that are the request's own fault: qemu/driver."""
 
 
 class Agent:
@@ -104,9 +114,16 @@ class Agent:
     def driver(self, command: str) -> str:
         """Have our driver obey (``alloc``, ``kmap``, ``mix``, ``local``...: ``qemu/README.md``); returns what it says.
 
-        :raises AttachError: if it refuses
+        :raises UsageError: if the command makes no sense: unknown, a number out of range, a second ``alloc``
+        :raises AttachError: if it refuses for another reason
         """
-        return self._ask(f"driver {command}").decode()
+        try:
+            return self._ask(f"driver {command}").decode()
+        except _Refused as refusal:
+            way_out = _DRIVER_HINTS.get(refusal.errno)
+            if way_out is None:
+                raise
+            raise UsageError(refusal.message, hint=way_out) from None
 
     def workload(self, name: str, workers: int = 2, mebibytes: int = 8) -> None:
         """Start a memory workload in the background: ``anonymous``, ``fork``, ``tmpfs``, ``pipe``, ``mixed``, ``hold``.
@@ -188,6 +205,10 @@ class Agent:
 class _Refused(AttachError):
     """The guest answered, and said no: the line is in order."""
 
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message)
+        self.errno = number
+
 
 class _Line:
     """One connection: lines and blocks out of a stream of bytes."""
@@ -243,7 +264,8 @@ class _Line:
             if word == b"err":
                 number, _, what = rest.decode(errors="replace").partition(" ")
                 reason = os.strerror(int(number)) if number.isdigit() else number
-                raise _Refused(f"the guest's agent refused '{request}': {what}: {reason}")
+                message = f"the guest's agent refused '{request}': {what}: {reason}"
+                raise _Refused(message, int(number) if number.isdigit() else 0)
             raise AttachError(
                 f"the guest's agent answered '{request}' with {bytes(word[:40])!r}", hint="is it ours?"
             )

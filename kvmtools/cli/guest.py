@@ -10,12 +10,14 @@ from click.shell_completion import CompletionItem
 
 from kvmtools.cli.options import complete_guest, format_option
 from kvmtools.cli.output import emit, emit_json, note, progress
-from kvmtools.errors import UsageError
+from kvmtools.errors import AttachError, GuestVanished, UsageError
 
 if TYPE_CHECKING:
     from kvmtools.boot.guests import Guest
 
 KERNELS = ("pae", "nopae")
+# What people call them, without case and punctuation.
+_SPELLINGS = {"pae": "pae"} | dict.fromkeys(("nopae", "nonpae", "npae", "nonepae", "notpae"), "nopae")
 
 
 def complete_kernel(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -94,7 +96,7 @@ def build(names: tuple[str, ...], source: Path | None) -> None:
 @click.option(
     "--timeout",
     metavar="SECONDS",
-    type=float,
+    type=click.FloatRange(min=0.0, min_open=True),
     default=120.0,
     show_default=True,
     help="How long to wait for it.",
@@ -114,7 +116,8 @@ def start(
 ) -> None:
     """Start a guest and wait until it is ready; it runs on when the command ends.
 
-    NAME is yours to choose; without it, it is the kernel's. What fails leaves nothing behind.
+    NAME is yours to choose; without it, it is the kernel's. A guest of our kernels is ready when its init answers;
+    of any other, as soon as QEMU does, while its kernel may still boot. What fails leaves nothing behind.
 
     \b
     kvmtools guest start pae
@@ -122,8 +125,9 @@ def start(
     kvmtools guest start mine --kernel arch/x86/boot/bzImage -s vmlinux
     """
     from kvmtools.boot import guests
+    from kvmtools.boot.qemu_command import MEMORY_BELOW_4G
 
-    chosen = kernel or (name if name in KERNELS else "pae")
+    chosen = kernel or _kernel_for(name)
     show = progress()
     try:
         guest = guests.start(
@@ -140,7 +144,26 @@ def start(
         )
     finally:
         show("")
+    if chosen == "nopae" and guest.memory_bytes > MEMORY_BELOW_4G:
+        note("a kernel without PAE uses no memory above 4 GiB: the rest of this guest's RAM lies idle")
     _show([guest], form, "guest start")
+
+
+def _kernel_for(name: str | None) -> str:
+    """The kernel that a guest of this name boots when none is given.
+
+    :raises UsageError: if the name looks like a misspelled kernel's
+    """
+    if name is None or name in KERNELS:
+        return name or "pae"
+    spelled = _SPELLINGS.get("".join(filter(str.isalnum, name.lower())))
+    if spelled is not None:
+        raise UsageError(
+            f"'{name}' is not the name of a kernel",
+            hint=f"guest start {spelled}, or guest start {name} --kernel pae|nopae",
+        )
+    note("booting the pae kernel; --kernel nopae for the other")
+    return "pae"
 
 
 @command.command("list")
@@ -192,7 +215,10 @@ def status(name: str | None, form: str) -> None:
 @click.argument("names", metavar="NAME...", nargs=-1, shell_complete=complete_guest)
 @click.option("--all", "everyone", is_flag=True, help="Every guest that runs.")
 def stop(names: tuple[str, ...], everyone: bool) -> None:
-    """Stop guests and remove their sockets, logs and RAM files."""
+    """Stop guests and remove their sockets, logs and RAM files.
+
+    Those that run are stopped even if another of the names is nobody's; one that died already is cleaned up.
+    """
     from kvmtools.boot import guests
 
     if everyone == bool(names):
@@ -200,14 +226,25 @@ def stop(names: tuple[str, ...], everyone: bool) -> None:
     for obituary in guests.sweep() if everyone else ():
         note(str(obituary))
     show = progress()
-    for guest in guests.all_guests() if everyone else [guests.find(name) for name in dict.fromkeys(names)]:
-        show(f"stopping {guest.name}")
+    missing: AttachError | None = None
+    for name in [guest.name for guest in guests.all_guests()] if everyone else dict.fromkeys(names):
+        try:
+            guest = guests.find(name)
+        except GuestVanished as died:
+            note(f"{died.message}; cleaned up")
+            continue
+        except AttachError as error:
+            missing = missing or error
+            continue
+        show(f"stopping {name}")
         guests.stop(guest)
         show("")
-        note(f"guest '{guest.name}' is stopped")
+        note(f"guest '{name}' is stopped")
+    if missing is not None:
+        raise missing
 
 
-@command.command()
+@command.command(context_settings={"ignore_unknown_options": True})
 @click.argument("name", shell_complete=complete_guest)
 @click.argument("words", metavar="COMMAND...", nargs=-1, required=True)
 def driver(name: str, words: tuple[str, ...]) -> None:
@@ -224,7 +261,14 @@ def driver(name: str, words: tuple[str, ...]) -> None:
     from kvmtools.boot import guests
     from kvmtools.boot.agent import Agent
 
-    emit(Agent(guests.find(name).agent).driver(" ".join(words)))
+    guest = guests.find(name)
+    status = guests.state(guest).status
+    if status == "paused":
+        raise AttachError(
+            f"guest '{name}' is paused: its driver cannot answer",
+            hint="let it run, with QMP's cont or gdb's detach",
+        )
+    emit(Agent(guest.agent).driver(" ".join(words)))
 
 
 def _show(found: list[Guest], form: str, name: str) -> None:

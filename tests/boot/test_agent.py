@@ -220,3 +220,19 @@ def test_half_of_a_part_is_refused(serve: Serve) -> None:
     _, agent = serve(echo)
     with pytest.raises(UsageError, match="offset and a length"):
         agent.read("/proc/kpageflags", 8)
+
+
+@pytest.mark.parametrize(("number", "hint"), [(34, "4096 pages"), (22, "alloc N"), (17, "free")])
+def test_a_driver_command_that_makes_no_sense_is_the_users_to_change(
+    serve: Serve, number: int, hint: str
+) -> None:
+    _, agent = serve(lambda request: b"err %d driver\n" % number)
+    with agent, pytest.raises(UsageError, match="driver alloc 9999") as caught:
+        agent.driver("alloc 9999")
+    assert hint in caught.value.hint
+
+
+def test_a_driver_that_cannot_is_no_fault_of_the_command(serve: Serve) -> None:
+    _, agent = serve(lambda request: b"err 12 driver\n")
+    with agent, pytest.raises(AttachError, match="Cannot allocate memory"):
+        agent.driver("alloc 8")

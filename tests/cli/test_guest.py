@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import pytest
 from click.testing import CliRunner
 
 from kvmtools.boot import guests, kernels
+from kvmtools.boot.agent import Agent
 from kvmtools.boot.guests import Guest, GuestState, Obituary, Vcpu
 from kvmtools.boot.kernels import Kernel
 from kvmtools.cli import guest_text
 from kvmtools.cli.guest import command, complete_kernel
-from kvmtools.errors import UsageError
+from kvmtools.errors import AttachError, GuestVanished, UsageError
 
 DIRECTORY = Path("/run/kvmtools/pae")
 GUEST = Guest(
@@ -54,9 +56,16 @@ def one_guest(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         done.append((name, options))
         return GUEST
 
+    def find(name: str) -> Guest:
+        if name == "dead":
+            raise GuestVanished("guest 'dead' died (QEMU pid 7): killed")
+        if name != "pae":
+            raise AttachError(f"no guest '{name}' is running")
+        return GUEST
+
     monkeypatch.setattr(guests, "start", start)
     monkeypatch.setattr(guests, "stop", done.append)
-    monkeypatch.setattr(guests, "find", {"pae": GUEST}.__getitem__)
+    monkeypatch.setattr(guests, "find", find)
     monkeypatch.setattr(guests, "all_guests", lambda: [GUEST])
     monkeypatch.setattr(guests, "state", {GUEST: STATE}.__getitem__)
     monkeypatch.setattr(guests, "sweep", lambda: [Obituary("old", 7, "out of memory")])
@@ -171,3 +180,56 @@ def test_the_tab_key_offers_our_kernels_and_then_files() -> None:
     context = command.make_context("guest", ["start"])
     offered = [(item.value, item.type) for item in complete_kernel(context, option, "n")]
     assert offered == [("nopae", "plain"), ("n", "file")]
+
+
+@pytest.mark.parametrize("name", ["nonpae", "no-pae", "npae", "PAE", "NoPAE"])
+def test_a_misspelled_kernel_boots_no_other(one_guest: list[Any], name: str) -> None:
+    with pytest.raises(UsageError, match="is not the name of a kernel") as caught:
+        run("start", name)
+    assert f"guest start {'pae' if name == 'PAE' else 'nopae'}," in caught.value.hint
+    assert not one_guest
+    run("start", name, "--kernel", "pae")
+    assert one_guest[0][0] == name
+
+
+def test_the_kernel_of_another_name_is_told(one_guest: list[Any]) -> None:
+    assert "booting the pae kernel; --kernel nopae for the other" in run("start", "big")[1]
+    assert "booting" not in run("start", "pae")[1] + run("start", "big", "--kernel", "pae")[1]
+
+
+def test_memory_that_a_kernel_cannot_use_is_told(one_guest: list[Any]) -> None:
+    assert "no memory above 4 GiB" in run("start", "nopae", "--memory", "6G")[1]
+    assert "no memory above" not in run("start", "pae", "--memory", "6G")[1]
+
+
+@pytest.mark.parametrize("seconds", ["0", "-1"])
+def test_a_timeout_is_positive(one_guest: list[Any], seconds: str) -> None:
+    assert CliRunner().invoke(command, ["start", "pae", "--timeout", seconds]).exit_code == 2
+    assert not one_guest
+
+
+def test_those_that_run_are_stopped_whoever_is_missing(one_guest: list[Any]) -> None:
+    with pytest.raises(AttachError, match="no guest 'nosuch' is running"):
+        run("stop", "nosuch", "pae")
+    assert one_guest == [GUEST]
+
+
+def test_stopping_the_dead_cleans_up(one_guest: list[Any]) -> None:
+    assert "guest 'dead' died (QEMU pid 7): killed; cleaned up" in run("stop", "dead")[1]
+    assert not one_guest
+
+
+@pytest.mark.parametrize("words", [["kmap", "0", "-3"], ["--", "kmap", "0", "-3"]])
+def test_the_driver_gets_its_words_as_they_are(
+    one_guest: list[Any], monkeypatch: pytest.MonkeyPatch, words: list[str]
+) -> None:
+    monkeypatch.setattr(Agent, "driver", lambda _agent, line: f"<{line}>")
+    assert run("driver", "pae", *words)[0] == "<kmap 0 -3>\n"
+
+
+def test_a_paused_guests_driver_is_not_waited_for(
+    one_guest: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(guests, "state", lambda _guest: replace(STATE, status="paused"))
+    with pytest.raises(AttachError, match="'pae' is paused"):
+        run("driver", "pae", "status")
