@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 import traceback
 from pathlib import Path
@@ -10,9 +11,10 @@ from typing import Any
 import click
 
 from kvmtools.cli.options import TargetOptions, target_options
+from kvmtools.cli.output import note
 from kvmtools.cli.page_tables import PageTableChoice, page_table_options
 from kvmtools.cli.session import Session, attached
-from kvmtools.errors import UsageError
+from kvmtools.errors import KvmtoolsError, UsageError
 
 SCRIPT_FAILED = 1
 
@@ -97,9 +99,14 @@ def _run(session: Session, cr3: int, text: str, name: str) -> int:
         exec(compile(text, name, "exec"), names)
     except (BrokenPipeError, KeyboardInterrupt):
         raise
+    except KvmtoolsError as error:  # of our helpers: an address that is not mapped, a symbol that is none
+        note(str(error))
+        return SCRIPT_FAILED
     except Exception as error:
         if isinstance(error, OSError):
             sys.stdout.flush()  # if it was stdout that failed, it does again: no fault of the code's
+            if error.errno == errno.ENOSPC and error.filename is None:
+                raise  # an unbuffered stdout has forgotten by now
         _show(error, name)
         return SCRIPT_FAILED
     finally:

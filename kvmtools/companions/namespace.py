@@ -3,25 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import drgn
 import drgn.helpers.linux as linux_helpers
 from drgn.cli import default_globals
 
+from kvmtools.cli.addresses import virtual_address
+from kvmtools.companions.shown import ShownPage, ShownTranslation
+from kvmtools.errors import UsageError
 from kvmtools.observe.memmap import page_at, page_pfn
 from kvmtools.observe.program import drgn_program, read_through
-from kvmtools.observe.translate import Translation, translate
+from kvmtools.observe.translate import translate
 
 if TYPE_CHECKING:
     from kvmtools.attach.pause import Pausing
     from kvmtools.attach.target import Target
     from kvmtools.observe.kernel import Kernel
 
+Where: TypeAlias = int | str | drgn.Object
+
 HELP = """\
 kvmtools adds:
   prog                  the guest's kernel; virtual addresses go through {table}
-  vtop(address)         every level of the page tables
+  vtop(address)         every level of the page tables; an address may be a symbol, "init_task+8"
   page(pfn or page)     one struct page in full
   read(address, size)   bytes at a virtual address; physical(address, size) at a physical one, of 64 bits
   program(cr3)          another prog, through the page table at this physical address
@@ -42,22 +48,27 @@ def namespace(target: Target, kernel: Kernel, cr3: int) -> dict[str, Any]:
 
 
 def _ours(target: Target, kernel: Kernel, cr3: int) -> dict[str, Any]:
-    def vtop(address: int | drgn.Object) -> Translation:
+    def vtop(address: Where) -> ShownTranslation:
         """Every level of the translation of a virtual address."""
-        return translate(kernel.memory, cr3, _number(address), pae=kernel.pae)
+        way = translate(kernel.memory, cr3, _number(kernel, address), pae=kernel.pae)
+        return ShownTranslation(**{field.name: getattr(way, field.name) for field in fields(way)})
 
-    def page(which: int | drgn.Object) -> dict[str, Any]:
+    def page(which: Where) -> ShownPage:
         """One page in full: by pfn, or by (the address of) its ``struct page``."""
-        number = _number(which)
-        return page_at(kernel, page_pfn(kernel, number) if number >= kernel.page_offset else number)
+        number = _number(kernel, which)
+        try:
+            pfn = page_pfn(kernel, number) if number >= kernel.page_offset else number
+            return ShownPage(page_at(kernel, pfn))
+        except IndexError as error:
+            raise UsageError(str(error)) from error
 
-    def read(address: int | drgn.Object, size: int) -> bytes:
+    def read(address: Where, size: int) -> bytes:
         """``size`` bytes at a virtual address."""
-        return read_through(kernel.memory, cr3, _number(address), size, pae=kernel.pae)
+        return read_through(kernel.memory, cr3, _number(kernel, address), size, pae=kernel.pae)
 
-    def physical(address: int | drgn.Object, size: int) -> bytes:
+    def physical(address: Where, size: int) -> bytes:
         """``size`` bytes at a guest-physical address, above 4 GiB too."""
-        return kernel.memory.read(_number(address), size)
+        return kernel.memory.read(_number(kernel, address), size)
 
     def program(cr3: int) -> drgn.Program:
         """A program that reads virtual addresses through the page table at ``cr3``."""
@@ -71,5 +82,11 @@ def _ours(target: Target, kernel: Kernel, cr3: int) -> dict[str, Any]:
     return {"kernel": kernel, "target": target, **{each.__name__: each for each in functions}}
 
 
-def _number(value: int | drgn.Object) -> int:
+def _number(kernel: Kernel, value: Where) -> int:
+    """A number; a text is a symbol or an address as the command line takes it.
+
+    :raises UsageError: if a text is neither
+    """
+    if isinstance(value, str):
+        return virtual_address(value, kernel.address)
     return int(value.value_()) if isinstance(value, drgn.Object) else value
