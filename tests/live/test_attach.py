@@ -14,6 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -295,7 +296,7 @@ def test_an_exception_under_gdb_leaves_the_guest_running(split: Machine) -> None
 
 def test_a_second_gdb_is_told_about_the_first(split: Machine) -> None:
     with open_target(qemu=split.qmp, gdb=split.gdb) as target:
-        with target.gdb(), pytest.raises(AttachError, match="another gdb is connected"):
+        with target.gdb(), pytest.raises(AttachError, match="another client is connected"):
             target.gdb()
         assert target.monitor is not None
         assert target.monitor.command("query-status")["running"]
@@ -338,9 +339,38 @@ def test_a_busy_monitor(split: Machine) -> None:
         Monitor(split.qmp, greeting_seconds=0.3)
 
 
-def test_gdb_s_socket_is_no_monitor(split: Machine) -> None:
-    with pytest.raises(AttachError, match="no QMP greeting"):
-        Monitor(split.gdb, greeting_seconds=0.3)
+def test_gdb_s_socket_is_no_monitor_and_its_guest_runs_on(split: Machine) -> None:
+    with pytest.raises(AttachError, match="looks like QEMU's GDB socket"):
+        Monitor(split.gdb)
+    with Monitor(split.qmp) as monitor:
+        assert monitor.command("query-status")["running"]
+
+
+def test_a_monitor_s_socket_is_no_gdbstub(split: Machine) -> None:
+    with (
+        open_target(qemu=split.qmp, gdb=split.qmp) as target,
+        pytest.raises(AttachError, match="is a QMP socket"),
+    ):
+        target.gdb()
+
+
+def test_an_impatient_client_does_no_harm(split: Machine) -> None:
+    """What it sent, taking the busy monitor for a gdbstub, is read by QEMU when it has long left."""
+    with Monitor(split.qmp) as first:
+        with pytest.raises(AttachError, match="no QMP greeting"):
+            Monitor(split.qmp, greeting_seconds=1.5)
+        assert first.command("query-status")["running"]
+    with Monitor(split.qmp) as monitor:
+        assert monitor.command("query-status")["running"]
+
+
+def test_a_crowd_is_served_one_after_another(split: Machine) -> None:
+    def ask(_: int) -> bool:
+        with Monitor(split.qmp) as monitor:
+            return bool(monitor.command("query-status")["running"])
+
+    with ThreadPoolExecutor(12) as crowd:
+        assert all(crowd.map(ask, range(12)))
 
 
 def test_gdb_and_qmp_agree_on_the_registers(guest: Guest) -> None:
