@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvmtools.cli.consistency import consistency
 from kvmtools.cli.drawing import Boundary, address_space_picture, beside
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json, note
@@ -63,6 +64,7 @@ def command(options: TargetOptions, form: str) -> None:
     with attached(options) as session:
         kernel = session.kernel
         live, configuration = session.held(lambda: (observe_layout(kernel), observe_configuration(kernel)))
+        said = consistency(session, form)
     model = Layout()
     try:
         model = Prediction(configuration).layout
@@ -76,6 +78,7 @@ def command(options: TargetOptions, form: str) -> None:
             boundaries=[_edge_json(edge) for edge in edges],
             limits=[{"name": f.name, "live": f.live, "model": f.model, "agrees": f.agrees} for f in frames],
             image=_image_json(configuration.image),
+            **said,
         )
     else:
         emit(_text(edges, frames, configuration.image))
