@@ -206,7 +206,7 @@ def test_memmap_counts_every_page_once(run: Run, document: Json) -> None:
     states = {zone["zone"]: zone["states"] for zone in summary["zones"]}
     assert states["NORMAL"]["slab"] > 0
     assert states["HIGHMEM"]["free"] > states["HIGHMEM"]["reserved"] // 2
-    assert f"{summary['pages']:,} struct page of 32 bytes" in run("memmap").stdout
+    assert f"{summary['page_count']:,} struct page of 32 bytes" in run("memmap").stdout
 
 
 def test_memmap_of_one_page(run: Run, document: Json) -> None:
