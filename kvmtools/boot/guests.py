@@ -125,7 +125,9 @@ def start(
                 machine = Machine(
                     name, chosen, size, smp, ram_file, files, image.bzimage, image.initrd, parameters
                 )
-                progress(f"booting {name}: {kernel}, {memory_text(size)}, {smp} CPU{'s' * (smp != 1)}, {chosen}")
+                progress(
+                    f"booting {name}: {kernel}, {memory_text(size)}, {smp} CPU{'s' * (smp != 1)}, {chosen}"
+                )
                 guest = _launch(machine, kernel, image.vmlinux)
                 readiness.wait(guest, has_agent=image.ours, seconds=timeout, progress=progress)
             except BaseException:
