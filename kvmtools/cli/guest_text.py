@@ -7,7 +7,6 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from kvmtools.boot import registry
 from kvmtools.cli import tables
 
 if TYPE_CHECKING:
@@ -17,6 +16,8 @@ if TYPE_CHECKING:
 
 def to_dict(guest: Guest, state: GuestState) -> dict[str, Any]:
     """One guest, its record and its state; sizes in bytes, times in seconds."""
+    from kvmtools.boot import registry
+
     return {
         **registry.as_json(guest),
         "status": state.status,
