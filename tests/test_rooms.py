@@ -53,7 +53,8 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room_of(path: Path) -> str:
-    return path.relative_to(PACKAGE).with_suffix("").parts[0]
+    """The room's name; ``python -m`` is a door to the command line, wherever it stands."""
+    return "__main__" if path.stem == "__main__" else path.relative_to(PACKAGE).with_suffix("").parts[0]
 
 
 def imports_of(path: Path, source: str) -> Iterator[tuple[int, str]]:

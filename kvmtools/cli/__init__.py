@@ -15,14 +15,17 @@ INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 INTERNAL = 4
 
 
-def main() -> None:
-    """Entry point: run the command and translate every outcome into one line and DESIGN.md's exit code."""
+def main(*words: str) -> None:
+    """Entry point: run the command and translate every outcome into one line and DESIGN.md's exit code.
+
+    :param words: commands that stand before the person's own words
+    """
     try:
         _occupy_standard_streams()
         if sys.stdout is None:
             complain("stdout is closed: there is nowhere to print to")
             sys.exit(INTERNAL)
-        leave(_run())
+        leave(_run([*words, *sys.argv[1:]]))
     except KeyboardInterrupt:
         complain("interrupted")
         sys.exit(INTERRUPTED)
@@ -59,7 +62,7 @@ def _occupy_standard_streams() -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (it is the stream of the whole process)
 
 
-def _run() -> int:
+def _run(words: list[str]) -> int:
     """The exit code of the command that the words name; what it could not do is said in one line."""
     import click
 
@@ -67,7 +70,7 @@ def _run() -> int:
     from kvmtools.errors import KvmtoolsError
 
     try:
-        result = cli.main(prog_name="kvmtools", standalone_mode=False)
+        result = cli.main(words, prog_name="kvmtools", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except KvmtoolsError as error:
         complain(str(error))

@@ -4,26 +4,34 @@ from __future__ import annotations
 
 import pkgutil
 from importlib import import_module
+from typing import Any
 
 import click
 
-import kvmtools.cli
 from kvmtools import __version__
 
 
 class Commands(click.Group):
-    """A group whose commands are the modules of this package that define ``command``."""
+    """A group whose commands are the modules of a package that define ``command``.
+
+    :param package: the package's dotted name
+    """
+
+    def __init__(self, *args: Any, package: str = "kvmtools.cli", **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.package = package
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        names = (module.name for module in pkgutil.iter_modules(kvmtools.cli.__path__))
-        return sorted(name for name in names if self.get_command(ctx, name) is not None)
+        return sorted(name for name in self._modules() if self.get_command(ctx, name) is not None)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        modules = pkgutil.iter_modules(kvmtools.cli.__path__)
-        if not cmd_name.isidentifier() or not any(module.name == cmd_name for module in modules):
+        if cmd_name not in self._modules():
             return None
-        command = getattr(import_module(f"kvmtools.cli.{cmd_name}"), "command", None)
+        command = getattr(import_module(f"{self.package}.{cmd_name}"), "command", None)
         return command if isinstance(command, click.Command) else None
+
+    def _modules(self) -> set[str]:
+        return {module.name for module in pkgutil.iter_modules(import_module(self.package).__path__)}
 
     def invoke(self, ctx: click.Context) -> object:
         try:
