@@ -14,6 +14,21 @@ PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 
 
+#: What a kernel may show of its age: members of structures, and enumerators.  Which of them belong to which era is the
+#: model's affair (``kvmtools.model.era_table``); the observer says which are there.
+MARKS = (
+    "page.flags",
+    "zone.spanned_pages",
+    "task_struct.se",
+    "vmap_area.va_start",
+    "page.page_type",
+    "cpu_entry_area.tss",
+    "task_struct.kmap_ctrl",
+    "PGTY_buddy",
+    "zone.trylock_free_pages",
+)
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Range:
     """Half-open ``[start, end)``, of addresses or of pfns, as the name of the holder says."""
@@ -86,6 +101,8 @@ class Configuration:
     command_line: str
     e820: tuple[E820Entry, ...]
     image: Image
+    marks: frozenset[str]
+    """Those of :data:`MARKS` that the kernel shows: ``kvmtools.model.eras.shown`` tells its era by them."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvmtools.observe.broken import reading
+from kvmtools.observe.facts import Facts
 from kvmtools.observe.forms import NO_EXECUTE
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.ram import observe_e820
-from kvmtools.records import Configuration, Image
+from kvmtools.records import MARKS, Configuration, Image
 
 GLOBAL = 1 << 8
 CR4_PSE, CR4_PGE = 1 << 4, 1 << 7
@@ -76,6 +77,7 @@ def observe_configuration(kernel: Kernel) -> Configuration:
         command_line=_command_line(kernel),
         e820=observe_e820(kernel),
         image=observe_image(kernel),
+        marks=observe_marks(facts),
     )
 
 
@@ -84,6 +86,15 @@ def observe_image(kernel: Kernel) -> Image:
     facts = kernel.facts
     present = {name: kernel.address(name) for name in SECTION_BOUNDARIES if facts.has_symbol(name)}
     return Image(kernel.slide, present)
+
+
+def observe_marks(facts: Facts) -> frozenset[str]:
+    """What of :data:`~kvmtools.records.MARKS` this kernel has: members, with a dot in their name, and enumerators."""
+    return frozenset(mark for mark in MARKS if _has_mark(facts, *mark.split(".")))
+
+
+def _has_mark(facts: Facts, name: str, member: str = "") -> bool:
+    return facts.has_member(f"struct {name}", member) if member else facts.has_constant(name)
 
 
 def _zone_names(kernel: Kernel) -> tuple[str, ...]:

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 
+from kvmtools.model import eras
 from kvmtools.records import Configuration, E820Entry, Image
 
 MIB = 1 << 20
 GIB = 1 << 30
+SIX_ONE = frozenset().union(*(eras.named(name).marks for name in eras.NAMES[: eras.NAMES.index("6.1") + 1]))
 
 
 def e820(memory: int) -> tuple[E820Entry, ...]:
@@ -67,6 +69,7 @@ def configuration(
         "command_line": "",
         "e820": e820(memory),
         "image": Image(0, {name: base + offset for name, offset in sections.items()}),
+        "marks": SIX_ONE,
     }
     return Configuration(**fields | changes)
 

@@ -1,0 +1,188 @@
+"""The eras of the i386 kernel: eight rows of constants and switches, chosen by name or by what a kernel shows.
+
+``named("2.4").pkmap_base`` is 0xFE000000.  The values and their sources are in :mod:`kvmtools.model.era_table`; this
+module says what each switch means.  A kernel between two eras is taken for the newest one all of whose marks it
+shows: 5.4 has no ``task_struct.kmap_ctrl`` yet and counts as 5.10, 5.15 and 6.6 have it and count as 6.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kvmtools.errors import UsageError
+from kvmtools.model.era_table import NAMES, TABLE, Cell
+
+__all__ = ["NAMES", "Era", "named", "shown", "source"]
+
+
+@dataclass(frozen=True, slots=True)
+class Era:
+    """One row of the table.  Addresses and sizes are in bytes; a pair is ``(non-PAE, PAE)``, indexed by ``pae``."""
+
+    name: str
+    marks: tuple[str, ...]
+    """Members, symbols and enumerators that no older era has and every newer one has too."""
+
+    page_offsets: tuple[tuple[int, ...], tuple[int, ...]]
+    """The values of ``PAGE_OFFSET`` that the build configuration offers."""
+    fixaddr_top: int
+    """``FIXADDR_TOP``: fixmap slot *i* is the page at ``fixaddr_top - i * PAGE_SIZE``.  2.4 uses slot 0, later eras
+    keep it as a hole."""
+    reservetop_option: bool
+    """``reservetop=`` lowers ``FIXADDR_TOP``."""
+    fixmap_slots: int
+    """Permanent fixmap slots of an ordinary build (local APIC, IO-APICs, PCI), those of ``kmap_atomic`` not counted."""
+    fixmap_boot_slots: int
+    """Slots for ``bt_ioremap`` or ``early_ioremap``, which end the fixmap."""
+    cpu_entry_area: bool
+    """Entry stacks, TSS and GDT of every CPU are mapped below the fixmap."""
+    cpu_entry_area_size: int
+    """``sizeof(struct cpu_entry_area)`` of an ordinary build, 0 without one."""
+    ldt_remap: bool
+    """A directory entry below the CPU entry area is kept for the LDT."""
+    pkmap_base: int | None
+    """``PKMAP_BASE`` where it is a constant, ``None`` where it follows from what lies above."""
+    pkmap_below: str
+    """What the pkmap area is placed under: ``"fixed"`` address, ``"fixmap"``, or ``"ldt"``."""
+    vmalloc_start_rounding: int
+    """``VMALLOC_START`` is at least ``VMALLOC_OFFSET`` above ``high_memory``, rounded up to a multiple of this."""
+    vmalloc_option: str
+    """``vmalloc=N`` is unknown (``"none"``), reserves N (``"exact"``), or N and the hole (``"plus offset"``)."""
+    maxmem_below: str
+    """``MAXMEM`` is counted down from the ``"top"`` of the address space or from ``"vmalloc_end"``."""
+
+    nx: bool
+    """PAE kernels use bit 63."""
+    pti: bool
+    """Page-table isolation can be configured (with PAE)."""
+    zero_page_pdptes: bool
+    """With PAE, unused entries of the top table are present and point to the zero page."""
+    first_directory_entry_split: bool
+    """What the first directory entry of the direct map covers is always mapped by 4 KiB pages."""
+    direct_map_overruns: bool
+    """The last large page of the direct map may reach beyond ``max_low_pfn``."""
+    direct_map_holes: bool
+    """Lowmem that is not RAM is in the direct map too."""
+    read_only_dirty: bool
+    """Read-only kernel pages have the dirty bit set."""
+    software_bits: tuple[tuple[int, str], ...]
+    """What the kernel does with the bits 9 to 11 of a kernel entry."""
+    large_pages_collapse: bool
+    """Split large pages of the direct map may be put together again."""
+    shared_kernel_pmd: bool
+    """With PAE and without page-table isolation, all processes share one page directory of the kernel's GiB."""
+    vmalloc_synced: bool
+    """New page tables of the vmalloc area go to all processes at once, not by page fault only."""
+    highpte: bool
+    """Page tables of user space may lie in highmem (``CONFIG_HIGHPTE``)."""
+
+    page_address: str
+    """Where a highmem page's address is kept: ``"member"`` of ``struct page``, or hash entries from a ``"pool"``, or
+    hash entries ``"indexed"`` by slot."""
+    hash_multiplier: int | None
+    """The factor of ``hash_ptr``, ``None`` without a hash."""
+    flush_tlb_always: bool
+    """``flush_all_zero_pkmaps`` flushes the TLB even if it cleared nothing."""
+    kmap_flush_unused: bool
+    """Anyone may ask for unused slots to be flushed."""
+    kmap_slots: str
+    """How a slot of ``kmap_atomic`` or ``kmap_local`` is chosen: ``"typed"`` by the caller, by depth on a ``"per-CPU
+    stack"``, or by depth ``"per-task"``."""
+    kmap_slots_per_cpu: int
+    """``KM_TYPE_NR`` or ``KM_MAX_IDX`` without debugging."""
+    kmap_stale: bool
+    """Unmapping such a slot leaves its PTE, without ``CONFIG_DEBUG_HIGHMEM``."""
+
+    page_struct_size: int
+    """``sizeof(struct page)`` of an ordinary build."""
+    page_flags: tuple[str, ...]
+    """Flag names by bit number, of an ordinary build."""
+    section_size_bits: tuple[int, int] | None
+    """``SECTION_SIZE_BITS``, ``None`` where there is no SPARSEMEM."""
+    max_physmem_bits: tuple[int, int] | None
+    """``MAX_PHYSMEM_BITS``, ``None`` where there is no SPARSEMEM."""
+    section_flag_bits: int | None
+    """Low bits of ``section_mem_map`` that are flags."""
+    mem_map_rounded: bool
+    """A FLATMEM ``mem_map`` begins and ends on a boundary of the largest buddy block."""
+    max_mapnr_aligned: bool
+    """``max_mapnr`` is rounded up likewise, so ``pfn_valid`` is true beyond the last page of RAM."""
+    tail_initialised: bool
+    """The entries of a FLATMEM ``mem_map`` beyond the last page of RAM are initialised."""
+
+    highmem64g: bool
+    """A PAE kernel uses RAM above 4 GiB."""
+    numa: bool
+    """``CONFIG_NUMA`` can be had on i386."""
+    zone_names: tuple[str, ...]
+    """``enum zone_type`` of an ordinary build with HIGHMEM, in order."""
+    max_order: int
+    """Number of buddy orders."""
+    buddy_mark: str
+    """How the head of a free block is marked: in a ``"bitmap"`` per order, by the flag ``"PG_buddy"``, or in
+    ``page_type`` by a cleared bit (``"page_type bit"``) or its top byte (``"page_type byte"``)."""
+    buddy_page_type: int | None
+    """``page_type`` of such a head, ``None`` before there was one."""
+    buddy_checks_pfn: bool
+    """With ``CONFIG_HOLES_IN_ZONE`` the allocator asks ``pfn_valid`` before it looks at a buddy."""
+
+    def fixmap(self, nr_cpus: int, *, pae: bool) -> tuple[int, int]:
+        """``(end_of_permanent_fixed_addresses, end_of_fixed_addresses)`` of an ordinary build, in slots."""
+        permanent = self.fixmap_slots + self.kmap_slots_per_cpu * nr_cpus
+        return permanent, permanent + self.fixmap_boot_slots
+
+
+def named(name: str) -> Era:
+    """The era of that name.
+
+    :raises UsageError: if there is none
+    """
+    if name not in _ERAS:
+        from difflib import get_close_matches  # slow to import, and seldom wanted
+
+        near = get_close_matches(name, NAMES, 1)
+        raise UsageError(
+            f"no era is named {name!r}" + (f"; did you mean {near[0]}?" if near else ""),
+            hint=f"the eras are {', '.join(NAMES)}",
+        )
+    return _ERAS[name]
+
+
+def shown(marks: frozenset[str]) -> Era:
+    """The newest era all of whose own marks are among ``marks``; the answer to what a live kernel shows.
+
+    :raises UsageError: if not even the oldest era's are
+    """
+    for name in reversed(NAMES):
+        if marks.issuperset(_ERAS[name].marks):
+            return _ERAS[name]
+    raise UsageError(
+        "this kernel shows no era's marks",
+        hint=f"an i386 kernel of any era has {', '.join(_ERAS[NAMES[0]].marks)}",
+    )
+
+
+def source(era: str, field: str) -> str:
+    """Where the value of ``field`` in the era of that name is taken from: version, file, symbol.
+
+    :raises UsageError: if there is no such era or field
+    """
+    named(era)
+    if field not in TABLE:
+        raise UsageError(f"no era has a field {field!r}", hint=f"the fields are {', '.join(TABLE)}")
+    return _cell(era, field)[2]
+
+
+def _cell(era: str, field: str) -> Cell:
+    """The cell that holds in ``era``: the last one that does not begin after it."""
+    until = NAMES.index(era)
+    return [cell for cell in TABLE[field] if NAMES.index(cell[0]) <= until][-1]
+
+
+def _row(era: str) -> Era:
+    values: dict[str, Any] = {field: _cell(era, field)[1] for field in TABLE}
+    return Era(name=era, **values)
+
+
+_ERAS = {name: _row(name) for name in NAMES}
