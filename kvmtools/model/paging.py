@@ -1,7 +1,7 @@
 """Page tables as the processor reads them: a form is a table of field widths, a walk is one plain recursion.
 
-Source: Intel SDM volume 3A, chapter 4: 4.3 (32-bit paging, with PSE-36), 4.4 (PAE paging), 4.6 (access
-rights); table 4-8 for what a PDPTE may hold.  Levels carry the kernel's names.
+Source: Intel SDM volume 3A, chapter 4: 4.3 to 4.5 (the walks), 4.6 (access rights).  The forms are those of
+:mod:`kvmtools.model.paging_forms`; what a processor does with an access is :mod:`kvmtools.model.access`.
 """
 
 from __future__ import annotations
@@ -10,70 +10,41 @@ import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from kvmtools.errors import MemoryFault, UsageError
-from kvmtools.records import Configuration, Mapping
+from kvmtools.errors import MemoryFault
+from kvmtools.model.paging_forms import (
+    NX,
+    PRESENT,
+    USER,
+    WRITABLE,
+    Level,
+    PagingForm,
+    form_of,
+    long_mode,
+    non_pae,
+    pae,
+)
+from kvmtools.records import Mapping
 
-PRESENT = 1 << 0
-WRITABLE = 1 << 1
-USER = 1 << 2
-PAGE_SIZE_BIT = 1 << 7
-NX = 1 << 63
+__all__ = [
+    "NX",
+    "PRESENT",
+    "USER",
+    "WRITABLE",
+    "Fault",
+    "Level",
+    "PagingForm",
+    "Read",
+    "Step",
+    "form_of",
+    "long_mode",
+    "non_pae",
+    "pae",
+    "translate",
+    "walk",
+]
 
 Read = Callable[[int, int], bytes]
 """``read(physical, size)``; raises :class:`MemoryFault` where there is no RAM."""
-
-
-@dataclass(frozen=True, slots=True)
-class Level:
-    """One level of tables: which address bits index it, and which bits of its entries mean what."""
-
-    name: str
-    number: int
-    """1 for the table of 4 KiB pages, and upwards."""
-    shift: int
-    bits: int
-    next_table: int
-    """Mask of the address bits in an entry that leads to a table; 0 where every entry is a leaf."""
-    leaf: int
-    """Mask of the address bits in a leaf; 0 where no leaf is possible."""
-    reserved: int
-    """Bits that must be zero in an entry that leads to a table."""
-    leaf_reserved: int
-    permissions: bool = True
-    """Whether R/W, U/S and XD of this level count; a PDPTE has none."""
-    leaf_high: tuple[int, int] | None = None
-    """PSE-36: ``(mask, shift)``; the masked bits of a leaf, shifted left, are the address above 4 GiB."""
-
-    @property
-    def span(self) -> int:
-        """Bytes of virtual space behind one entry."""
-        return 1 << self.shift
-
-    def is_leaf(self, entry: int) -> bool:
-        return not self.next_table or bool(self.leaf and entry & PAGE_SIZE_BIT)
-
-    def physical(self, entry: int) -> int:
-        """Where a leaf leads."""
-        address = entry & self.leaf
-        if self.leaf_high is not None:
-            mask, shift = self.leaf_high
-            address |= (entry & mask) << shift
-        return address
-
-
-@dataclass(frozen=True, slots=True)
-class PagingForm:
-    """Levels from the root downwards, the format of an entry, and the address bits of CR3."""
-
-    name: str
-    entry: str
-    """:mod:`struct` letter of one entry."""
-    root: int
-    levels: tuple[Level, ...]
-
-    @property
-    def entry_size(self) -> int:
-        return struct.calcsize(self.entry)
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +56,7 @@ class Fault:
     table: int
     index: int
     entry: int | None
-    """``None`` if the table itself could not be read."""
+    """``None`` if no entry was read: the table is not in RAM, or there is no such address."""
     reason: str
 
     def __str__(self) -> str:
@@ -93,92 +64,16 @@ class Fault:
         return f"{self.virtual:#010x}: {self.level}[{self.index}] at {self.table:#x}{raw}: {self.reason}"
 
 
-def _bits(high: int, low: int) -> int:
-    """The mask of bits ``high:low``, written as the SDM's tables write it; empty if ``high < low``."""
-    return (1 << (high + 1)) - (1 << low) if high >= low else 0
+@dataclass(frozen=True, slots=True)
+class Step:
+    """An entry that a translation read."""
 
-
-def non_pae(*, pse: bool = True, physical_bits: int = 32) -> PagingForm:
-    """Two levels of 4-byte entries.
-
-    :param pse: CR4.PSE: without it bit 7 of a directory entry means nothing and there are no 4 MiB pages
-    :param physical_bits: MAXPHYADDR; above 32 a 4 MiB page carries its address bits 39:32 in bits 20:13
-        (PSE-36)
-    """
-    high_bits = min(max(physical_bits, 32), 40) - 32
-    directory = Level(
-        name="pgd",
-        number=2,
-        shift=22,
-        bits=10,
-        next_table=_bits(31, 12),
-        leaf=_bits(31, 22) if pse else 0,
-        reserved=0,
-        leaf_reserved=_bits(21, 13 + high_bits),
-        leaf_high=(_bits(12 + high_bits, 13), 32 - 13),
-    )
-    table = Level(
-        name="pte", number=1, shift=12, bits=10, next_table=0, leaf=_bits(31, 12), reserved=0, leaf_reserved=0
-    )
-    return PagingForm("non-PAE", "I", _bits(31, 12), (directory, table))
-
-
-def pae(*, nx: bool = True, physical_bits: int = 52) -> PagingForm:
-    """Three levels of 8-byte entries, the first a table of four that need only be 32-byte aligned.
-
-    :param nx: EFER.NXE: without it bit 63 is reserved
-    :param physical_bits: MAXPHYADDR: address bits from there on are reserved
-    """
-    address = physical_bits - 1
-    beyond = _bits(62 if nx else 63, physical_bits)
-    pointers = Level(
-        name="pgd",
-        number=3,
-        shift=30,
-        bits=2,
-        next_table=_bits(address, 12),
-        leaf=0,
-        # Bit 5 is reserved by table 4-8, but QEMU's TCG notes the access there as in any other entry.
-        reserved=_bits(63, physical_bits) | _bits(8, 6) | _bits(2, 1),
-        leaf_reserved=0,
-        permissions=False,
-    )
-    directory = Level(
-        name="pmd",
-        number=2,
-        shift=21,
-        bits=9,
-        next_table=_bits(address, 12),
-        leaf=_bits(address, 21),
-        reserved=beyond,
-        leaf_reserved=beyond | _bits(20, 13),
-    )
-    table = Level(
-        name="pte",
-        number=1,
-        shift=12,
-        bits=9,
-        next_table=0,
-        leaf=_bits(address, 12),
-        reserved=0,
-        leaf_reserved=beyond,
-    )
-    return PagingForm("PAE", "Q", _bits(31, 5), (pointers, directory, table))
-
-
-def form_of(configuration: Configuration) -> PagingForm:
-    """The form in which this kernel's processor reads its tables.
-
-    :raises UsageError: if no processor has as many physical address bits
-    """
-    if configuration.physical_bits not in range(32, 53):
-        raise UsageError(
-            f"no x86 processor has {configuration.physical_bits} physical address bits (SDM 3A 4.1.4: up to 52)",
-            hint="boot_cpu_data.x86_phys_bits of the guest may have been overwritten",
-        )
-    if configuration.pae:
-        return pae(nx=configuration.nx, physical_bits=configuration.physical_bits)
-    return non_pae(pse=configuration.pse, physical_bits=configuration.physical_bits)
+    level: Level
+    table: int
+    index: int
+    address: int
+    """Physical address of the entry."""
+    entry: int
 
 
 def walk(
@@ -186,7 +81,7 @@ def walk(
     cr3: int,
     form: PagingForm,
     start: int = 0,
-    end: int = 1 << 32,
+    end: int = 1 << 64,
     *,
     faults: list[Fault] | None = None,
 ) -> Iterator[Mapping]:
@@ -196,7 +91,13 @@ def walk(
     it is appended to ``faults``.
     """
     malformed = [] if faults is None else faults
-    yield from _walk(read, cr3 & form.root, form, 0, 0, start, end, (True, True, True), malformed)
+    root = form.levels[0]
+    for window in form.windows:
+        first, last = max(start, window.start), min(end, window.end)
+        if first < last:
+            # A window may begin within the table: the upper half of the canonical addresses does.
+            base = window.start & -(root.span << root.bits)
+            yield from _walk(read, cr3 & form.root, form, 0, base, first, last, (True, True, True), malformed)
 
 
 def _walk(
@@ -217,7 +118,8 @@ def _walk(
     try:
         raw = read(address, (last - first + 1) * form.entry_size)
     except MemoryFault:
-        faults.append(Fault(base, level.name, table, first, None, "the table is not in RAM"))
+        virtual = base + (first << level.shift)
+        faults.append(Fault(virtual, level.name, table, first, None, "the table is not in RAM"))
         return
     for index, entry in enumerate(struct.unpack(f"<{last - first + 1}{form.entry}", raw), first):
         if not entry & PRESENT:
@@ -237,19 +139,30 @@ def _walk(
             )
 
 
-def translate(read: Read, cr3: int, virtual: int, form: PagingForm) -> Mapping | Fault:
-    """The leaf that maps ``virtual``, or the entry that stops the walk."""
+def translate(
+    read: Read, cr3: int, virtual: int, form: PagingForm, *, steps: list[Step] | None = None
+) -> Mapping | Fault:
+    """The leaf that maps ``virtual``, or the entry that stops the walk.
+
+    :param steps: every entry that was read is appended, from the root downwards; the last is the leaf, or the
+        entry that stops the walk
+    """
     table = cr3 & form.root
-    base = 0
     rights = (True, True, True)
-    for level in form.levels:
+    if not form.has(virtual):
+        return Fault(virtual, form.levels[0].name, table, 0, None, "there is no such address in this form")
+    depth = 0
+    while True:
+        level = form.levels[depth]
         index = (virtual >> level.shift) & ((1 << level.bits) - 1)
-        base |= index << level.shift
+        address = table + index * form.entry_size
         try:
-            raw = read(table + index * form.entry_size, form.entry_size)
+            raw = read(address, form.entry_size)
         except MemoryFault:
             return Fault(virtual, level.name, table, index, None, "the table is not in RAM")
         (entry,) = struct.unpack(f"<{form.entry}", raw)
+        if steps is not None:
+            steps.append(Step(level, table, index, address, entry))
         if not entry & PRESENT:
             return Fault(virtual, level.name, table, index, entry, "not present")
         leaf = level.is_leaf(entry)
@@ -258,9 +171,9 @@ def translate(read: Read, cr3: int, virtual: int, form: PagingForm) -> Mapping |
             return Fault(virtual, level.name, table, index, entry, reason)
         rights = _rights(level, entry, rights)
         if leaf:
-            return _mapping(level, base, table, index, entry, rights)
+            return _mapping(level, virtual & -level.span, table, index, entry, rights)
         table = entry & level.next_table
-    raise AssertionError("the lowest level holds leaves only")
+        depth += 1
 
 
 def _refusal(level: Level, entry: int, leaf: bool) -> str:
