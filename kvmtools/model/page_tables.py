@@ -8,23 +8,16 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 from kvmtools.errors import KvmtoolsError, UsageError
 from kvmtools.model.paging import Fault, Step, translate
 from kvmtools.model.paging_forms import PAGE_SIZE_BIT, PRESENT, USER, WRITABLE, Level, PagingForm
+from kvmtools.model.physical import Memory
 from kvmtools.records import PAGE_SIZE, Mapping
 
 EVERYTHING = PRESENT | WRITABLE | USER
 """Flags of an entry that leads to a table: it grants all, and the leaf decides."""
-
-
-class Memory(Protocol):
-    """What tables are kept in; :class:`kvmtools.model.physical.Physical` is one."""
-
-    def read(self, address: int, size: int) -> bytes: ...
-
-    def write(self, address: int, data: bytes) -> None: ...
 
 
 class Table(NamedTuple):

@@ -197,16 +197,5 @@ def _rights(level: Level, entry: int, above: tuple[bool, bool, bool]) -> tuple[b
 def _mapping(
     level: Level, virtual: int, table: int, index: int, entry: int, rights: tuple[bool, bool, bool]
 ) -> Mapping:
-    writable, user, executable = rights
-    return Mapping(
-        virtual=virtual,
-        physical=level.physical(entry),
-        size=level.span,
-        entry=entry,
-        level=level.number,
-        table=table,
-        index=index,
-        writable=writable,
-        user=user,
-        executable=executable,
-    )
+    # By position: a walk of a whole guest comes here for every page, and names cost it a tenth of its time.
+    return Mapping(virtual, level.physical(entry), level.span, entry, level.number, table, index, *rights)

@@ -61,7 +61,7 @@ class Level:
     def physical(self, entry: int) -> int:
         """Where a leaf leads."""
         mask, shift = self.leaf_high
-        return (entry & self.leaf) | (entry & mask) << shift
+        return entry & self.leaf | (entry & mask) << shift
 
     def leaf_to(self, physical: int) -> int:
         """The address bits of a leaf that leads to ``physical``; those that it cannot hold are lost."""

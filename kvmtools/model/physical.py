@@ -6,12 +6,23 @@ It stands where a guest's RAM stands for the observer: :meth:`Physical.read` is 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Protocol
 
 from kvmtools.errors import MemoryFault
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Range
 
 WHOLE = (Range(0, 1 << 36),)
 """64 GiB without a hole: what PAE first promised (SDM 3A 4.1.4: MAXPHYADDR of the Pentium Pro)."""
+
+
+class Memory(Protocol):
+    """What can hold page tables; :class:`Physical` is one."""
+
+    def read(self, address: int, size: int) -> bytes:
+        """``size`` bytes at a physical address; :class:`MemoryFault` where there is no RAM."""
+
+    def write(self, address: int, data: bytes) -> None:
+        """Put bytes at a physical address; :class:`MemoryFault` where there is no RAM."""
 
 
 class Physical:
