@@ -54,9 +54,17 @@ TABLE: dict[str, tuple[Cell, ...]] = {
     "fixmap_boot_slots": (
         ("2.4", 0, "2.4.18 include/asm-i386/fixmap.h enum fixed_addresses"),
         ("2.6.18", 16, "2.6.18 include/asm-i386/fixmap.h NR_FIX_BTMAPS"),
-        ("2.6.24", 64, "2.6.24 include/asm-x86/fixmap_32.h NR_FIX_BTMAPS"),
         ("2.6.32", 256, "2.6.32 arch/x86/include/asm/fixmap.h NR_FIX_BTMAPS, FIX_BTMAPS_SLOTS"),
         ("5.10", 512, "5.10 arch/x86/include/asm/fixmap.h TOTAL_FIX_BTMAPS"),
+    ),
+    "fixmap_boot_start": (
+        ("2.4", "next", "2.4.18 include/asm-i386/fixmap.h enum fixed_addresses"),
+        ("2.6.32", "multiple", "2.6.32 arch/x86/include/asm/fixmap.h FIX_BTMAP_END"),
+        ("5.10", "one table", "5.10 arch/x86/include/asm/fixmap.h FIX_BTMAP_END"),
+    ),
+    "image_at": (
+        ("2.4", 1 << 20, "2.4.18 arch/i386/vmlinux.lds"),
+        ("2.6.32", 16 << 20, "2.6.32 arch/x86/Kconfig PHYSICAL_START"),
     ),
     "cpu_entry_area": (
         ("2.4", False, "2.4.18 include/asm-i386/pgtable.h VMALLOC_END"),
@@ -103,7 +111,7 @@ TABLE: dict[str, tuple[Cell, ...]] = {
     ),
     "zero_page_pdptes": (
         ("2.4", True, "2.4.18 arch/i386/mm/init.c pagetable_init"),
-        ("2.6.18", False, "2.6.18 arch/i386/mm/init.c pagetable_init"),
+        ("2.6.32", False, "2.6.32 arch/x86/mm/init_32.c native_pagetable_setup_start"),
     ),
     "first_directory_entry_split": (
         ("2.4", False, "2.4.18 arch/i386/mm/init.c pagetable_init"),
@@ -120,6 +128,20 @@ TABLE: dict[str, tuple[Cell, ...]] = {
     "read_only_dirty": (
         ("2.4", True, "2.4.18 include/asm-i386/pgtable.h __PAGE_KERNEL_RO"),
         ("6.12", False, "6.12 arch/x86/include/asm/pgtable_types.h __PAGE_KERNEL_RO"),
+    ),
+    "image_protection": (
+        ("2.4", "none", "2.4.18 arch/i386/mm/init.c pagetable_init"),
+        ("2.6.18", "large pages", "2.6.18 arch/i386/mm/init.c is_kernel_text; mark_rodata_ro if configured"),
+        ("5.10", "sections", "5.10 arch/x86/mm/init_32.c mark_rodata_ro, mark_nxdata_nx"),
+    ),
+    "vdso_in_fixmap": (
+        ("2.4", False, "2.4.18 include/asm-i386/fixmap.h enum fixed_addresses"),
+        ("2.6.18", True, "2.6.18 include/asm-i386/fixmap.h FIX_VDSO"),
+        ("5.10", False, "5.10 arch/x86/include/asm/fixmap.h enum fixed_addresses"),
+    ),
+    "huge_vmalloc": (
+        ("2.4", False, "2.4.18 mm/vmalloc.c"),
+        ("5.10", True, "5.10 arch/x86/Kconfig HAVE_ARCH_HUGE_VMAP"),
     ),
     "software_bits": (
         ("2.4", (), "2.4.18 include/asm-i386/pgtable.h"),
@@ -264,10 +286,48 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.4", False, "2.4.18 mm/page_alloc.c free_area_init_core"),
         ("7.2", True, "7.2 mm/mm_init.c memmap_init"),
     ),
+    "zone_flag_bits": (
+        ("2.4", 8, "2.4.18 include/linux/mm.h ZONE_SHIFT"),
+        ("2.6.18", None, "2.6.18 include/linux/mm.h ZONES_WIDTH"),
+    ),
+    "hole_refcount": (
+        ("2.4", 0, "2.4.18 mm/page_alloc.c free_area_init_core"),
+        ("2.6.18", 1, "2.6.18 mm/page_alloc.c memmap_init_zone"),
+    ),
+    "hole_zone": (
+        ("2.4", "spanning", "2.4.18 mm/page_alloc.c free_area_init_core"),
+        ("5.10", "following", "5.10 mm/page_alloc.c memmap_init, init_unavailable_range"),
+    ),
+    # -- RAM --------------------------------------------------------------------------------------------------
+    "ram_types": (
+        ("2.4", (1,), "2.4.18 arch/i386/kernel/setup.c find_max_pfn, page_is_ram"),
+        ("2.6.32", (1, 128), "2.6.32 arch/x86/kernel/e820.c E820_RESERVED_KERN"),
+        ("7.2", (1,), "7.2 arch/x86/kernel/e820.c e820__memblock_setup"),
+    ),
+    "ram_end_types": (
+        ("2.4", (1,), "2.4.18 arch/i386/kernel/setup.c find_max_pfn"),
+        ("6.12", (1, 3), "6.12 arch/x86/kernel/e820.c e820__end_ram_pfn"),
+    ),
+    "ram_trimmed": (
+        ("2.4", False, "2.4.18 arch/i386/kernel/setup.c setup_memory_region"),
+        ("5.10", True, "5.10 arch/x86/kernel/setup.c trim_bios_range, e820_add_kernel_range"),
+    ),
+    "ram_ends_at_max_pfn": (
+        ("2.4", False, "2.4.18 arch/i386/kernel/setup.c"),
+        ("7.2", True, "7.2 arch/x86/kernel/e820.c e820__memblock_setup"),
+    ),
     # -- zones and the buddy allocator ------------------------------------------------------------------------
     "highmem64g": (
         ("2.4", True, "2.4.18 arch/i386/config.in CONFIG_HIGHMEM64G"),
         ("7.2", False, "7.2 arch/x86/Kconfig HIGHMEM4G"),
+    ),
+    "pae_needs_highmem": (
+        ("2.4", True, "2.4.18 arch/i386/config.in CONFIG_X86_PAE"),
+        ("2.6.24", False, "2.6.24 arch/x86/Kconfig X86_PAE"),
+    ),
+    "zones_cover_holes": (
+        ("2.4", True, "2.4.18 arch/i386/mm/init.c paging_init"),
+        ("2.6.32", False, "2.6.32 arch/x86/mm/init_32.c initmem_init"),
     ),
     "numa": (
         ("2.4", False, "2.4.18 arch/i386/config.in"),

@@ -34,7 +34,12 @@ class Era:
     fixmap_slots: int
     """Permanent fixmap slots of an ordinary build (local APIC, IO-APICs, PCI), those of ``kmap_atomic`` not counted."""
     fixmap_boot_slots: int
-    """Slots for ``bt_ioremap`` or ``early_ioremap``, which end the fixmap."""
+    """Slots for ``bt_ioremap`` or ``early_ioremap``; with the one of the WP test they end the fixmap."""
+    fixmap_boot_start: str
+    """Those slots begin with the ``"next"`` one, at the next ``"multiple"`` of their number, or there only if they
+    would not be in ``"one table"`` otherwise."""
+    image_at: int
+    """``LOAD_PHYSICAL_ADDR`` of an ordinary build."""
     cpu_entry_area: bool
     """Entry stacks, TSS and GDT of every CPU are mapped below the fixmap."""
     cpu_entry_area_size: int
@@ -66,6 +71,13 @@ class Era:
     """Lowmem that is not RAM is in the direct map too."""
     read_only_dirty: bool
     """Read-only kernel pages have the dirty bit set."""
+    image_protection: str
+    """What the image's own pages get: ``"none"``, exec permission by ``"large pages"`` that hold any of it, or
+    permissions by ``"sections"``."""
+    vdso_in_fixmap: bool
+    """A fixmap slot may hold the page that user space calls the kernel through."""
+    huge_vmalloc: bool
+    """With PAE the vmalloc area may have large pages."""
     software_bits: tuple[tuple[int, str], ...]
     """What the kernel does with the bits 9 to 11 of a kernel entry."""
     large_pages_collapse: bool
@@ -111,8 +123,28 @@ class Era:
     tail_initialised: bool
     """The entries of a FLATMEM ``mem_map`` beyond the last page of RAM are initialised."""
 
+    zone_flag_bits: int | None
+    """Top bits of ``page->flags`` that name the zone; ``None``: as many as the number of zones needs."""
+    hole_refcount: int
+    """``count`` or ``_refcount`` of a page that is not RAM."""
+    hole_zone: str
+    """A page that is not RAM belongs to the ``"spanning"`` zone or to that of the ``"following"`` RAM."""
+
+    ram_types: tuple[int, ...]
+    """E820 types that are RAM."""
+    ram_end_types: tuple[int, ...]
+    """E820 types whose last page decides ``max_pfn``."""
+    ram_trimmed: bool
+    """Page 0 and the BIOS area are never RAM, the kernel's image always is."""
+    ram_ends_at_max_pfn: bool
+    """RAM that ``max_pfn`` leaves out is forgotten, not only unused."""
+
     highmem64g: bool
     """A PAE kernel uses RAM above 4 GiB."""
+    pae_needs_highmem: bool
+    """``CONFIG_X86_PAE`` comes with ``CONFIG_HIGHMEM`` only."""
+    zones_cover_holes: bool
+    """The node is told of one range of RAM from pfn 0, so holes count as present."""
     numa: bool
     """``CONFIG_NUMA`` can be had on i386."""
     zone_names: tuple[str, ...]
@@ -130,7 +162,14 @@ class Era:
     def fixmap(self, nr_cpus: int, *, pae: bool) -> tuple[int, int]:
         """``(end_of_permanent_fixed_addresses, end_of_fixed_addresses)`` of an ordinary build, in slots."""
         permanent = self.fixmap_slots + self.kmap_slots_per_cpu * nr_cpus
-        return permanent, permanent + self.fixmap_boot_slots
+        boot = self.fixmap_boot_slots
+        if not boot:
+            return permanent, permanent
+        table = 512 if pae else 1024
+        fits = permanent // table == (permanent + boot - 1) // table
+        next_one = self.fixmap_boot_start == "next" or (self.fixmap_boot_start == "one table" and fits)
+        # The last slot, after those for booting, is the one of the WP test.
+        return permanent, (permanent if next_one else (permanent // boot + 1) * boot) + boot + 1
 
 
 def named(name: str) -> Era:

@@ -1,0 +1,76 @@
+"""RAM maps as people have them: typed ranges, ``/proc/iomem``, the lines of a boot log."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from kvmtools.errors import UsageError
+from kvmtools.model.command_line import memparse
+from kvmtools.records import E820Entry
+
+_RAM, _RESERVED = 1, 2
+_TYPES = {"usable": _RAM, "System RAM": _RAM, "ACPI data": 3, "ACPI Tables": 3, "ACPI NVS": 4}
+
+_RANGES = re.compile(r"[0-9][0-9a-zA-Z]*-[0-9][0-9a-zA-Z]*(,[0-9][0-9a-zA-Z]*-[0-9][0-9a-zA-Z]*)*")
+_HEX = r"(?:0x)?([0-9a-f]+)"
+# A nested resource is indented; only what stands at the margin is a range of the firmware's.
+_IOMEM = re.compile(rf"^{_HEX}-{_HEX} : (.+)$")
+# "BIOS-e820: [mem 0x0-0x9fbff] usable" since 3.x, with the last byte; before, with the end:
+# "BIOS-e820: 0000000000000000 - 000000000009fc00 (usable)".
+_LOG = re.compile(rf"BIOS-(?:e820|88|e801): \[mem {_HEX}-{_HEX}\] (.+)$")
+_OLD_LOG = re.compile(rf"BIOS-(?:e820|88|e801): {_HEX} - {_HEX} \((.+)\)$")
+
+
+def ram_map(text: str) -> tuple[E820Entry, ...]:
+    """The map that ``--e820`` means: ranges, or the name of a file.
+
+    :raises UsageError: if it is neither, or has no usable RAM
+    """
+    entries = _typed(text) if _RANGES.fullmatch(text) else _read(Path(text))
+    if not any(entry.type == _RAM and entry.size for entry in entries):
+        raise UsageError(
+            f"{text} has no usable RAM",
+            hint="/proc/iomem shows its addresses to root only" if entries else _FORMS,
+        )
+    return entries
+
+
+_FORMS = "write 0-640K,1M-3G or name a file with lines of /proc/iomem or of a boot log (BIOS-e820: ...)"
+
+
+def _typed(text: str) -> tuple[E820Entry, ...]:
+    """``START-END,...``: half-open, each side written as the kernel's command line writes sizes."""
+    entries = []
+    for part in text.split(","):
+        ends = []
+        for word in part.split("-"):
+            value, rest = memparse(word)
+            if rest:
+                raise UsageError(
+                    f"{word!r} in {part!r} is no address", hint="they look like 640K, 1M, 0xa0000"
+                )
+            ends.append(value)
+        start, end = ends
+        if start >= end:
+            raise UsageError(
+                f"the range {part} is empty", hint="START-END, where END is the first byte after"
+            )
+        entries.append(E820Entry(start, end - start, _RAM))
+    return tuple(entries)
+
+
+def _read(path: Path) -> tuple[E820Entry, ...]:
+    try:
+        lines = path.read_text(errors="replace").splitlines()
+    except OSError as error:
+        raise UsageError(f"cannot read the RAM map {path}: {error.strerror}", hint=_FORMS) from None
+    return tuple(entry for line in lines if (entry := _line(line.rstrip())) is not None)
+
+
+def _line(line: str) -> E820Entry | None:
+    for form, past_last in ((_IOMEM, 1), (_LOG, 1), (_OLD_LOG, 0)):
+        if found := form.search(line):
+            start, last = int(found[1], 16), int(found[2], 16)
+            return E820Entry(start, max(0, last + past_last - start), _TYPES.get(found[3], _RESERVED))
+    return None
