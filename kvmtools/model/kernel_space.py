@@ -1,0 +1,193 @@
+"""The kernel's own view of memory, with a meter on it: every load is counted, and every TLB entry that it needs.
+
+Two things map an address.  The *direct map* is arithmetic: RAM below ``max_low_pfn`` at ``PAGE_OFFSET``, in large
+pages wherever :func:`kvmtools.model.kernel_map.large_leaf_fault` finds nothing against one.  Everything else is in
+page tables in simulated memory, and is found by :func:`kvmtools.model.paging.translate` like any processor would.
+
+Counted are the loads and stores of kernel data that an operation cannot do without; constants (``PAGE_OFFSET``, the
+address of a static array) are in the instructions and cost nothing.  A TLB entry holds one leaf, of 4 KiB or of 2 or
+4 MiB, and is counted once for an operation however often it serves.  What the processor itself reads when an entry
+is missing is kept apart, as the *walk*: one entry of each level down to the leaf, except the four of PAE's first
+table, which MOV CR3 has put into registers (SDM 3A, 4.4.1).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from kvmtools.model import kernel_map
+from kvmtools.model.bugs import Unmapped
+from kvmtools.model.memblock import Memblock
+from kvmtools.model.page_tables import PageTables
+from kvmtools.model.paging import PagingForm, translate
+from kvmtools.model.physical import Physical
+from kvmtools.model.prediction import Prediction
+from kvmtools.model.ram import ISA_END, Ram
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Mapping, Range
+
+DEFAULT_IMAGE = Range(0x1000, 0x1800)
+"""Pfns of an image whose place is not known: CONFIG_PHYSICAL_START is 16 MiB, and 8 MiB is a fair size."""
+
+
+class Leaf(NamedTuple):
+    """``size`` bytes at ``virtual`` that one TLB entry maps to ``physical``."""
+
+    virtual: int
+    physical: int
+    size: int
+
+
+class Cost(NamedTuple):
+    """What an operation asks of memory."""
+
+    references: int
+    """Loads and stores of kernel data."""
+    tlb_entries: int
+    """Different leaves that these go through."""
+    walk_references: int
+    """Page-table entries that the processor reads if the TLB holds none of those leaves."""
+    faults: int = 0
+    """Page faults on the way, for an operation that survives them."""
+
+
+class KernelSpace:
+    """Kernel virtual memory over simulated RAM.
+
+    :param form: how page tables are written; its word is 4 bytes, or 8 in long mode
+    :param ram: RAM, in pfns
+    :param page_offset: where the direct map begins
+    :param mapped: the pfns that the direct map maps, from 0
+    :param may_be_large: whether the large page at this physical address may be one leaf
+    :param image: pfns of the kernel's image
+    :param bss: the pfn in it where variables begin; by default the first
+    """
+
+    def __init__(
+        self,
+        form: PagingForm,
+        ram: Iterable[Range],
+        *,
+        page_offset: int,
+        mapped: Iterable[Range],
+        may_be_large: Callable[[int], bool],
+        image: Range = DEFAULT_IMAGE,
+        bss: int | None = None,
+    ) -> None:
+        self.form = form
+        self.page_offset = page_offset
+        self.large_page = form.levels[-2].span
+        self.word = 8 if len(form.levels) > 3 else 4
+        """``sizeof(unsigned long)``."""
+        self.ram = tuple(ram)
+        self.memory = Physical(tuple(Range(r.start << PAGE_SHIFT, r.end << PAGE_SHIFT) for r in self.ram))
+        self._mapped = Ram(tuple(mapped), 0)
+        self.lowmem = Range(0, self._mapped.ranges[-1].end)
+        """Pfns below ``max_low_pfn``."""
+        self._may_be_large = may_be_large
+        self._large: dict[int, bool] = {}
+        self.memblock = Memblock(self.ram)
+        self.memblock.reserve(Range(0, ISA_END >> PAGE_SHIFT))
+        self.memblock.reserve(image)
+        root = (image.start if bss is None else bss) << PAGE_SHIFT
+        self.tables = PageTables(self.memory, form, self.table_page, root)
+        """Begins with ``swapper_pg_dir``, a page of the image."""
+        self._next_variable = self.direct(root + PAGE_SIZE)
+        self._leaves: dict[int, Leaf] | None = None
+        self._references = self._faults = 0
+
+    def table_page(self) -> int:
+        """The physical address of a lowmem page for a page table: the kernel must be able to read it."""
+        return self.memblock.take(1, self.lowmem).start << PAGE_SHIFT
+
+    def variable(self, words: int = 1) -> int:
+        """Room for a variable of ``words`` longs in the image; its address is a constant of the kernel."""
+        address = self._next_variable
+        self._next_variable += words * self.word
+        return address
+
+    def direct(self, physical: int) -> int:
+        """``__va``: where the direct map has it, whether or not it reaches that far."""
+        return self.page_offset + physical
+
+    def leaf(self, virtual: int) -> Leaf | None:
+        """What maps ``virtual``; ``None`` if nothing does."""
+        physical = virtual - self.page_offset
+        if physical >> PAGE_SHIFT in self._mapped:
+            start = physical & -self.large_page
+            if start not in self._large:
+                self._large[start] = self._may_be_large(start)
+            size = self.large_page if self._large[start] else PAGE_SIZE
+            start = physical & -size
+            return Leaf(self.direct(start), start, size)
+        found = translate(self.memory.read, self.tables.root, virtual, self.form)
+        return Leaf(found.virtual, found.physical, found.size) if isinstance(found, Mapping) else None
+
+    def read(self, virtual: int, size: int) -> int:
+        """The little-endian number of ``size`` bytes at ``virtual``, which lies within one page.
+
+        :raises Unmapped: if nothing maps it
+        """
+        return int.from_bytes(self.memory.read(self._physical(virtual), size), "little")
+
+    def write(self, virtual: int, size: int, value: int) -> None:
+        """Store a number; as :meth:`read`."""
+        self.memory.write(self._physical(virtual), value.to_bytes(size, "little"))
+
+    def measure(self, operation: Callable[[], object]) -> Cost:
+        """What ``operation`` costs, found by doing it; an exception of its own passes through."""
+        self._leaves, self._references, self._faults = {}, 0, 0
+        try:
+            operation()
+            walks = sum(map(self._walk, self._leaves.values()))
+            return Cost(self._references, len(self._leaves), walks, self._faults)
+        finally:
+            self._leaves = None
+
+    def _physical(self, virtual: int) -> int:
+        leaf = self.leaf(virtual)
+        if leaf is None:
+            self._faults += 1
+            raise Unmapped(virtual, "nothing is mapped there")
+        if self._leaves is not None:
+            self._references += 1
+            self._leaves[leaf.virtual] = leaf
+        return virtual - leaf.virtual + leaf.physical
+
+    def _walk(self, leaf: Leaf) -> int:
+        in_memory = self.form.levels[self.form.pointer_registers :]
+        return sum(level.span >= leaf.size for level in in_memory)
+
+
+def booted(prediction: Prediction, max_low_pfn: int | None = None) -> KernelSpace:
+    """The space of the kernel that ``prediction`` is about, before it has a ``mem_map``.
+
+    :param max_low_pfn: where lowmem ends instead, for a kernel that keeps virtual space for something else
+    """
+    configuration, layout, ram = prediction.configuration, prediction.layout, prediction.ram
+    assert layout.max_low_pfn is not None
+    assert layout.max_pfn is not None
+    layout_end = layout.max_low_pfn
+    end = layout_end if max_low_pfn is None else max_low_pfn
+    sections, base = configuration.image.sections, configuration.page_offset
+    image, bss = DEFAULT_IMAGE, DEFAULT_IMAGE.start
+    if {"_text", "__bss_start", "_end"} <= sections.keys():
+        image = Range(sections["_text"] - base >> PAGE_SHIFT, -((base - sections["_end"]) >> PAGE_SHIFT))
+        bss = sections["__bss_start"] - base >> PAGE_SHIFT
+    size = prediction.form.levels[-2].span
+
+    def may_be_large(start: int) -> bool:
+        leaf = Mapping(base + start, start, size, 0, 2, 0, 0, True, False, True)
+        # Lowmem that was cut short ends there to the page; only the kernel's own end may be overrun.
+        cut = end < layout_end and start + size > end << PAGE_SHIFT
+        return not (cut or kernel_map.large_leaf_fault(configuration, layout, ram, leaf))
+
+    return KernelSpace(
+        prediction.form,
+        ram.within(0, layout.max_pfn),
+        page_offset=base,
+        mapped=ram.within(0, end),
+        may_be_large=may_be_large,
+        image=image,
+        bss=bss,
+    )
