@@ -317,6 +317,12 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("7.2", True, "7.2 arch/x86/kernel/e820.c e820__memblock_setup"),
     ),
     # -- zones and the buddy allocator ------------------------------------------------------------------------
+    "first_mib_reserved": (
+        ("2.4", False, "2.4.18 arch/i386/kernel/setup.c setup_arch reserve_bootmem"),
+        ("2.6.18", False, "2.6.18 arch/i386/kernel/setup.c setup_bootmem_allocator"),
+        ("5.10", False, "5.10 arch/x86/kernel/setup.c trim_low_memory_range; arch/x86/realmode/init.c"),
+        ("6.1", True, "6.1 arch/x86/realmode/init.c reserve_real_mode"),
+    ),
     "highmem64g": (
         ("2.4", True, "2.4.18 arch/i386/config.in CONFIG_HIGHMEM64G"),
         ("7.2", False, "7.2 arch/x86/Kconfig HIGHMEM4G"),

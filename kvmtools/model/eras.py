@@ -139,6 +139,8 @@ class Era:
     ram_ends_at_max_pfn: bool
     """RAM that ``max_pfn`` leaves out is forgotten, not only unused."""
 
+    first_mib_reserved: bool
+    """All RAM of the first MiB is kept from the page allocator, not only what BIOS and trampoline use."""
     highmem64g: bool
     """A PAE kernel uses RAM above 4 GiB."""
     pae_needs_highmem: bool

@@ -1,0 +1,334 @@
+"""What each kind of ``mem_map`` costs in kernel virtual space, in lowmem and in physical memory.
+
+The quarrel of September 2006 (linux-mm, "virtual mmap basics") in figures.  Lameter: a virtual map holds no ``struct
+page`` for a hole, and may lie in highmem, so zone NORMAL gets its memory back.  Whitcroft: the window is contiguous, holes
+included, and kernel virtual space is what zone NORMAL is made of, so "the loss is the same"; SPARSEMEM is the kind that
+is sparse in virtual space too.  Both are right, each about another column of this budget.
+
+FLATMEM and SPARSEMEM lie in the direct map: what they take of virtual space they take of lowmem, once.  A virtual map lies
+in a window of its own between lowmem and the vmalloc area.  No i386 kernel has one; its figures are the proposal's.
+
+When a map cannot be had, the kernel panics: "Failed to allocate %ld bytes for node %d memory map" (alloc_node_mem_map);
+with SPARSEMEM the sections that got none fault as soon as their pages are initialised (sparse_init_nid, then
+memmap_init_range).  The criterion here is the room that the kernel's image and the RAM map leave: necessary, not
+sufficient, since a kernel with a few MiB of lowmem will not get to its init either.
+
+Source: mm/page_alloc.c (alloc_node_mem_map), mm/sparse.c (sparse_init_nid, mem_section_usage_size),
+include/linux/mmzone.h (usemap_size), 6.1; mm/sparse-vmemmap.c for the shape of a virtual map.  Everything is worked out from
+ranges, nothing page by page.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import NamedTuple
+
+from kvmtools.errors import UsageError
+from kvmtools.model import eras, layout, machine, memmap
+from kvmtools.model.kernel_space import DEFAULT_IMAGE
+from kvmtools.model.memblock import Memblock
+from kvmtools.model.prediction import Prediction
+from kvmtools.model.ram import ISA_END, Ram
+from kvmtools.model.zones import MAX_DMA_PFN
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Range
+
+MEM_SECTION_SIZE = 8
+"""``sizeof(struct mem_section)`` without CONFIG_PAGE_EXTENSION: a map and a usage pointer."""
+PAGEBLOCK_BITS = 4
+"""``NR_PAGEBLOCK_BITS``, for every block of the largest buddy order."""
+BIGGEST_MEMORY = {False: 1 << 32, True: 1 << 36}
+"""What page-table entries can reach, by PAE."""
+SMALLEST_MEMORY = 64 << 20
+
+_EVERYTHING = Range(0, 1 << (36 - PAGE_SHIFT))
+
+
+class Kind(NamedTuple):
+    """One way to keep the ``struct page``s."""
+
+    name: str
+    memory_model: str
+    """``"FLATMEM"``, ``"SPARSEMEM"`` or ``"virtual"``."""
+    large: bool = False
+    """Leaves of the window are 2 or 4 MiB, else 4 KiB."""
+    lowmem_backed: bool = False
+    """The memory behind the window comes from lowmem even if there is highmem."""
+
+
+FLATMEM = Kind("FLATMEM", "FLATMEM")
+SPARSEMEM = Kind("SPARSEMEM", "SPARSEMEM")
+VIRTUAL = Kind("virtual, 4 KiB, highmem", "virtual")
+VIRTUAL_LARGE = Kind("virtual, large, highmem", "virtual", large=True)
+VIRTUAL_LOWMEM = Kind("virtual, 4 KiB, lowmem", "virtual", lowmem_backed=True)
+VIRTUAL_LARGE_LOWMEM = Kind("virtual, large, lowmem", "virtual", large=True, lowmem_backed=True)
+KINDS = (FLATMEM, SPARSEMEM, VIRTUAL, VIRTUAL_LARGE, VIRTUAL_LOWMEM, VIRTUAL_LARGE_LOWMEM)
+
+
+class Budget(NamedTuple):
+    """The bill of one kind on one machine, in bytes."""
+
+    kind: Kind
+    memory: int
+    """RAM that this kernel uses."""
+    kernel_space: int
+    """All of kernel virtual space, ``4 GiB - PAGE_OFFSET``."""
+    lowmem_without: int
+    """What lowmem would be if the map cost nothing: ``min(max_pfn, MAXMEM_PFN)`` pages."""
+    lowmem: int
+    """What lowmem is: smaller by what the window takes of its virtual space.  Holes in it count: they take space too."""
+    dma: int
+    """The part of lowmem that is zone DMA; the kernel allocates from the top, so zone NORMAL pays first."""
+    window: int
+    """Virtual space outside the direct map; 0 unless the map is virtual."""
+    backing: int
+    """Physical memory that holds ``struct page``s."""
+    page_tables: int
+    """Page tables of the window: physical memory, always lowmem."""
+    mem_section: int
+    """The array of sections, in the kernel's bss; SPARSEMEM only."""
+    usemap: int
+    """Bits that every kind keeps for every pageblock of what it spans; for the record, not in any sum here."""
+    from_highmem: int
+    """The part of ``backing`` that is highmem."""
+    refusal: str
+    """Why this kernel does not boot; empty if nothing here speaks against it."""
+
+    @property
+    def boots(self) -> bool:
+        return not self.refusal
+
+    @property
+    def physical(self) -> int:
+        """Physical memory that the map takes, wherever it is."""
+        return self.backing + self.page_tables + self.mem_section
+
+    @property
+    def from_lowmem(self) -> int:
+        """The part of it that is lowmem."""
+        return self.physical - self.from_highmem
+
+    @property
+    def virtual(self) -> int:
+        """Kernel virtual space that the map takes: its window, and its lowmem's place in the direct map."""
+        return self.window + self.from_lowmem
+
+    @property
+    def share(self) -> float:
+        """Part of kernel virtual space that the map takes, 0 to 1."""
+        return self.virtual / self.kernel_space
+
+    @property
+    def left(self) -> int:
+        """Lowmem that is left: zones DMA and NORMAL, what the debate calls zone NORMAL; negative if it cannot be."""
+        return self.lowmem - self.from_lowmem
+
+    @property
+    def normal_left(self) -> int:
+        """What is left of zone NORMAL itself, above zone DMA."""
+        return max(0, self.left - self.dma)
+
+    @property
+    def lost(self) -> int:
+        """What the map costs zones DMA and NORMAL, whether as memory or as virtual space."""
+        return self.lowmem_without - self.left
+
+
+class Limit(NamedTuple):
+    """The most RAM with which a kind still boots, and what stops it there."""
+
+    memory: int
+    reason: str
+    """Empty if paging can reach no more RAM than that."""
+
+
+def kinds(configuration: Configuration) -> tuple[Kind, ...]:
+    """The kinds that can be worked out for this kernel: SPARSEMEM only since there is one."""
+    return tuple(kind for kind in KINDS if kind is not SPARSEMEM or has_sparsemem(configuration))
+
+
+def has_sparsemem(configuration: Configuration) -> bool:
+    """Whether kernels of this era know SPARSEMEM on i386."""
+    return eras.shown(configuration.marks).section_size_bits is not None
+
+
+def budget(configuration: Configuration, kind: Kind) -> Budget:
+    """The bill of ``kind`` on the machine and with the kernel of ``configuration``.
+
+    :raises UsageError: if no kind could help: this kernel does not exist, or has no room for its vmalloc area
+    """
+    prediction = Prediction(replace(configuration, sparsemem=kind is SPARSEMEM))
+    if kind.memory_model == "virtual":
+        return _virtual(prediction, kind)
+    return _in_the_direct_map(prediction, kind)
+
+
+def limit(configuration: Configuration, kind: Kind, step: int = 1 << 20) -> Limit | None:
+    """By bisection over QEMU's machines: where RAM becomes too much for ``kind``.
+
+    :param step: bytes, the precision
+    :returns: ``None`` if it does not even boot with 64 MiB
+    """
+    fits, fails = SMALLEST_MEMORY // step, BIGGEST_MEMORY[configuration.pae] // step
+    if _refusal(configuration, kind, fits * step):
+        return None
+    reason = _refusal(configuration, kind, fails * step)
+    if not reason:
+        return Limit(fails * step, "")
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        answer = _refusal(configuration, kind, middle * step)
+        if answer:
+            fails, reason = middle, answer
+        else:
+            fits = middle
+    return Limit(fits * step, reason)
+
+
+def _refusal(configuration: Configuration, kind: Kind, memory: int) -> str:
+    try:
+        return budget(replace(configuration, e820=machine.e820_of(memory)), kind).refusal
+    except UsageError as error:
+        return error.message
+
+
+def _in_the_direct_map(prediction: Prediction, kind: Kind) -> Budget:
+    """FLATMEM: one array from pfn 0; SPARSEMEM: one piece for every section that holds RAM."""
+    configuration, edges = prediction.configuration, _Edges(prediction)
+    if kind is SPARSEMEM:
+        section = memmap.pages_per_section(configuration)
+        pieces = len(memmap.present_sections(configuration, prediction.ram))
+        piece = -(-section * configuration.page_struct_size // PAGE_SIZE)
+        spanned = pieces * section
+        mem_section = MEM_SECTION_SIZE << prediction.memmap.flags.section_width
+    else:
+        assert prediction.memmap.length is not None
+        pieces, spanned, mem_section = 1, prediction.memmap.length, 0
+        piece = -(-spanned * configuration.page_struct_size // PAGE_SIZE)
+    room = unreserved(prediction, Range(0, edges.max_low_pfn)).free
+    refusal = ""
+    if sum(len(run) // piece for run in room) < pieces:
+        free, longest = sum(map(len, room)), max(map(len, room), default=0)
+        asked = f"{pieces} pieces of {_size(piece)}" if kind is SPARSEMEM else f"{_size(piece)} in one piece"
+        refusal = f"mem_map takes {asked}, but of lowmem {_size(free)} are free, at most {_size(longest)} in one piece"
+    return Budget(
+        kind=kind,
+        memory=edges.memory,
+        kernel_space=layout.TOP - configuration.page_offset,
+        lowmem_without=edges.max_low_pfn * PAGE_SIZE,
+        lowmem=edges.max_low_pfn * PAGE_SIZE,
+        dma=edges.dma(edges.max_low_pfn),
+        window=0,
+        backing=pieces * piece * PAGE_SIZE,
+        page_tables=0,
+        mem_section=mem_section,
+        usemap=_usemap(configuration, spanned),
+        from_highmem=0,
+        refusal=refusal,
+    )
+
+
+def _virtual(prediction: Prediction, kind: Kind) -> Budget:
+    """A window for every pfn up to the last; memory and page tables only where there is RAM."""
+    configuration, edges = prediction.configuration, _Edges(prediction)
+    directory_entry = prediction.form.levels[-2].span
+    spanned = _up(edges.max_pfn, 1 << (configuration.max_order - 1))
+    window = _up(spanned * configuration.page_struct_size, directory_entry)
+    leaf = directory_entry if kind.large else PAGE_SIZE
+    backing = leaf * _touched(prediction, edges.max_pfn, leaf)
+    page_tables = 0 if kind.large else PAGE_SIZE * _touched(prediction, edges.max_pfn, directory_entry)
+
+    max_low_pfn = min(edges.max_low_pfn, max(0, edges.maxmem_pfn - window // PAGE_SIZE))
+    lowmem, highmem = Range(0, max_low_pfn), Range(max_low_pfn, edges.max_pfn)
+    unreserved = unreserved(prediction, Range(0, edges.max_pfn))
+    wanted, align = backing // PAGE_SIZE, leaf // PAGE_SIZE
+    high = 0 if kind.lowmem_backed else sum(map(len, unreserved.scrape(wanted, highmem, align=align)))
+    low = sum(map(len, unreserved.scrape(wanted - high, lowmem, align=align)))
+    tables = sum(map(len, unreserved.scrape(page_tables // PAGE_SIZE, lowmem)))
+    refusal = ""
+    if max_low_pfn < image_pfns(configuration).end:
+        refusal = f"a window of {_size(window // PAGE_SIZE)} leaves {_size(max_low_pfn)} of lowmem, and the image lies above"
+    elif (high + low, tables) != (wanted, page_tables // PAGE_SIZE):
+        lacking = wanted - high - low + page_tables // PAGE_SIZE - tables
+        refusal = f"beside a window of {_size(window // PAGE_SIZE)}, lowmem lacks {_size(lacking)} to back it"
+    return Budget(
+        kind=kind,
+        memory=edges.memory,
+        kernel_space=layout.TOP - configuration.page_offset,
+        lowmem_without=edges.max_low_pfn * PAGE_SIZE,
+        lowmem=max_low_pfn * PAGE_SIZE,
+        dma=edges.dma(max_low_pfn),
+        window=window,
+        backing=backing,
+        page_tables=page_tables,
+        mem_section=0,
+        usemap=_usemap(configuration, spanned),
+        from_highmem=high * PAGE_SIZE,
+        refusal=refusal,
+    )
+
+
+class _Edges:
+    """Where memory and zones end in a kernel that has no window, and how high lowmem could reach."""
+
+    def __init__(self, prediction: Prediction) -> None:
+        found = prediction.layout
+        assert found.max_low_pfn is not None
+        assert found.max_pfn is not None
+        self.max_low_pfn = found.max_low_pfn
+        self.max_pfn = found.max_pfn
+        self.memory = prediction.ram.pages(0, self.max_pfn) * PAGE_SIZE
+        self._configuration = prediction.configuration
+
+    @property
+    def maxmem_pfn(self) -> int:
+        """``MAXMEM_PFN``: where lowmem ends on a machine that has all the RAM there can be."""
+        found = layout.predict(self._configuration, Ram((_EVERYTHING,), _EVERYTHING.end)).max_low_pfn
+        assert found is not None
+        return found
+
+    def dma(self, max_low_pfn: int) -> int:
+        """Bytes of zone DMA."""
+        has_zone = "DMA" in self._configuration.zone_names
+        return min(MAX_DMA_PFN, max_low_pfn) * PAGE_SIZE if has_zone else 0
+
+
+def image_pfns(configuration: Configuration) -> Range:
+    """Page frames of the kernel's image; where nothing tells, 8 MiB from 16 MiB on."""
+    sections, base = configuration.image.sections, configuration.page_offset
+    if not {"_text", "_end"} <= sections.keys():
+        return DEFAULT_IMAGE
+    return Range((sections["_text"] - base) // PAGE_SIZE, -(-(sections["_end"] - base) // PAGE_SIZE))
+
+
+def unreserved(prediction: Prediction, within: Range) -> Memblock:
+    """RAM less the first MiB and the image."""
+    memblock = Memblock(prediction.ram.within(within.start, within.end))
+    memblock.reserve(Range(0, ISA_END // PAGE_SIZE))
+    memblock.reserve(image_pfns(prediction.configuration))
+    return memblock
+
+
+def _touched(prediction: Prediction, max_pfn: int, size: int) -> int:
+    """How many aligned pieces of ``size`` bytes of the window hold a ``struct page`` of RAM."""
+    page = prediction.configuration.page_struct_size
+    count, end = 0, 0
+    for r in prediction.ram.within(0, max_pfn):
+        first, last = r.start * page // size, (r.end * page - 1) // size
+        # The range below may have touched the first piece already.
+        count += last + 1 - max(first, end)
+        end = last + 1
+    return count
+
+
+def _usemap(configuration: Configuration, pages: int) -> int:
+    return PAGEBLOCK_BITS * -(-pages >> (configuration.max_order - 1)) // 8
+
+
+def _up(number: int, alignment: int) -> int:
+    return -(-number // alignment) * alignment
+
+
+def _size(pages: int) -> str:
+    """Pages for a person."""
+    kib = pages * PAGE_SIZE >> 10
+    return f"{kib} KiB" if kib < 1024 else f"{kib / 1024:.1f} MiB"
