@@ -1,0 +1,231 @@
+"""``struct page``: where its members lie, what its flags are called, how the head of a free block is marked.
+
+Source: include/linux/mm.h (2.4.18, 2.6.18), include/linux/mm_types.h and page-flags.h (2.6.24, 5.10, 6.1, 6.12, 7.2),
+for a build without MEMCG.  Where page->flags keeps zone and section is :class:`kvmtools.model.memmap.FlagsLayout`.
+
+Four ways to say "a free block of order n begins here" followed each other:
+
+=================  ==================================================================================
+``bitmap``         2.4: nothing in the page; one bit per pair of buddies says that one of them is free
+``PG_buddy``       2.6: a flag; the order is in ``private``
+``page_type bit``  5.10, 6.1: a cleared bit of what is otherwise ``_mapcount`` -1; the order as before
+``page_type byte`` 6.12, 7.2: the top byte of the same word; the order as before
+=================  ==================================================================================
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from kvmtools.model.eras import Era
+from kvmtools.model.memmap import FlagsLayout
+
+WORD = 0xFFFFFFFF
+"""An ``int`` of -1: the ``_mapcount`` of a page that nobody maps, the ``page_type`` of a page that has none."""
+
+
+class Words(Protocol):
+    """What is needed of a mem_map here: 32-bit words of a struct page, which is named by its virtual address."""
+
+    def read(self, page: int, offset: int) -> int: ...
+
+    def write(self, page: int, offset: int, value: int) -> None: ...
+
+
+class Members(NamedTuple):
+    """Byte offsets of what the page allocator reads and writes; each is a 32-bit word."""
+
+    flags: int
+    refcount: int
+    next: int
+    """``list`` (2.4), ``lru``, ``buddy_list`` (6.1): the free list's links, ``prev`` behind ``next``."""
+    mapcount: int | None
+    """``_mapcount``, since 5.10 also ``page_type``; 2.4 does not count mappings."""
+
+
+class Mark(NamedTuple):
+    """A value in one word that says "free block", tested under one mask and written under another; the order apart."""
+
+    offset: int
+    private: int
+    """Offset of ``private``, where the order is."""
+    tested: int
+    value: int
+    written: int
+    cleared: int
+
+    def on(self, word: int) -> bool:
+        """``PageBuddy``."""
+        return word & self.tested == self.value
+
+    def set(self, word: int) -> int:
+        """``__SetPageBuddy``."""
+        return word & ~self.written | self.value & self.written
+
+    def clear(self, word: int) -> int:
+        """``__ClearPageBuddy``."""
+        return word & ~self.written | self.cleared
+
+
+_MEMBERS_2_6 = Members(flags=0, refcount=4, next=24, mapcount=8)
+_PAGE_TYPE = 24
+_MEMBERS_5_10 = Members(flags=0, refcount=28, next=4, mapcount=_PAGE_TYPE)
+_MEMBERS = {
+    "bitmap": Members(flags=24, refcount=20, next=0, mapcount=None),
+    "PG_buddy": _MEMBERS_2_6,
+    "page_type bit": _MEMBERS_5_10,
+    "page_type byte": _MEMBERS_5_10,
+}
+"""By :attr:`Era.buddy_mark`, which changed whenever this order did (or later)."""
+
+_PAGE_TYPES = {
+    "5.10": {"buddy": 0x80, "offline": 0x100, "kmemcg": 0x200, "table": 0x400, "guard": 0x800},
+    "6.1": {"buddy": 0x80, "offline": 0x100, "table": 0x200, "guard": 0x400},
+    "6.12": {
+        "buddy": 0xF0,
+        "offline": 0xF1,
+        "table": 0xF2,
+        "guard": 0xF3,
+        "hugetlb": 0xF4,
+        "slab": 0xF5,
+        "zsmalloc": 0xF6,
+        "unaccepted": 0xF7,
+    },
+}
+_PAGE_TYPES["7.2"] = _PAGE_TYPES["6.12"] | {"large_kmalloc": 0xF8}
+_PAGE_TYPE_BASE = 0xF0000000
+"""``_mapcount`` of a mapped page never comes near it: the word holds a type if its top four bits are set."""
+
+_CHECKED_2_6_24 = "locked lru active slab reserved private writeback swapcache buddy"
+_CHECKED_6_12 = "locked writeback lru active reserved private private_2 unevictable mlocked"
+_CHECKED_AT_FREE = {
+    "2.4": "locked lru active inactive_dirty inactive_clean",
+    "2.6.18": _CHECKED_2_6_24 + " reclaim",
+    "2.6.24": _CHECKED_2_6_24,
+    "2.6.32": _CHECKED_2_6_24,
+    "5.10": _CHECKED_6_12 + " slab",
+    "6.1": _CHECKED_6_12 + " slab",
+    "6.12": _CHECKED_6_12,
+    "7.2": _CHECKED_6_12,
+}
+"""``PAGE_FLAGS_CHECK_AT_FREE``, and the lists of flags in __free_pages_ok and free_pages_check before it had a name."""
+
+
+def members(era: Era) -> Members:
+    """The offsets in an ordinary build of ``era``."""
+    return _MEMBERS[era.buddy_mark]
+
+
+def flag(era: Era, name: str) -> int:
+    """``1 << PG_name``.
+
+    :raises ValueError: if the era has no such flag
+    """
+    return 1 << era.page_flags.index(name)
+
+
+def flag_names(era: Era, flags: int) -> tuple[str, ...]:
+    """The flags that are set, lowest bit first."""
+    return tuple(name for bit, name in enumerate(era.page_flags) if flags >> bit & 1)
+
+
+def checked_at_free(era: Era) -> int:
+    """Flags that no page may have when it is freed, as one mask."""
+    names = _CHECKED_AT_FREE[era.name].split()
+    return sum(1 << bit for bit, name in enumerate(era.page_flags) if name in names)
+
+
+def buddy_mark(era: Era) -> Mark | None:
+    """How ``era`` marks the head of a free block; ``None`` if it does so elsewhere."""
+    if era.buddy_mark == "PG_buddy":
+        bit = flag(era, "buddy")
+        return Mark(_MEMBERS_2_6.flags, 12, bit, bit, bit, 0)
+    if era.buddy_mark == "page_type bit":
+        return Mark(_PAGE_TYPE, 20, _PAGE_TYPE_BASE | 0x80, _PAGE_TYPE_BASE, 0x80, 0x80)
+    if era.buddy_mark == "page_type byte":
+        return Mark(_PAGE_TYPE, 20, 0xFF000000, 0xF0000000, WORD, WORD)
+    return None
+
+
+def page_types(era: Era, word: int) -> tuple[str, ...]:
+    """The types that ``word``, the ``page_type`` of a page, gives it; a page that is mapped or idle has none.
+
+    Until 6.1 types are bits and could be combined, though no page ever has two.
+    """
+    types = _PAGE_TYPES.get(era.name, {})
+    if era.buddy_mark == "page_type byte":
+        return tuple(name for name, byte in types.items() if word >> 24 == byte)
+    if word & _PAGE_TYPE_BASE != _PAGE_TYPE_BASE:
+        return ()
+    return tuple(name for name, bit in types.items() if not word & bit)
+
+
+class StructPages:
+    """The struct pages of a mem_map, by the kernel's names for what is in them; ``page`` is a virtual address.
+
+    :param layout: where page->flags keeps the zone
+    """
+
+    def __init__(self, words: Words, era: Era, layout: FlagsLayout) -> None:
+        self._words = words
+        self._members = members(era)
+        self._mark = buddy_mark(era)
+        self._layout = layout
+
+    def flags(self, page: int) -> int:
+        """``page->flags``, zone and section included."""
+        return self._words.read(page, self._members.flags)
+
+    def zone(self, page: int) -> int:
+        """``page_zonenum``."""
+        return self._layout.zone(self.flags(page))
+
+    def refcount(self, page: int) -> int:
+        """``page_count``: how many hold the page; negative after one put too many."""
+        count = self._words.read(page, self._members.refcount)
+        return count - (count >> 31 << 32)
+
+    def mapcount(self, page: int) -> int:
+        """``_mapcount`` or ``page_type``, unsigned; :data:`WORD` if nobody maps the page."""
+        if self._members.mapcount is None:
+            return WORD
+        return self._words.read(page, self._members.mapcount)
+
+    def set_flags(self, page: int, flags: int) -> None:
+        """Write ``page->flags`` whole."""
+        self._words.write(page, self._members.flags, flags)
+
+    def set_refcount(self, page: int, count: int) -> None:
+        """``set_page_count``."""
+        self._words.write(page, self._members.refcount, count & WORD)
+
+    def buddy_order(self, page: int) -> int | None:
+        """The order of the free block that begins here; ``None`` if none does, or if the page cannot tell (2.4)."""
+        if self._mark is None or not self._mark.on(self._words.read(page, self._mark.offset)):
+            return None
+        return self._words.read(page, self._mark.private)
+
+    def set_buddy_order(self, page: int, order: int) -> None:
+        """``set_buddy_order`` (set_page_order in 2.6); nothing in 2.4."""
+        if self._mark is not None:
+            self._words.write(page, self._mark.private, order)
+            self._words.write(
+                page, self._mark.offset, self._mark.set(self._words.read(page, self._mark.offset))
+            )
+
+    def clear_buddy_order(self, page: int) -> None:
+        """``__ClearPageBuddy`` and ``set_page_private(page, 0)``; nothing in 2.4."""
+        if self._mark is not None:
+            self._words.write(
+                page, self._mark.offset, self._mark.clear(self._words.read(page, self._mark.offset))
+            )
+            self._words.write(page, self._mark.private, 0)
+
+    def initialise(self, page: int, zone: int, refcount: int, flags: int) -> None:
+        """``__init_single_page``: a page of that zone that nobody maps; its section stays what it is."""
+        zone_end = self._layout.zone_shift + self._layout.zone_width
+        section = self.flags(page) >> zone_end << zone_end
+        self.set_flags(page, section | zone << self._layout.zone_shift | flags)
+        self.set_refcount(page, refcount)
+        if self._members.mapcount is not None:
+            self._words.write(page, self._members.mapcount, WORD)
