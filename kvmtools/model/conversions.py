@@ -23,7 +23,7 @@ from kvmtools.model.kernel_space import Cost, KernelSpace
 from kvmtools.records import PAGE_SHIFT, Range
 
 OPERATIONS = ("pfn_valid", "pfn_to_page", "page_to_pfn", "virt_to_page", "page_address", "read")
-"""What :meth:`MemMap.cost` can be asked about; ``read`` is of the first word of a ``struct page``, its flags."""
+"""What all kinds can do with one number; ``read`` is of the first word of a ``struct page``, its flags."""
 
 
 class Footprint(NamedTuple):
@@ -50,6 +50,8 @@ class MemMap(Protocol):
 
     kind: str
     """``"FLATMEM"``, ``"SPARSEMEM"`` or ``"virtual"``."""
+    operations: tuple[str, ...]
+    """What :meth:`cost` can be asked about."""
     space: KernelSpace
     page_struct_size: int
 
@@ -102,7 +104,7 @@ class MemMap(Protocol):
     def cost(self, operation: str, argument: int) -> Cost:
         """What one call of an operation takes, measured by calling it.
 
-        :param operation: one of :data:`OPERATIONS`
+        :param operation: one of :attr:`operations`
         :raises UsageError: if it is not, or by the operation
         :raises Unmapped: by the operation
         """
@@ -113,6 +115,8 @@ class Conversions(MemMap):
 
     :param page_struct_size: ``sizeof(struct page)`` in bytes
     """
+
+    operations: tuple[str, ...] = OPERATIONS
 
     def __init__(self, space: KernelSpace, page_struct_size: int) -> None:
         self.space = space
@@ -145,9 +149,9 @@ class Conversions(MemMap):
             raise self._no_struct_page(page, error) from None
 
     def cost(self, operation: str, argument: int) -> Cost:
-        if operation not in OPERATIONS:
+        if operation not in self.operations:
             raise UsageError(
-                f"no operation is named {operation!r}", hint=f"there are {', '.join(OPERATIONS)}"
+                f"no operation is named {operation!r}", hint=f"there are {', '.join(self.operations)}"
             )
         return self.space.measure(lambda: getattr(self, operation)(argument))
 
