@@ -2,15 +2,16 @@
 
 A switch is a list of cells ``(since, value, source)``, oldest first: the value holds from that era until the
 next cell's era.  What a switch means is said where :class:`kvmtools.model.eras.Era` declares it.  A source is
-``version file``, and the symbol where the file has many; the versions are those whose trees were read: 2.4.18,
-2.6.18, 2.6.24, 2.6.32, 5.10.223, 6.1, 6.12 and 7.2.13.  Values in a pair are ``(non-PAE, PAE)``.
+``version file``, and the symbol where the file has many; the versions are those whose trees were read: 2.4.0, 2.4.16,
+2.4.18-14 (Red Hat's), 2.6.18 (CentOS 5's), 2.6.24, 2.6.32, 5.10.223, 6.1, 6.12 and 7.2.13 (Debian's).  Values in a
+pair are ``(non-PAE, PAE)``.
 """
 
 from __future__ import annotations
 
 Cell = tuple[str, object, str]
 
-#: Oldest first: each era is named after the first kernel that was read in it, 2.4 after 2.4.18.
+#: Oldest first; each era is named after the kernel that was read for it.
 NAMES = ("2.4", "2.6.18", "2.6.24", "2.6.32", "5.10", "6.1", "6.12", "7.2")
 
 _3G, _3G_OPT, _2G, _2G_OPT, _1G = 0xC000_0000, 0xB000_0000, 0x8000_0000, 0x7800_0000, 0x4000_0000
@@ -18,7 +19,7 @@ _3G, _3G_OPT, _2G, _2G_OPT, _1G = 0xC000_0000, 0xB000_0000, 0x8000_0000, 0x7800_
 TABLE: dict[str, tuple[Cell, ...]] = {
     # Which members, symbols and enumerators a kernel of the era was the first to have.
     "marks": (
-        ("2.4", ("page.flags",), "2.4.18 include/linux/mm.h"),
+        ("2.4", ("page.flags",), "2.4.16 include/linux/mm.h"),
         ("2.6.18", ("zone.spanned_pages",), "2.6.18 include/linux/mmzone.h"),
         ("2.6.24", ("task_struct.se",), "2.6.24 include/linux/sched.h"),
         ("2.6.32", ("vmap_area.va_start",), "2.6.32 mm/vmalloc.c"),
@@ -33,32 +34,37 @@ TABLE: dict[str, tuple[Cell, ...]] = {
     ),
     # -- the address space ------------------------------------------------------------------------------------
     "page_offsets": (
-        ("2.4", ((_3G,), (_3G,)), "2.4.18 include/asm-i386/page.h __PAGE_OFFSET"),
-        ("2.6.18", ((_3G, _3G_OPT, _2G, _1G), (_3G,)), "2.6.18 arch/i386/Kconfig VMSPLIT"),
+        ("2.4", ((_3G,), (_3G,)), "2.4.16 include/asm-i386/page.h __PAGE_OFFSET"),
+        # What was called 2G was 0x78000000 then, and PAE had no choice.
+        ("2.6.18", ((_3G, _3G_OPT, _2G_OPT, _1G), (_3G,)), "2.6.18 arch/i386/Kconfig VMSPLIT, PAGE_OFFSET"),
         ("2.6.24", ((_3G, _3G_OPT, _2G, _2G_OPT, _1G), (_3G, _2G, _1G)), "2.6.24 arch/x86/Kconfig VMSPLIT"),
     ),
     "fixaddr_top": (
-        ("2.4", 0xFFFF_E000, "2.4.18 include/asm-i386/fixmap.h FIXADDR_TOP"),
+        ("2.4", 0xFFFF_E000, "2.4.0 include/asm/fixmap.h FIXADDR_TOP"),
         ("2.6.18", 0xFFFF_F000, "2.6.18 include/asm-i386/fixmap.h __FIXADDR_TOP, FIX_HOLE"),
     ),
     "reservetop_option": (
-        ("2.4", False, "2.4.18 arch/i386/kernel/setup.c parse_cmdline_early"),
-        ("2.6.18", False, "2.6.18 arch/i386/kernel/setup.c parse_cmdline_early"),
+        ("2.4", False, "2.4.0 include/asm/fixmap.h FIXADDR_TOP, a constant"),
+        ("2.6.18", False, "2.6.18 include/asm-i386/fixmap.h __FIXADDR_TOP, a constant"),
         ("2.6.24", True, "2.6.24 arch/x86/kernel/setup_32.c parse_reservetop"),
     ),
     "fixmap_slots": (
-        ("2.4", 66, "2.4.18 include/asm-i386/fixmap.h enum fixed_addresses"),
-        ("2.6.18", 70, "2.6.18 include/asm-i386/fixmap.h enum fixed_addresses"),
+        # Local APIC and 8 IO-APICs; then hole, vdso, 64 IO-APICs, 4 for ACPI, PCI configuration; two for consoles more;
+        # ACPI's gave way to two for text_poke, which went away in their turn, as did the vdso's.
+        ("2.4", 9, "2.4.0 include/asm/fixmap.h enum fixed_addresses"),
+        ("2.6.18", 72, "2.6.18 include/asm-i386/fixmap.h enum fixed_addresses"),
+        ("2.6.24", 74, "2.6.24 include/asm-x86/fixmap_32.h enum fixed_addresses"),
+        ("2.6.32", 72, "2.6.32 arch/x86/include/asm/fixmap.h enum fixed_addresses"),
         ("5.10", 69, "5.10 arch/x86/include/asm/fixmap.h enum fixed_addresses"),
     ),
     "fixmap_boot_slots": (
-        ("2.4", 0, "2.4.18 include/asm-i386/fixmap.h enum fixed_addresses"),
+        ("2.4", 0, "2.4.0 include/asm/fixmap.h enum fixed_addresses"),
         ("2.6.18", 16, "2.6.18 include/asm-i386/fixmap.h NR_FIX_BTMAPS"),
         ("2.6.32", 256, "2.6.32 arch/x86/include/asm/fixmap.h NR_FIX_BTMAPS, FIX_BTMAPS_SLOTS"),
         ("5.10", 512, "5.10 arch/x86/include/asm/fixmap.h TOTAL_FIX_BTMAPS"),
     ),
     "fixmap_boot_start": (
-        ("2.4", "next", "2.4.18 include/asm-i386/fixmap.h enum fixed_addresses"),
+        ("2.4", "next", "2.4.0 include/asm/fixmap.h enum fixed_addresses"),
         ("2.6.32", "multiple", "2.6.32 arch/x86/include/asm/fixmap.h FIX_BTMAP_END"),
         ("5.10", "one table", "5.10 arch/x86/include/asm/fixmap.h FIX_BTMAP_END"),
     ),
@@ -67,28 +73,28 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.6.32", 16 << 20, "2.6.32 arch/x86/Kconfig PHYSICAL_START"),
     ),
     "cpu_entry_area": (
-        ("2.4", False, "2.4.18 include/asm-i386/pgtable.h VMALLOC_END"),
+        ("2.4", False, "2.4.16 include/asm-i386/pgtable.h VMALLOC_END"),
         ("5.10", True, "5.10 arch/x86/include/asm/pgtable_32_areas.h CPU_ENTRY_AREA_BASE"),
     ),
     "cpu_entry_area_size": (
-        ("2.4", 0, "2.4.18 include/asm-i386/pgtable.h VMALLOC_END"),
+        ("2.4", 0, "2.4.16 include/asm-i386/pgtable.h VMALLOC_END"),
         ("5.10", 43 << 12, "5.10 arch/x86/include/asm/cpu_entry_area.h struct cpu_entry_area"),
     ),
     "ldt_remap": (
-        ("2.4", False, "2.4.18 include/asm-i386/pgtable.h VMALLOC_END"),
+        ("2.4", False, "2.4.16 include/asm-i386/pgtable.h VMALLOC_END"),
         ("5.10", True, "5.10 arch/x86/include/asm/pgtable_32_areas.h LDT_BASE_ADDR"),
     ),
     "pkmap_base": (
-        ("2.4", 0xFE00_0000, "2.4.18 include/asm-i386/highmem.h PKMAP_BASE; Gorman 2004, 10.1"),
+        ("2.4", 0xFE00_0000, "2.4.0 include/asm-i386/highmem.h PKMAP_BASE; Gorman 2004, 10.1"),
         ("2.6.18", None, "2.6.18 include/asm-i386/highmem.h PKMAP_BASE"),
     ),
     "pkmap_below": (
-        ("2.4", "fixed", "2.4.18 include/asm-i386/highmem.h PKMAP_BASE"),
+        ("2.4", "fixed", "2.4.0 include/asm-i386/highmem.h PKMAP_BASE"),
         ("2.6.18", "fixmap", "2.6.18 include/asm-i386/highmem.h PKMAP_BASE"),
         ("5.10", "ldt", "5.10 arch/x86/include/asm/pgtable_32_areas.h PKMAP_BASE"),
     ),
     "vmalloc_start_rounding": (
-        ("2.4", 8 << 20, "2.4.18 include/asm-i386/pgtable.h VMALLOC_START"),
+        ("2.4", 8 << 20, "2.4.16 include/asm-i386/pgtable.h VMALLOC_START"),
         ("2.6.32", 1, "2.6.32 arch/x86/include/asm/pgtable_32_types.h VMALLOC_START"),
     ),
     "vmalloc_option": (
@@ -102,7 +108,7 @@ TABLE: dict[str, tuple[Cell, ...]] = {
     ),
     # -- kernel page tables -----------------------------------------------------------------------------------
     "nx": (
-        ("2.4", False, "2.4.18 include/asm-i386/pgtable.h _PAGE bits"),
+        ("2.4", False, "2.4.16 include/asm-i386/pgtable.h _PAGE bits"),
         ("2.6.18", True, "2.6.18 include/asm-i386/pgtable.h _PAGE_NX"),
     ),
     "pti": (
@@ -110,32 +116,32 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("5.10", True, "5.10 security/Kconfig PAGE_TABLE_ISOLATION"),
     ),
     "zero_page_pdptes": (
-        ("2.4", True, "2.4.18 arch/i386/mm/init.c pagetable_init"),
+        ("2.4", True, "2.4.18-14 arch/i386/mm/init.c pagetable_init"),
         ("2.6.32", False, "2.6.32 arch/x86/mm/init_32.c native_pagetable_setup_start"),
     ),
     "first_directory_entry_split": (
-        ("2.4", False, "2.4.18 arch/i386/mm/init.c pagetable_init"),
+        ("2.4", False, "2.4.18-14 arch/i386/mm/init.c pagetable_init"),
         ("2.6.32", True, "2.6.32 arch/x86/mm/init.c init_memory_mapping"),
     ),
     "direct_map_overruns": (
-        ("2.4", True, "2.4.18 arch/i386/mm/init.c pagetable_init"),
+        ("2.4", True, "2.4.18-14 arch/i386/mm/init.c pagetable_init"),
         ("2.6.32", False, "2.6.32 arch/x86/mm/init.c init_memory_mapping"),
     ),
     "direct_map_holes": (
-        ("2.4", True, "2.4.18 arch/i386/mm/init.c pagetable_init"),
+        ("2.4", True, "2.4.18-14 arch/i386/mm/init.c pagetable_init"),
         ("5.10", False, "5.10 arch/x86/mm/init.c init_range_memory_mapping"),
     ),
     "read_only_dirty": (
-        ("2.4", True, "2.4.18 include/asm-i386/pgtable.h __PAGE_KERNEL_RO"),
+        ("2.4", True, "2.4.16 include/asm-i386/pgtable.h __PAGE_KERNEL_RO"),
         ("6.12", False, "6.12 arch/x86/include/asm/pgtable_types.h __PAGE_KERNEL_RO"),
     ),
     "image_protection": (
-        ("2.4", "none", "2.4.18 arch/i386/mm/init.c pagetable_init"),
+        ("2.4", "none", "2.4.18-14 arch/i386/mm/init.c pagetable_init"),
         ("2.6.18", "large pages", "2.6.18 arch/i386/mm/init.c is_kernel_text; mark_rodata_ro if configured"),
         ("5.10", "sections", "5.10 arch/x86/mm/init_32.c mark_rodata_ro, mark_nxdata_nx"),
     ),
     "vdso_in_fixmap": (
-        ("2.4", False, "2.4.18 include/asm-i386/fixmap.h enum fixed_addresses"),
+        ("2.4", False, "2.4.0 include/asm/fixmap.h enum fixed_addresses"),
         ("2.6.18", True, "2.6.18 include/asm-i386/fixmap.h FIX_VDSO"),
         ("5.10", False, "5.10 arch/x86/include/asm/fixmap.h enum fixed_addresses"),
     ),
@@ -144,18 +150,27 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("5.10", True, "5.10 arch/x86/Kconfig HAVE_ARCH_HUGE_VMAP"),
     ),
     "software_bits": (
-        ("2.4", (), "2.4.18 include/asm-i386/pgtable.h"),
-        ("5.10", ((9, "special"), (11, "soft_dirty")), "5.10 arch/x86/include/asm/pgtable_types.h"),
+        ("2.4", (), "2.4.16 include/asm-i386/pgtable.h"),
+        (
+            "2.6.32",
+            ((9, "special"), (10, "iomap"), (11, "hidden")),
+            "2.6.32 arch/x86/include/asm/pgtable_types.h _PAGE_BIT_UNUSED1, _PAGE_BIT_IOMAP, _PAGE_BIT_HIDDEN",
+        ),
+        ("5.10", ((9, "special"),), "5.10 arch/x86/include/asm/pgtable_types.h; arch/x86/Kconfig HAVE_ARCH_SOFT_DIRTY"),
         (
             "6.12",
-            ((9, "special"), (10, "saved_dirty"), (11, "soft_dirty")),
-            "6.12 arch/x86/include/asm/pgtable_types.h _PAGE_SAVED_DIRTY",
+            ((9, "special"), (10, "saved_dirty")),
+            "6.12 arch/x86/include/asm/pgtable_types.h _PAGE_BIT_SAVED_DIRTY",
         ),
         (
             "7.2",
             ((9, "special"), (10, "saved_dirty"), (11, "kernel_4k")),
-            "7.2 arch/x86/include/asm/pgtable_types.h _PAGE_KERNEL_4K",
+            "7.2 arch/x86/include/asm/pgtable_types.h _PAGE_BIT_KERNEL_4K",
         ),
+    ),
+    "protnone_bit": (
+        ("2.4", 7, "2.4.16 include/asm-i386/pgtable.h _PAGE_PROTNONE"),
+        ("2.6.32", 8, "2.6.32 arch/x86/include/asm/pgtable_types.h _PAGE_BIT_PROTNONE"),
     ),
     "large_pages_collapse": (
         ("2.4", False, "2.4.18 arch/i386/mm/pageattr.c"),
@@ -176,17 +191,17 @@ TABLE: dict[str, tuple[Cell, ...]] = {
     ),
     # -- pkmap and the slots of the fixmap --------------------------------------------------------------------
     "page_address": (
-        ("2.4", "member", "2.4.18 include/linux/mm.h page_address"),
+        ("2.4", "member", "2.4.16 include/asm-i386/pgtable.h page_address"),
         ("2.6.18", "pool", "2.6.18 mm/highmem.c page_address_pool"),
         ("5.10", "indexed", "5.10 mm/highmem.c set_page_address"),
     ),
     "hash_multiplier": (
-        ("2.4", None, "2.4.18 include/linux/mm.h page_address"),
+        ("2.4", None, "2.4.16 include/asm-i386/pgtable.h page_address"),
         ("2.6.18", 0x9E37_0001, "2.6.18 include/linux/hash.h GOLDEN_RATIO_PRIME"),
         ("5.10", 0x61C8_8647, "5.10 include/linux/hash.h GOLDEN_RATIO_32"),
     ),
     "flush_tlb_always": (
-        ("2.4", True, "2.4.18 mm/highmem.c flush_all_zero_pkmaps"),
+        ("2.4", True, "2.4.18-14 mm/highmem.c flush_all_zero_pkmaps"),
         ("2.6.32", False, "2.6.32 mm/highmem.c flush_all_zero_pkmaps"),
     ),
     "kmap_flush_unused": (
@@ -199,7 +214,7 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("6.1", "per-task", "6.1 mm/highmem.c kmap_local_idx_push"),
     ),
     "kmap_slots_per_cpu": (
-        ("2.4", 8, "2.4.18 include/asm-i386/kmap_types.h KM_TYPE_NR"),
+        ("2.4", 7, "2.4.18-14 include/asm-i386/kmap_types.h KM_TYPE_NR"),
         ("2.6.18", 13, "2.6.18 include/asm-i386/kmap_types.h KM_TYPE_NR"),
         ("2.6.32", 19, "2.6.32 include/asm-generic/kmap_types.h KM_TYPE_NR"),
         ("5.10", 20, "5.10 include/asm-generic/kmap_types.h KM_TYPE_NR"),
@@ -211,17 +226,17 @@ TABLE: dict[str, tuple[Cell, ...]] = {
     ),
     # -- mem_map ----------------------------------------------------------------------------------------------
     "page_struct_size": (
-        ("2.4", 64, "2.4.18 include/linux/mm.h struct page"),
+        ("2.4", 64, "2.4.16 include/linux/mm.h struct page"),
         ("2.6.18", 32, "2.6.18 include/linux/mm.h struct page"),
     ),
     "page_flags": (
         (
             "2.4",
             (
-                "locked", "error", "referenced", "uptodate", "dirty", "unused", "active", "inactive_dirty", "slab",
-                "skip", "highmem", "checked", "arch_1", "reserved", "launder",
+                "locked", "error", "referenced", "uptodate", "dirty", "unused", "lru", "active", "slab", "bit9", "skip",
+                "highmem", "checked", "arch_1", "reserved", "launder",
             ),
-            "2.4.18 include/linux/mm.h PG_locked",
+            "2.4.16 include/linux/mm.h PG_locked",
         ),
         (
             "2.6.18",
@@ -231,6 +246,24 @@ TABLE: dict[str, tuple[Cell, ...]] = {
                 "nosave_free", "buddy",
             ),
             "2.6.18 include/linux/page-flags.h PG_locked",
+        ),
+        (
+            "2.6.24",
+            (
+                "locked", "error", "referenced", "uptodate", "dirty", "lru", "active", "slab", "owner_priv_1", "arch_1",
+                "reserved", "private", "writeback", "bit13", "compound", "swapcache", "mappedtodisk", "reclaim",
+                "bit18", "buddy",
+            ),
+            "2.6.24 include/linux/page-flags.h PG_locked",
+        ),
+        (
+            "2.6.32",
+            (
+                "locked", "error", "referenced", "uptodate", "dirty", "lru", "active", "slab", "owner_priv_1", "arch_1",
+                "reserved", "private", "private_2", "writeback", "head", "tail", "swapcache", "mappedtodisk", "reclaim",
+                "buddy", "swapbacked", "unevictable", "mlocked", "uncached",
+            ),
+            "2.6.32 include/linux/page-flags.h enum pageflags",
         ),
         (
             "5.10",
@@ -261,16 +294,16 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ),
     ),
     "section_size_bits": (
-        ("2.4", None, "2.4.18 include/linux/mmzone.h"),
+        ("2.4", None, "2.4.16 include/linux/mmzone.h"),
         ("2.6.18", (26, 30), "2.6.18 include/asm-i386/sparsemem.h SECTION_SIZE_BITS"),
-        ("5.10", (26, 29), "5.10 arch/x86/include/asm/sparsemem.h SECTION_SIZE_BITS"),
+        ("2.6.32", (26, 29), "2.6.32 arch/x86/include/asm/sparsemem.h SECTION_SIZE_BITS"),
     ),
     "max_physmem_bits": (
-        ("2.4", None, "2.4.18 include/linux/mmzone.h"),
+        ("2.4", None, "2.4.16 include/linux/mmzone.h"),
         ("2.6.18", (32, 36), "2.6.18 include/asm-i386/sparsemem.h MAX_PHYSMEM_BITS"),
     ),
     "section_flag_bits": (
-        ("2.4", None, "2.4.18 include/linux/mmzone.h"),
+        ("2.4", None, "2.4.16 include/linux/mmzone.h"),
         ("2.6.18", 2, "2.6.18 include/linux/mmzone.h SECTION_MAP_LAST_BIT"),
         ("5.10", 4, "5.10 include/linux/mmzone.h SECTION_MAP_LAST_BIT"),
     ),
@@ -279,7 +312,7 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.6.18", True, "2.6.18 mm/page_alloc.c alloc_node_mem_map"),
     ),
     "max_mapnr_aligned": (
-        ("2.4", False, "2.4.18 arch/i386/mm/init.c mem_init"),
+        ("2.4", False, "2.4.18-14 arch/i386/mm/init.c mem_init"),
         ("7.2", True, "7.2 mm/mm_init.c alloc_node_mem_map"),
     ),
     "tail_initialised": (
@@ -332,7 +365,7 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.6.24", False, "2.6.24 arch/x86/Kconfig X86_PAE"),
     ),
     "zones_cover_holes": (
-        ("2.4", True, "2.4.18 arch/i386/mm/init.c paging_init"),
+        ("2.4", True, "2.4.18-14 arch/i386/mm/init.c paging_init"),
         ("2.6.32", False, "2.6.32 arch/x86/mm/init_32.c initmem_init"),
     ),
     "numa": (
@@ -341,12 +374,12 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("7.2", False, "7.2 arch/x86/Kconfig NUMA"),
     ),
     "zone_names": (
-        ("2.4", ("DMA", "NORMAL", "HIGHMEM"), "2.4.18 include/linux/mmzone.h ZONE_DMA"),
+        ("2.4", ("DMA", "NORMAL", "HIGHMEM"), "2.4.16 include/linux/mmzone.h ZONE_DMA"),
         ("2.6.18", ("DMA", "DMA32", "NORMAL", "HIGHMEM"), "2.6.18 include/linux/mmzone.h ZONE_DMA"),
         ("2.6.24", ("DMA", "NORMAL", "HIGHMEM", "MOVABLE"), "2.6.24 include/linux/mmzone.h enum zone_type"),
     ),
     "max_order": (
-        ("2.4", 10, "2.4.18 include/linux/mmzone.h MAX_ORDER"),
+        ("2.4", 10, "2.4.16 include/linux/mmzone.h MAX_ORDER"),
         ("2.6.18", 11, "2.6.18 include/linux/mmzone.h MAX_ORDER"),
     ),
     "buddy_mark": (
@@ -356,7 +389,7 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("6.12", "page_type byte", "6.12 include/linux/page-flags.h PGTY_buddy"),
     ),
     "buddy_page_type": (
-        ("2.4", None, "2.4.18 include/linux/mm.h struct page"),
+        ("2.4", None, "2.4.16 include/linux/mm.h struct page"),
         ("5.10", 0xFFFF_FF7F, "5.10 include/linux/page-flags.h PAGE_TYPE_OPS"),
         ("6.12", 0xF000_0000, "6.12 include/linux/page-flags.h PAGE_TYPE_OPS"),
     ),

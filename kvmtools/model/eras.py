@@ -79,7 +79,9 @@ class Era:
     huge_vmalloc: bool
     """With PAE the vmalloc area may have large pages."""
     software_bits: tuple[tuple[int, str], ...]
-    """What the kernel does with the bits 9 to 11 of a kernel entry."""
+    """What the kernel does with the bits 9 to 11 of an entry."""
+    protnone_bit: int
+    """The bit that an entry of ``PROT_NONE`` has set in place of the present bit."""
     large_pages_collapse: bool
     """Split large pages of the direct map may be put together again."""
     shared_kernel_pmd: bool
@@ -109,7 +111,7 @@ class Era:
     page_struct_size: int
     """``sizeof(struct page)`` of an ordinary build."""
     page_flags: tuple[str, ...]
-    """Flag names by bit number, of an ordinary build."""
+    """Flag names by bit number, of an ordinary build; ``bitN`` is a bit that has no name."""
     section_size_bits: tuple[int, int] | None
     """``SECTION_SIZE_BITS``, ``None`` where there is no SPARSEMEM."""
     max_physmem_bits: tuple[int, int] | None
