@@ -55,14 +55,24 @@ def _nx(evidence: Evidence) -> str:
     return "without NX (PAE only) everything that is mapped can be executed"
 
 
-def _booted(evidence: Evidence) -> str:
-    """The kernel seals itself last of all: ``mark_readonly`` comes just before SYSTEM_RUNNING (init/main.c)."""
+def _booting(evidence: Evidence, until: str, what: str) -> str:
+    """What is not final before the kernel's ``system_state`` reaches ``until`` (init/main.c)."""
     state = evidence.observed.kernel.variable("system_state")
     states = evidence.facts.enumerators("system_states")
-    if state >= states["SYSTEM_RUNNING"]:
+    if state >= states[until]:
         return ""
     name = next((name for name, value in states.items() if value == state), str(state))
-    return f"the kernel is still booting ({name}): its page tables are not final"
+    return f"the kernel is still booting ({name}): its {what} not final"
+
+
+def _booted(evidence: Evidence) -> str:
+    """The kernel seals itself last of all: ``mark_readonly`` comes just before SYSTEM_RUNNING."""
+    return _booting(evidence, "SYSTEM_RUNNING", "page tables are")
+
+
+def _pages(evidence: Evidence) -> str:
+    """``mm_init`` fills mem_map, and frees memory page by page, long before the first task is scheduled."""
+    return _booting(evidence, "SYSTEM_SCHEDULING", "struct pages are")
 
 
 def _rodata(evidence: Evidence) -> str:
@@ -72,11 +82,11 @@ def _rodata(evidence: Evidence) -> str:
 
 
 def _memmap(evidence: Evidence) -> str:
-    return "" if evidence.memmap.length else "mem_map is empty"
+    return _pages(evidence) if evidence.memmap.length else "mem_map is empty"
 
 
 def _zones(evidence: Evidence) -> str:
-    return "" if evidence.populated_zones else "no zone has pages"
+    return _pages(evidence) if evidence.populated_zones else "no zone has pages"
 
 
 def _one_node(evidence: Evidence) -> str:

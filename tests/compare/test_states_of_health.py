@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
+from breaks.memmap import text_given_away
 from breaks.pagetable import (
     data_made_executable,
     direct_map_torn,
@@ -45,6 +46,20 @@ def test_a_kernel_that_boots_is_not_sealed_yet(recorded: RecordedGuest, rule: st
     assert rule == "pagetable.write-xor-execute" or "SYSTEM_FREEING_INITMEM" in outcome.reason
     recorded.write(recorded.healthy.address("system_state"), states["SYSTEM_RUNNING"])
     assert judged(recorded, "pagetable.permissions").status is Status.DISCREPANCY
+
+
+@pytest.mark.parametrize(
+    "rule", ["memmap.image-reserved", "pcp.lists-sound", "buddy.nr-free", "zones.present"]
+)
+def test_a_kernel_that_boots_has_no_final_pages_yet(recorded: RecordedGuest, rule: str) -> None:
+    """mm_init() hands memory to the page allocator while the state is still SYSTEM_BOOTING."""
+    text_given_away(recorded)
+    states = recorded.facts.enumerators("system_states")
+    recorded.write(recorded.healthy.address("system_state"), states["SYSTEM_BOOTING"])
+    outcome = judged(recorded, rule)
+    assert (outcome.status, "SYSTEM_BOOTING" in outcome.reason) == (Status.SKIPPED, True)
+    recorded.write(recorded.healthy.address("system_state"), states["SYSTEM_SCHEDULING"])
+    assert judged(recorded, "memmap.image-reserved").status is Status.DISCREPANCY
 
 
 @pytest.mark.parametrize("recorded", ["pae"], indirect=True)
