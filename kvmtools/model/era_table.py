@@ -3,8 +3,7 @@
 A switch is a list of cells ``(since, value, source)``, oldest first: the value holds from that era until the
 next cell's era.  What a switch means is said where :class:`kvmtools.model.eras.Era` declares it.  A source is
 ``version file``, and the symbol where the file has many; the versions are those whose trees were read: 2.4.0, 2.4.16,
-2.4.18-14 (Red Hat's), 2.6.18 (CentOS 5's), 2.6.24, 2.6.32, 5.10.223, 6.1, 6.12 and 7.2.13 (Debian's).  Values in a
-pair are ``(non-PAE, PAE)``.
+2.4.18-14 (Red Hat's), 2.6.18 (CentOS 5's), 2.6.24, 2.6.32, 5.10.223, 6.1, 6.12 and 7.2.13 (Debian's).
 """
 
 from __future__ import annotations
@@ -13,6 +12,9 @@ Cell = tuple[str, object, str]
 
 #: Oldest first; each era is named after the kernel that was read for it.
 NAMES = ("2.4", "2.6.18", "2.6.24", "2.6.32", "5.10", "6.1", "6.12", "7.2")
+
+#: The switches whose value is a pair ``(non-PAE, PAE)``, where it is one.
+PAIRS = frozenset(("page_offsets", "section_size_bits", "max_physmem_bits"))
 
 _3G, _3G_OPT, _2G, _2G_OPT, _1G = 0xC000_0000, 0xB000_0000, 0x8000_0000, 0x7800_0000, 0x4000_0000
 
@@ -326,6 +328,10 @@ TABLE: dict[str, tuple[Cell, ...]] = {
     "hole_refcount": (
         ("2.4", 0, "2.4.18 mm/page_alloc.c free_area_init_core"),
         ("2.6.18", 1, "2.6.18 mm/page_alloc.c memmap_init_zone"),
+    ),
+    "hole_mapcount": (
+        ("2.4", None, "2.4.18 include/linux/mm.h struct page"),
+        ("2.6.18", -1, "2.6.18 mm/page_alloc.c reset_page_mapcount"),
     ),
     "hole_zone": (
         ("2.4", "spanning", "2.4.18 mm/page_alloc.c free_area_init_core"),

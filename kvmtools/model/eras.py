@@ -129,6 +129,8 @@ class Era:
     """Top bits of ``page->flags`` that name the zone; ``None``: as many as the number of zones needs."""
     hole_refcount: int
     """``count`` or ``_refcount`` of a page that is not RAM."""
+    hole_mapcount: int | None
+    """``_mapcount`` of such a page, ``None`` where pages have none."""
     hole_zone: str
     """A page that is not RAM belongs to the ``"spanning"`` zone or to that of the ``"following"`` RAM."""
 

@@ -1,7 +1,8 @@
 """``mem_map``: which pfns have a ``struct page``, and what its untouched fields hold.
 
-Source: mm/page_alloc.c (alloc_node_mem_map, memmap_init, init_unavailable_range, __init_single_page),
-include/linux/page-flags-layout.h, include/linux/mmzone.h, arch/x86/include/asm/sparsemem.h, 6.1.  The
+Source: mm/page_alloc.c (alloc_node_mem_map, memmap_init, init_unavailable_range, __init_single_page), 5.10 and 6.1,
+mm/mm_init.c, 6.12 and 7.2, free_area_init_core, 2.4.18, memmap_init_zone, 2.6.18; include/linux/page-flags-layout.h,
+include/linux/mmzone.h, arch/x86/include/asm/sparsemem.h.  The
 alignment of FLATMEM's map is Whitcroft's point of 25 September 2006 on linux-mm: the buddy allocator may
 look at any page of the largest block that holds a page of RAM, so all of them must be there.
 """
@@ -12,12 +13,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kvmtools.errors import UsageError
+from kvmtools.model import eras
+from kvmtools.model.eras import Era
 from kvmtools.model.ram import Ram, joined
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout, Range, ZoneSpan
-
-SECTION_SIZE_BITS = {False: 26, True: 29}
-"""By PAE; 2.6 had 30 with PAE."""
-MAX_PHYSMEM_BITS = {False: 32, True: 36}
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +55,8 @@ class HoleFields:
 
     flags: frozenset[str] = frozenset({"reserved"})
     refcount: int = 1
-    mapcount: int = -1
+    mapcount: int | None = -1
+    """``None`` in 2.4, where a page does not count its mappings."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class MemMap:
     valid: tuple[Range, ...]
     """Pfns with an initialised ``struct page``."""
     zones: tuple[ZoneRange, ...]
-    """The zone of every valid pfn, ascending, without gaps inside ``valid``."""
+    """The zone of every pfn that boot gave one, ascending; since 5.10 those are all valid ones."""
     spans: tuple[ZoneSpan, ...]
     length: int | None
     """Entries that were allocated, from pfn 0; ``None`` with SPARSEMEM."""
@@ -85,7 +85,10 @@ class MemMap:
 
     @property
     def tail(self) -> Range:
-        """Entries beyond ``max_mapnr``: allocated to fill the last block, holding anything (until 6.12)."""
+        """Entries beyond ``max_mapnr``: allocated to fill the last block, holding anything.
+
+        7.2 has none: there ``max_mapnr`` itself is the end of the block, and the entries are initialised.
+        """
         if self.length is None or self.max_mapnr is None:
             return Range(0, 0)
         return Range(self.max_mapnr, self.length)
@@ -104,37 +107,48 @@ class MemMap:
 
 def flags_layout(configuration: Configuration) -> FlagsLayout:
     """From the top bit down: section, then zone."""
-    zone_width = (len(configuration.zone_names) - 1).bit_length()
+    era = eras.shown(configuration.marks)
+    zone_width = era.zone_flag_bits
+    if zone_width is None:
+        zone_width = (len(configuration.zone_names) - 1).bit_length()
     section_width = 0
     if configuration.sparsemem:
-        section_width = MAX_PHYSMEM_BITS[configuration.pae] - SECTION_SIZE_BITS[configuration.pae]
+        section_bits, physical_bits = _section_bits(configuration)
+        section_width = physical_bits - section_bits
     section_shift = 32 - section_width
     return FlagsLayout(section_shift, section_width, section_shift - zone_width, zone_width)
 
 
-def predict(configuration: Configuration, layout: Layout, ram: Ram, spans: tuple[ZoneSpan, ...]) -> MemMap:
+def predict(
+    configuration: Configuration, layout: Layout, ram: Ram, node: Ram, spans: tuple[ZoneSpan, ...]
+) -> MemMap:
     """The map of this kernel.
 
+    :param ram: what really is RAM
+    :param node: what the kernel takes for it, as :func:`kvmtools.model.zones.node` says
     :raises UsageError: if FLATMEM's array could not begin at pfn 0
     """
+    era = eras.shown(configuration.marks)
     length = None
     if configuration.sparsemem:
         size = pages_per_section(configuration)
-        valid = tuple(joined(Range(n * size, (n + 1) * size) for n in present_sections(configuration, ram)))
+        valid = tuple(joined(Range(n * size, (n + 1) * size) for n in present_sections(configuration, node)))
     else:
-        length = _flat_length(configuration, ram, spans)
+        length = _flat_length(configuration, era, node, spans)
         assert layout.max_mapnr is not None
         valid = (Range(0, layout.max_mapnr),)
+    zones = _zones_by_span if era.hole_zone == "spanning" else _zones_by_following
     return MemMap(
         flags=flags_layout(configuration),
         page_struct_size=configuration.page_struct_size,
         max_order=configuration.max_order,
         valid=valid,
-        zones=tuple(_zone_ranges(ram, spans, valid)),
+        zones=tuple(zones(ram, spans, valid)),
         spans=spans,
         length=length,
         max_mapnr=layout.max_mapnr,
         image=_image(configuration),
+        hole=HoleFields(refcount=era.hole_refcount, mapcount=era.hole_mapcount),
     )
 
 
@@ -147,18 +161,21 @@ def _image(configuration: Configuration) -> Range:
     return Range(-(-start // PAGE_SIZE), end // PAGE_SIZE)
 
 
-def _flat_length(configuration: Configuration, ram: Ram, spans: tuple[ZoneSpan, ...]) -> int:
+def _flat_length(configuration: Configuration, era: Era, node: Ram, spans: tuple[ZoneSpan, ...]) -> int:
+    """Entries of FLATMEM's array; 2.4 does not round to blocks but has one to spare."""
     block = 1 << (configuration.max_order - 1)
-    if ram.ranges[0].start >= block:
+    if node.ranges[0].start >= block:
         raise UsageError(
-            f"RAM that begins at pfn {ram.ranges[0].start:#x} leaves mem_map without pfn 0",
+            f"RAM that begins at pfn {node.ranges[0].start:#x} leaves mem_map without pfn 0",
             hint="FLATMEM on i386 needs RAM in the first 4 MiB; look at memmap=",
         )
     end = max(span.end_pfn for span in spans)
-    return -(-end // block) * block
+    return -(-end // block) * block if era.mem_map_rounded else end + 1
 
 
-def _zone_ranges(ram: Ram, spans: tuple[ZoneSpan, ...], valid: tuple[Range, ...]) -> Iterator[ZoneRange]:
+def _zones_by_following(
+    ram: Ram, spans: tuple[ZoneSpan, ...], valid: tuple[Range, ...]
+) -> Iterator[ZoneRange]:
     """RAM belongs to the zone that spans it; a hole to the zone of the RAM after it, the last to the last."""
     hole_start = 0
     zone = 0
@@ -173,6 +190,17 @@ def _zone_ranges(ram: Ram, spans: tuple[ZoneSpan, ...], valid: tuple[Range, ...]
     yield from _hole(hole_start, valid[-1].end, zone, valid)
 
 
+def _zones_by_span(ram: Ram, spans: tuple[ZoneSpan, ...], valid: tuple[Range, ...]) -> Iterator[ZoneRange]:
+    """Every page, RAM or not, belongs to the zone that spans it."""
+    for start, end, index in sorted((span.start_pfn, span.end_pfn, n) for n, span in enumerate(spans)):
+        at = start
+        for r in ram.within(start, end):
+            yield from _hole(at, r.start, index, valid)
+            yield ZoneRange(r.start, r.end, index, True)
+            at = r.end
+        yield from _hole(at, end, index, valid)
+
+
 def _hole(start: int, end: int, zone: int, valid: tuple[Range, ...]) -> Iterator[ZoneRange]:
     for v in valid:
         if max(start, v.start) < min(end, v.end):
@@ -180,15 +208,29 @@ def _hole(start: int, end: int, zone: int, valid: tuple[Range, ...]) -> Iterator
 
 
 def pages_per_section(configuration: Configuration) -> int:
-    """``PAGES_PER_SECTION``."""
-    return 1 << (SECTION_SIZE_BITS[configuration.pae] - PAGE_SHIFT)
+    """``PAGES_PER_SECTION``.
+
+    :raises UsageError: if the era has no SPARSEMEM
+    """
+    return 1 << (_section_bits(configuration)[0] - PAGE_SHIFT)
 
 
 def present_sections(configuration: Configuration, ram: Ram) -> tuple[int, ...]:
-    """Numbers of the sections that hold RAM: those have a map, holes inside included."""
-    size = pages_per_section(configuration)
-    limit = 1 << (MAX_PHYSMEM_BITS[configuration.pae] - PAGE_SHIFT)
+    """Numbers of the sections that hold RAM: those have a map, holes inside included.
+
+    :raises UsageError: if the era has no SPARSEMEM
+    """
+    section_bits, physical_bits = _section_bits(configuration)
+    size = 1 << (section_bits - PAGE_SHIFT)
     found: set[int] = set()
-    for r in ram.within(0, limit):
+    for r in ram.within(0, 1 << (physical_bits - PAGE_SHIFT)):
         found.update(range(r.start // size, -(-r.end // size)))
     return tuple(sorted(found))
+
+
+def _section_bits(configuration: Configuration) -> tuple[int, int]:
+    """``SECTION_SIZE_BITS`` and ``MAX_PHYSMEM_BITS``."""
+    era = eras.shown(configuration.marks)
+    if era.section_size_bits is None or era.max_physmem_bits is None:
+        raise UsageError(f"{era.name} has no SPARSEMEM", hint="it came with 2.6.13")
+    return era.section_size_bits[configuration.pae], era.max_physmem_bits[configuration.pae]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from kvmtools.model import kernel_map, layout, memmap, paging, pkmap, ram, zones
+from kvmtools.model import eras, kernel_map, layout, memmap, paging, pkmap, ram, zones
+from kvmtools.model.eras import Era
 from kvmtools.model.memmap import MemMap
 from kvmtools.model.paging import PagingForm
 from kvmtools.model.pkmap import PkmapArea
@@ -27,18 +28,28 @@ class Prediction:
         return ram.usable(self.configuration)
 
     @cached_property
+    def era(self) -> Era:
+        """The era whose formulas hold, by what the kernel shows."""
+        return eras.shown(self.configuration.marks)
+
+    @cached_property
     def layout(self) -> Layout:
         """The boundaries of the address space and of memory."""
         return layout.predict(self.configuration, self.ram)
 
     @cached_property
+    def node(self) -> Ram:
+        """What the kernel's memory management takes for RAM; the eras differ on holes and on what is beyond reach."""
+        return zones.node(self.configuration, self.layout, self.ram)
+
+    @cached_property
     def zones(self) -> tuple[ZoneSpan, ...]:
         """One span per zone, in the order of ``enum zone_type``."""
-        return zones.spans(self.configuration, self.layout, self.ram)
+        return zones.spans(self.configuration, self.layout, self.node)
 
     def present(self, span: ZoneSpan) -> int:
-        """Pages of RAM in a zone."""
-        return zones.present(span, self.ram)
+        """``present_pages`` of a zone."""
+        return zones.present(span, self.node)
 
     @cached_property
     def form(self) -> PagingForm:
@@ -62,7 +73,7 @@ class Prediction:
     @cached_property
     def memmap(self) -> MemMap:
         """``mem_map``: valid pfns, their zones, what holes hold."""
-        return memmap.predict(self.configuration, self.layout, self.ram, self.zones)
+        return memmap.predict(self.configuration, self.layout, self.ram, self.node, self.zones)
 
     @cached_property
     def pkmap(self) -> PkmapArea | None:

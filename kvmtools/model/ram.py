@@ -2,7 +2,7 @@
 
 Source: arch/x86/kernel/e820.c (parse_memopt, parse_memmap_one, e820__update_table, e820_end_pfn,
 e820__memblock_setup), arch/x86/kernel/setup.c (e820_add_kernel_range, trim_bios_range), mm/memblock.c
-(memblock_trim_memory), 6.1.
+(memblock_trim_memory), 5.10 to 7.2; arch/i386/kernel/setup.c (find_max_pfn), 2.4.18 and 2.6.18, which trim nothing.
 
 A running kernel's ``e820_table`` already carries all these edits.  Every edit is a projection, so replaying
 the command line on the edited table changes nothing: the model may be given the firmware's map or the
@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from kvmtools.errors import UsageError
+from kvmtools.model import eras
 from kvmtools.model.command_line import memparse, number, options
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, E820Entry, Range
 
@@ -24,8 +25,6 @@ RAM = 1
 RESERVED = 2
 ACPI = 3
 PRAM = 12
-RESERVED_KERN = 128
-"""RAM that holds the boot loader's data; memory like any other once the kernel runs."""
 
 BIOS = Range(0xA0000, 0x100000)
 """Video memory and BIOS: never RAM, whatever the firmware says."""
@@ -65,6 +64,10 @@ class Ram:
         if start < end:
             yield Range(start, end)
 
+    def below(self, pfn: int) -> Ram:
+        """What of it lies below ``pfn``; the end that the firmware told stays."""
+        return Ram(tuple(self.within(0, pfn)), self.end_pfn)
+
     def pages(self, start: int, end: int) -> int:
         """How many pfns of ``[start, end)`` are RAM."""
         return sum(len(r) for r in self.within(start, end))
@@ -75,18 +78,20 @@ def usable(configuration: Configuration) -> Ram:
 
     :raises UsageError: if the command line or the map leaves none
     """
+    era = eras.shown(configuration.marks)
     table = _Table(configuration.e820)
     table.follow(configuration.command_line)
-    _trim(table, configuration)
+    if era.ram_trimmed:
+        _trim(table, configuration)
     entries = table.sanitized()
 
     physical_limit = 1 << (36 if configuration.pae else 32)
-    ends = [e.end >> PAGE_SHIFT for e in entries if e.type == RAM and e.start < physical_limit]
+    ends = [e.end >> PAGE_SHIFT for e in entries if e.type in era.ram_end_types and e.start < physical_limit]
     end_pfn = min(max(ends, default=0), physical_limit >> PAGE_SHIFT)
 
     # An entry whose end does not fit phys_addr_t is skipped whole, even if it starts below 4 GiB.
     phys_addr_limit = 1 << (64 if configuration.pae else 32)
-    memory = [e for e in entries if e.type in (RAM, RESERVED_KERN) and e.end < phys_addr_limit]
+    memory = [e for e in entries if e.type in era.ram_types and e.end < phys_addr_limit]
     ranges = tuple(_whole_pages(joined(Range(e.start, e.end) for e in memory)))
     if not ranges or not end_pfn:
         raise UsageError(

@@ -1,12 +1,14 @@
 """Where lowmem ends, and which pfns each zone spans.
 
 Source: arch/x86/mm/init_32.c (lowmem_pfn_init, highmem_pfn_init), arch/x86/mm/init.c (zone_sizes_init),
-mm/page_alloc.c (free_area_init, find_zone_movable_pfns_for_nodes, calculate_node_totalpages), 6.1.
+mm/page_alloc.c (free_area_init, find_zone_movable_pfns_for_nodes, calculate_node_totalpages), 5.10 to 7.2;
+arch/i386/mm/init.c (paging_init), 2.4.18, and kernel/setup.c (zone_sizes_init), 2.6.18.
 """
 
 from __future__ import annotations
 
 from kvmtools.errors import UsageError
+from kvmtools.model import eras
 from kvmtools.model.command_line import number, size, values
 from kvmtools.model.ram import Ram
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout, Range, ZoneSpan
@@ -28,7 +30,7 @@ def find_low_pfn_range(configuration: Configuration, end_pfn: int, maxmem_pfn: i
         max_pfn = min(max_pfn, maxmem_pfn + highmem)
     if not configuration.highmem:
         max_pfn = maxmem_pfn
-    elif not configuration.pae:
+    elif not (configuration.pae and eras.shown(configuration.marks).highmem64g):
         max_pfn = min(max_pfn, MAX_NONPAE_PFN)
     return maxmem_pfn, max_pfn
 
@@ -40,16 +42,28 @@ def _all_fits(configuration: Configuration, end_pfn: int, highmem: int) -> int:
     return end_pfn - highmem
 
 
+def node(configuration: Configuration, layout: Layout, ram: Ram) -> Ram:
+    """The pages that the kernel tells its memory management are there: RAM, until 2.6.24 with all holes in it."""
+    assert layout.max_pfn is not None
+    era = eras.shown(configuration.marks)
+    if era.zones_cover_holes:
+        return Ram((Range(0, layout.max_pfn),), ram.end_pfn)
+    return ram.below(layout.max_pfn) if era.ram_ends_at_max_pfn else ram
+
+
 def spans(configuration: Configuration, layout: Layout, ram: Ram) -> tuple[ZoneSpan, ...]:
-    """One span for every zone, in the order of ``enum zone_type``; an empty zone is ``[0, 0)``."""
+    """One span for every zone, in the order of ``enum zone_type``; an empty zone is ``[0, 0)``.
+
+    :param ram: as :func:`node` gives it
+    """
     possible = _possible(configuration, layout, ram)
     movable_start = _movable_start(configuration, possible, ram)
-    node = Range(ram.ranges[0].start, ram.ranges[-1].end)
+    reach = Range(ram.ranges[0].start, ram.ranges[-1].end)
     result = []
     for name in configuration.zone_names:
-        zone = _clamp(possible[name], node) if name in possible else Range(0, 0)
+        zone = _clamp(possible[name], reach) if name in possible else Range(0, 0)
         if movable_start and name == "MOVABLE":
-            zone = Range(movable_start, min(node.end, possible[_highest(possible)].end))
+            zone = Range(movable_start, min(reach.end, possible[_highest(possible)].end))
         elif movable_start:
             zone = Range(zone.start, min(zone.end, movable_start))
         result.append(ZoneSpan(name, zone.start, zone.end) if len(zone) else ZoneSpan(name, 0, 0))
@@ -57,7 +71,7 @@ def spans(configuration: Configuration, layout: Layout, ram: Ram) -> tuple[ZoneS
 
 
 def present(span: ZoneSpan, ram: Ram) -> int:
-    """``zone->present_pages``: the span without its holes."""
+    """``zone->present_pages``: the span without the holes that :func:`node` leaves."""
     return ram.pages(span.start_pfn, span.end_pfn)
 
 
@@ -126,5 +140,5 @@ def _pages_asked(configuration: Configuration, name: str, total: int) -> int:
     return (size(configuration.command_line, name) or 0) // PAGE_SIZE
 
 
-def _clamp(zone: Range, node: Range) -> Range:
-    return Range(max(zone.start, node.start), min(zone.end, node.end))
+def _clamp(zone: Range, reach: Range) -> Range:
+    return Range(max(zone.start, reach.start), min(zone.end, reach.end))
