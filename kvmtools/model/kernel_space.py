@@ -16,6 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
+from kvmtools.errors import UsageError
 from kvmtools.model import kernel_map
 from kvmtools.model.bugs import Unmapped
 from kvmtools.model.memblock import Memblock
@@ -61,6 +62,7 @@ class KernelSpace:
     :param may_be_large: whether the large page at this physical address may be one leaf
     :param image: pfns of the kernel's image
     :param bss: the pfn in it where variables begin; by default the first
+    :raises UsageError: if the image is not in the direct map as a whole
     """
 
     def __init__(
@@ -84,6 +86,11 @@ class KernelSpace:
         self._mapped = Ram(tuple(mapped), 0)
         self.lowmem = Range(0, self._mapped.ranges[-1].end)
         """Pfns below ``max_low_pfn``."""
+        if self._mapped.pages(image.start, image.end) < len(image):
+            raise UsageError(
+                f"the kernel's image, pfns [{image.start:#x}, {image.end:#x}), is not all in lowmem",
+                hint=f"lowmem ends at pfn {self.lowmem.end:#x}: this kernel could not boot",
+            )
         self._may_be_large = may_be_large
         self._large: dict[int, bool] = {}
         self.memblock = Memblock(self.ram)
