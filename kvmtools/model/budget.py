@@ -1,21 +1,22 @@
 """What each kind of ``mem_map`` costs in kernel virtual space, in lowmem and in physical memory.
 
-The quarrel of September 2006 (linux-mm, "virtual mmap basics") in figures.  Lameter: a virtual map holds no ``struct
-page`` for a hole, and may lie in highmem, so zone NORMAL gets its memory back.  Whitcroft: the window is contiguous, holes
-included, and kernel virtual space is what zone NORMAL is made of, so "the loss is the same"; SPARSEMEM is the kind that
-is sparse in virtual space too.  Both are right, each about another column of this budget.
+The quarrel of September 2006 (linux-mm, "virtual mmap basics") in figures.  Lameter: a virtual map holds no
+``struct page`` for a hole, and may lie in highmem, so zone NORMAL gets its memory back.  Whitcroft: the window is
+contiguous, holes included, and kernel virtual space is what zone NORMAL is made of, so the loss is the same;
+SPARSEMEM is the kind that is sparse in virtual space too.  Both are right, each about another column of this budget.
 
-FLATMEM and SPARSEMEM lie in the direct map: what they take of virtual space they take of lowmem, once.  A virtual map lies
-in a window of its own between lowmem and the vmalloc area.  No i386 kernel has one; its figures are the proposal's.
+FLATMEM and SPARSEMEM lie in the direct map: what they take of virtual space they take of lowmem, once.  A virtual
+map lies in a window of its own between lowmem and the vmalloc area.  No i386 kernel has one; its figures are the
+proposal's.
 
-When a map cannot be had, the kernel panics: "Failed to allocate %ld bytes for node %d memory map" (alloc_node_mem_map);
+When a map cannot be had, the kernel panics (alloc_node_mem_map: it failed to allocate a node's memory map);
 with SPARSEMEM the sections that got none fault as soon as their pages are initialised (sparse_init_nid, then
 memmap_init_range).  The criterion here is the room that the kernel's image and the RAM map leave: necessary, not
 sufficient, since a kernel with a few MiB of lowmem will not get to its init either.
 
 Source: mm/page_alloc.c (alloc_node_mem_map), mm/sparse.c (sparse_init_nid, mem_section_usage_size),
-include/linux/mmzone.h (usemap_size), 6.1; mm/sparse-vmemmap.c for the shape of a virtual map.  Everything is worked out from
-ranges, nothing page by page.
+include/linux/mmzone.h (usemap_size), 6.1; mm/sparse-vmemmap.c for the shape of a virtual map.  Everything is worked
+out from ranges, nothing page by page.
 """
 
 from __future__ import annotations
@@ -75,7 +76,7 @@ class Budget(NamedTuple):
     lowmem_without: int
     """What lowmem would be if the map cost nothing: ``min(max_pfn, MAXMEM_PFN)`` pages."""
     lowmem: int
-    """What lowmem is: smaller by what the window takes of its virtual space.  Holes in it count: they take space too."""
+    """What lowmem is: smaller by what the window takes of its virtual space.  Holes in it count, they take space."""
     dma: int
     """The part of lowmem that is zone DMA; the kernel allocates from the top, so zone NORMAL pays first."""
     window: int
@@ -204,12 +205,16 @@ def _in_the_direct_map(prediction: Prediction, kind: Kind) -> Budget:
         assert prediction.memmap.length is not None
         pieces, spanned, mem_section = 1, prediction.memmap.length, 0
         piece = -(-spanned * configuration.page_struct_size // PAGE_SIZE)
-    room = unreserved(prediction, Range(0, edges.max_low_pfn)).free
+    free = unreserved(prediction, Range(0, edges.max_low_pfn)).free
+    room = sum(len(run) // piece for run in free)
     refusal = ""
-    if sum(len(run) // piece for run in room) < pieces:
-        free, longest = sum(map(len, room)), max(map(len, room), default=0)
-        asked = f"{pieces} pieces of {_size(piece)}" if kind is SPARSEMEM else f"{_size(piece)} in one piece"
-        refusal = f"mem_map takes {asked}, but of lowmem {_size(free)} are free, at most {_size(longest)} in one piece"
+    if room < pieces and kind is SPARSEMEM:
+        refusal = f"mem_map takes {pieces} pieces of {_size(piece)}, and lowmem has room for {room}"
+    elif room < pieces:
+        short = piece - max(map(len, free), default=0)
+        refusal = (
+            f"mem_map takes {_size(piece)}, and the longest free piece of lowmem is {_size(short)} short"
+        )
     return Budget(
         kind=kind,
         memory=edges.memory,
@@ -239,14 +244,17 @@ def _virtual(prediction: Prediction, kind: Kind) -> Budget:
 
     max_low_pfn = min(edges.max_low_pfn, max(0, edges.maxmem_pfn - window // PAGE_SIZE))
     lowmem, highmem = Range(0, max_low_pfn), Range(max_low_pfn, edges.max_pfn)
-    unreserved = unreserved(prediction, Range(0, edges.max_pfn))
+    free = unreserved(prediction, Range(0, edges.max_pfn))
     wanted, align = backing // PAGE_SIZE, leaf // PAGE_SIZE
-    high = 0 if kind.lowmem_backed else sum(map(len, unreserved.scrape(wanted, highmem, align=align)))
-    low = sum(map(len, unreserved.scrape(wanted - high, lowmem, align=align)))
-    tables = sum(map(len, unreserved.scrape(page_tables // PAGE_SIZE, lowmem)))
+    high = 0 if kind.lowmem_backed else sum(map(len, free.scrape(wanted, highmem, align=align)))
+    low = sum(map(len, free.scrape(wanted - high, lowmem, align=align)))
+    tables = sum(map(len, free.scrape(page_tables // PAGE_SIZE, lowmem)))
     refusal = ""
     if max_low_pfn < image_pfns(configuration).end:
-        refusal = f"a window of {_size(window // PAGE_SIZE)} leaves {_size(max_low_pfn)} of lowmem, and the image lies above"
+        room = _size(max_low_pfn)
+        refusal = (
+            f"a window of {_size(window // PAGE_SIZE)} leaves {room} of lowmem, and the image lies above"
+        )
     elif (high + low, tables) != (wanted, page_tables // PAGE_SIZE):
         lacking = wanted - high - low + page_tables // PAGE_SIZE - tables
         refusal = f"beside a window of {_size(window // PAGE_SIZE)}, lowmem lacks {_size(lacking)} to back it"

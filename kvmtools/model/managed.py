@@ -1,8 +1,8 @@
 """``managed_pages``: what is left of each zone when the boot-time allocator hands it to the page allocator.
 
-``spanned`` and ``present`` are arithmetic.  ``managed`` is ``present`` less what was reserved or allocated before mem_init()
-and is never given back; its bounds here add up those takers by name, each with the least and the most that it can
-take.  Highmem has none: it is given away whole before lowmem is (set_highmem_pages_init; an initrd that lay there was
+``spanned`` and ``present`` are arithmetic.  ``managed`` is ``present`` less what was reserved or allocated before
+mem_init() and is never given back; its bounds here add up those takers by name, each with the least and the most that
+it can take.  Highmem has none: it is given away whole before lowmem is (set_highmem_pages_init; an initrd that lay there was
 moved down first, relocate_initrd).  Init memory and initrd come back later, so they do not count.
 
 Not followed: ``crashkernel=``, ``cma=``, ``log_buf_len=``, ``dhash_entries=``, ``ihash_entries=``, ``swiotlb=``,
@@ -81,7 +81,8 @@ def predict(configuration: Configuration, possible_cpus: int | None = None) -> t
     era = eras.shown(configuration.marks)
     if eras.NAMES.index(era.name) < eras.NAMES.index(OLDEST):
         raise UsageError(
-            f"kernels of {era.name} do not tell present from managed pages", hint=f"the oldest era that does is {OLDEST}"
+            f"kernels of {era.name} do not tell present from managed pages",
+            hint=f"the oldest era that does is {OLDEST}",
         )
     prediction = Prediction(configuration)
     allocated = allocations(prediction, configuration.nr_cpus if possible_cpus is None else possible_cpus)
@@ -168,7 +169,8 @@ def _reserved(prediction: Prediction, span: ZoneSpan) -> tuple[Taker, ...]:
     whole = eras.shown(configuration.marks).first_mib_reserved
     low = isa if whole else Range(0, RESERVE_LOW >> PAGE_SHIFT)
     image = image_pfns(configuration)
-    core = kept = (image,)
+    core: tuple[Range, ...] = (image,)
+    kept = core
     sections, base = configuration.image.sections, configuration.page_offset
     if {"__init_begin", "__init_end", "__bss_start", "__bss_stop"} <= sections.keys():
         begin, end, bss, stop = (

@@ -1,0 +1,225 @@
+"""``kvmtools model budget``: what mem_map costs, kept in each of the ways that there are."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from kvmtools.cli.model.options import MachineOptions, machine_request_options
+from kvmtools.cli.options import format_option
+from kvmtools.cli.output import emit, emit_json, note
+from kvmtools.cli.tables import columns, hexadecimal, paint, size, table
+from kvmtools.errors import UsageError
+from kvmtools.model import budget, machine
+from kvmtools.model.budget import Budget, Limit
+from kvmtools.records import Configuration
+
+SIZES = tuple(1 << shift for shift in range(29, 37))
+"""512 MiB to 64 GiB."""
+NO_BOOT = "no boot"
+
+
+@click.command()
+@machine_request_options
+@format_option
+@click.option(
+    "--plot",
+    "picture",
+    metavar="FILE",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw the curves from 512 MiB to 64 GiB into FILE.svg or FILE.png (needs matplotlib).",
+)
+@click.pass_context
+def command(ctx: click.Context, request: MachineOptions, form: str, picture: Path | None) -> None:
+    """Work out what mem_map costs in virtual space, in lowmem and in memory, and what is left of zone NORMAL.
+
+    Compared are FLATMEM, SPARSEMEM and the virtual mem_map that linux-mm argued about in September 2006, with leaves
+    of 4 KiB or large ones, its memory from highmem or from lowmem.  Without --memory and --e820 there is a row for
+    each of QEMU's machines from 512 MiB to 64 GiB; with one of them that machine's bill in full.  "No boot" means that
+    the map has no room at all; a kernel needs some lowmem besides.
+
+    \b
+    kvmtools model budget                                 # 512 MiB to 64 GiB
+    kvmtools model budget --memory 16G --split 2G
+    kvmtools model budget --e820 0-2G,32G-34G             # a hole of 30 GiB
+    kvmtools model budget --era 2.4                       # a struct page of 64 bytes
+    kvmtools model budget --plot budget.svg
+    """
+    configuration = request.configuration()
+    one = request.e820 is not None or ctx.get_parameter_source("memory") is not ParameterSource.DEFAULT
+    if picture is not None and request.e820 is not None:
+        raise UsageError(
+            "--plot draws QEMU's machines of every size; --e820 describes one machine", hint="leave one out"
+        )
+    if picture is not None:
+        from kvmtools.cli.model.curves import draw
+
+        draw(configuration, picture, request.memory if one else None)
+        note(f"drew {picture}")
+    if one:
+        _one(request, configuration, form)
+    else:
+        _all_sizes(request, configuration, form)
+
+
+def _one(request: MachineOptions, configuration: Configuration, form: str) -> None:
+    bills = [budget.budget(configuration, kind) for kind in budget.kinds(configuration)]
+    if form == "json":
+        emit_json(
+            "model budget", **_kernel(request, configuration), machines=[_machine(request.memory, bills)]
+        )
+        return
+    rows = [
+        (
+            bill.kind.name,
+            size(bill.left) if bill.boots else NO_BOOT,
+            size(bill.normal_left) if bill.boots else "-",
+            size(bill.lost),
+            size(bill.virtual),
+            f"{bill.share:.1%}",
+            size(bill.window),
+            size(bill.physical),
+            size(bill.from_lowmem),
+            size(bill.page_tables),
+        )
+        for bill in bills
+    ]
+    heads = "kind >lowmem_left >of_it_NORMAL >lost >virtual_space >share >window >memory >from_lowmem >page_tables"
+    emit(
+        "\n".join(
+            [
+                _heading(request, configuration, bills[0]),
+                "",
+                table(columns(heads), rows),
+                *(f"{bill.kind.name} does not boot: {bill.refusal}" for bill in bills if not bill.boots),
+                "",
+                *_both_sides(configuration),
+            ]
+        )
+    )
+
+
+def _all_sizes(request: MachineOptions, configuration: Configuration, form: str) -> None:
+    kinds = budget.kinds(configuration)
+    sizes = [memory for memory in SIZES if memory <= budget.BIGGEST_MEMORY[configuration.pae]]
+    machines = [replace(configuration, e820=machine.e820_of(memory)) for memory in sizes]
+    bills = [[budget.budget(each, kind) for kind in kinds] for each in machines]
+    limits = [budget.limit(configuration, kind) for kind in kinds]
+    if form == "json":
+        emit_json(
+            "model budget",
+            **_kernel(request, configuration),
+            machines=[_machine(memory, row) for memory, row in zip(sizes, bills, strict=True)],
+            limits=[_limit(kind.name, limit) for kind, limit in zip(kinds, limits, strict=True)],
+        )
+        return
+    rows: list[tuple[str, ...]] = [
+        (size(memory), size(row[0].memory), *(size(bill.left) if bill.boots else NO_BOOT for bill in row))
+        for memory, row in zip(sizes, bills, strict=True)
+    ]
+    heads = " ".join(f">{kind.name.replace(' ', '_')}" for kind in kinds)
+    most = [
+        (kind.name, "not even 64 MiB" if limit is None else size(limit.memory), _why(configuration, limit))
+        for kind, limit in zip(kinds, limits, strict=True)
+    ]
+    emit(
+        "\n".join(
+            [
+                _heading(request, configuration, None),
+                "",
+                paint("lowmem left: zones DMA and NORMAL without mem_map", bold=True),
+                table(columns(f">RAM >used {heads}"), rows),
+                "",
+                table(columns("kind >boots_up_to because_then"), most),
+            ]
+        )
+    )
+
+
+def _why(configuration: Configuration, limit: Limit | None) -> str:
+    if limit is None:
+        return ""
+    return (
+        limit.reason
+        or f"{size(limit.memory)} is all that {'PAE' if configuration.pae else 'a page table'} reaches"
+    )
+
+
+def _heading(request: MachineOptions, configuration: Configuration, bill: Budget | None) -> str:
+    words = [
+        f"kernel {request.era}",
+        "PAE" if configuration.pae else "no PAE",
+        f"PAGE_OFFSET {configuration.page_offset:08x}",
+        f"struct page of {configuration.page_struct_size} bytes",
+    ]
+    if bill is not None:
+        words += [
+            f"{size(bill.memory)} of RAM in use",
+            f"lowmem {size(bill.lowmem_without)} if the map were free",
+        ]
+    return paint(", ".join(words), bold=True)
+
+
+def _both_sides(configuration: Configuration) -> list[str]:
+    """What either side of the debate would read out of the figures."""
+    flat, virtual = (budget.budget(configuration, kind) for kind in (budget.FLATMEM, budget.VIRTUAL))
+    saved = size(max(0, flat.backing - virtual.backing))
+    lines = [
+        f"Lameter   a virtual map takes {size(virtual.from_lowmem)} of lowmem's memory,"
+        f" FLATMEM {size(flat.from_lowmem)}; holes save it {saved}",
+        f"Whitcroft its window takes {size(virtual.window)} of virtual space, holes included:"
+        f" zone NORMAL loses {size(virtual.lost)}, with FLATMEM {size(flat.lost)}",
+    ]
+    if budget.has_sparsemem(configuration):
+        sparse = budget.budget(configuration, budget.SPARSEMEM)
+        lines[-1] += f", with SPARSEMEM {size(sparse.lost)}"
+    return lines
+
+
+def _kernel(request: MachineOptions, configuration: Configuration) -> dict[str, Any]:
+    return {
+        "era": request.era,
+        "pae": configuration.pae,
+        "page_offset": hexadecimal(configuration.page_offset),
+        "sizeof_page_bytes": configuration.page_struct_size,
+    }
+
+
+def _machine(memory: int | None, bills: list[Budget]) -> dict[str, Any]:
+    return {"memory_bytes": memory, "used_bytes": bills[0].memory, "kinds": [_bill(bill) for bill in bills]}
+
+
+def _bill(bill: Budget) -> dict[str, Any]:
+    return {
+        "kind": bill.kind.name,
+        "memory_model": bill.kind.memory_model,
+        "large_leaves": bill.kind.large,
+        "lowmem_backed": bill.kind.lowmem_backed,
+        "boots": bill.boots,
+        "refusal": bill.refusal or None,
+        "lowmem_left_bytes": bill.left,
+        "normal_left_bytes": bill.normal_left,
+        "lost_bytes": bill.lost,
+        "lowmem_bytes": bill.lowmem,
+        "virtual_bytes": bill.virtual,
+        "virtual_share": round(bill.share, 6),
+        "window_bytes": bill.window,
+        "physical_bytes": bill.physical,
+        "from_lowmem_bytes": bill.from_lowmem,
+        "from_highmem_bytes": bill.from_highmem,
+        "page_tables_bytes": bill.page_tables,
+        "mem_section_bytes": bill.mem_section,
+        "usemap_bytes": bill.usemap,
+    }
+
+
+def _limit(name: str, limit: Limit | None) -> dict[str, Any]:
+    return {
+        "kind": name,
+        "memory_bytes": None if limit is None else limit.memory,
+        "reason": None if limit is None else limit.reason or None,
+    }

@@ -1,0 +1,160 @@
+"""The curves of ``kvmtools model budget --plot``: the only part of the model's commands that needs matplotlib."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvmtools.errors import UsageError
+from kvmtools.model import budget, eras, machine
+from kvmtools.model.budget import Budget, Kind
+from kvmtools.records import Configuration
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+MIB, GIB = 1 << 20, 1 << 30
+SMALLEST, BIGGEST = 512 * MIB, 64 * GIB
+PER_DOUBLING = 48
+FORMATS = {".svg": "svg", ".png": "png"}
+METADATA = {"svg": {"Date": None, "Creator": "kvmtools"}, "png": {"Software": "kvmtools"}}
+
+# Colours that are told apart without red and green (Okabe and Ito); FLATMEM below, since the virtual map follows it.
+_LINES = (
+    (budget.FLATMEM, "FLATMEM", {"color": "#0072B2", "linewidth": 4.5, "alpha": 0.55}),
+    (budget.SPARSEMEM, "SPARSEMEM", {"color": "#009E73", "linewidth": 2.0}),
+    (budget.VIRTUAL, "virtual, backed by highmem", {"color": "#000000", "linewidth": 1.4, "dashes": (5, 2)}),
+    (budget.VIRTUAL_LOWMEM, "virtual, backed by lowmem", {"color": "#D55E00", "linewidth": 2.0}),
+)
+
+
+def draw(configuration: Configuration, path: Path, marked: int | None) -> None:
+    """Draw what is left of lowmem and what is taken of virtual space, over the RAM of QEMU's machines.
+
+    :param marked: RAM of the machine to point out
+    :raises UsageError: if the file has another suffix than .svg or .png, cannot be written, or matplotlib is not there
+    """
+    form = FORMATS.get(path.suffix.lower())
+    if form is None:
+        raise UsageError(
+            f"--plot cannot tell the format of {path}", hint=f"end its name in {' or '.join(FORMATS)}"
+        )
+    try:
+        import matplotlib
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UsageError("--plot needs matplotlib", hint="pip install 'kvmtools[plot]'") from None
+
+    with matplotlib.rc_context():
+        # Not the person's own style: the same picture everywhere, byte for byte.
+        matplotlib.rcdefaults()
+        matplotlib.rcParams.update({"svg.hashsalt": "kvmtools", "svg.fonttype": "none", "font.size": 10})
+        figure = Figure(figsize=(10, 7.5), layout="constrained")
+        _compose(figure, configuration, marked)
+        picture = BytesIO()
+        figure.savefig(picture, format=form, dpi=110, metadata=METADATA[form])
+    write(path, picture.getvalue())
+
+
+def write(path: Path, data: bytes) -> None:
+    """Put ``data`` there at once: whoever looks sees the old file or all of the new one.
+
+    :raises UsageError: if it cannot be written
+    """
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        if path.exists() and not path.is_file():  # /dev/stdout, a FIFO: nothing to replace
+            path.write_bytes(data)
+            return
+        try:
+            beside.write_bytes(data)
+            beside.replace(path)
+        except OSError:
+            beside.unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise UsageError(
+            f"cannot write {path}: {error.strerror}", hint="name a file in a directory that is yours"
+        ) from None
+
+
+def _compose(figure: Figure, configuration: Configuration, marked: int | None) -> None:
+    top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
+    sizes = _sizes(configuration)
+    known = budget.kinds(configuration)
+    for kind, label, style in _LINES:
+        if kind not in known:
+            continue
+        limit = budget.limit(configuration, kind)
+        stops = limit is not None and bool(limit.reason)
+        most = 0 if limit is None else limit.memory
+        bills = [(memory / GIB, _bill(configuration, kind, memory)) for memory in _up_to(sizes, most)]
+        for axes, heights in (
+            (top, [bill.left / MIB for _, bill in bills]),
+            (bottom, [100 * bill.share for _, bill in bills]),
+        ):
+            x = [memory for memory, _ in bills]
+            axes.plot(
+                x, heights, label=f"{label}; no boot above {_name(most)} (×)" if stops else label, **style
+            )
+            if stops:
+                axes.plot(
+                    x[-1:], heights[-1:], "X", color=style["color"], markersize=10, zorder=5, clip_on=False
+                )
+    _dress(figure, top, bottom, configuration, sizes, marked)
+
+
+def _dress(
+    figure: Figure,
+    top: Axes,
+    bottom: Axes,
+    configuration: Configuration,
+    sizes: list[int],
+    marked: int | None,
+) -> None:
+    figure.suptitle(
+        "What mem_map leaves of zones DMA and NORMAL\n"
+        f"kernel {eras.shown(configuration.marks).name}, {'PAE' if configuration.pae else 'no PAE'},"
+        f" PAGE_OFFSET {configuration.page_offset:08x}, struct page of {configuration.page_struct_size} bytes"
+    )
+    top.set_ylabel("lowmem left (MiB)")
+    top.set_ylim(bottom=0)
+    bottom.set_ylabel("kernel virtual space\ntaken by mem_map (%)")
+    bottom.set_ylim(bottom=0)
+    bottom.set_xlabel(
+        'RAM of QEMU\'s machine "pc" (logarithmic); from 3.5 GiB on it has a hole of 1 GiB below 4 GiB'
+    )
+    bottom.set_xscale("log", base=2)
+    bottom.set_xlim(sizes[0] / GIB, sizes[-1] / GIB)
+    ticks = [memory for memory in (1 << shift for shift in range(29, 37)) if memory <= sizes[-1]]
+    bottom.set_xticks([tick / GIB for tick in ticks], [_name(tick) for tick in ticks])
+    for axes in (top, bottom):
+        axes.grid(True, alpha=0.3)
+        if marked is not None and sizes[0] <= marked <= sizes[-1]:
+            axes.axvline(marked / GIB, color="#777777", linewidth=1, linestyle=":")
+    top.legend(loc="lower left")
+
+
+def _sizes(configuration: Configuration) -> list[int]:
+    """RAM sizes in whole MiB, evenly spread on a logarithmic axis."""
+    most = min(BIGGEST, budget.BIGGEST_MEMORY[configuration.pae])
+    doublings = (most // SMALLEST).bit_length() - 1
+    steps = range(doublings * PER_DOUBLING + 1)
+    return [round(SMALLEST / MIB * 2 ** (step / PER_DOUBLING)) * MIB for step in steps]
+
+
+def _up_to(sizes: list[int], most: int) -> list[int]:
+    """The sizes that are no more than ``most``, and that last."""
+    return sorted({*(memory for memory in sizes if memory <= most), min(most, sizes[-1])} - {0})
+
+
+def _bill(configuration: Configuration, kind: Kind, memory: int) -> Budget:
+    return budget.budget(replace(configuration, e820=machine.e820_of(memory)), kind)
+
+
+def _name(memory: int) -> str:
+    return f"{memory / GIB:.4g} GiB" if memory >= GIB else f"{memory // MIB} MiB"
