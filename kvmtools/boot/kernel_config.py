@@ -14,6 +14,8 @@ FRAGMENTS = ("boot", "memory", "observe")
 # Options that only some versions have: merged like the others, not verified.
 UNVERIFIED = "versions"
 UNSET = "n"
+# Options that later versions have under another name (6.9 put page-table isolation among the mitigations).
+RENAMED = {"CONFIG_PAGE_TABLE_ISOLATION": "CONFIG_MITIGATION_PAGE_TABLE_ISOLATION"}
 _LINE = re.compile(r"^(?:# (CONFIG_\w+) is not set|(CONFIG_\w+)=(.*))$")
 
 
@@ -39,7 +41,7 @@ def merge(base: str, fragments: Iterable[Path]) -> str:
 def not_granted(fragments: Iterable[Path], outcome: str) -> list[str]:
     """The lines asked for that are not so in ``outcome``, each with what it became.
 
-    An option that is absent from the outcome counts as not set.
+    An option that is absent from the outcome counts as not set; either name of a renamed one will do.
     """
     wanted: dict[str, str] = {}
     for fragment in fragments:
@@ -49,5 +51,5 @@ def not_granted(fragments: Iterable[Path], outcome: str) -> list[str]:
     return [
         f"{option}={value} (became {got.get(option, 'absent')})"
         for option, value in wanted.items()
-        if got.get(option, UNSET) != value
+        if value not in (got.get(option, UNSET), got.get(RENAMED.get(option, option), UNSET))
     ]

@@ -306,6 +306,14 @@ def test_an_option_that_is_absent_is_not_set(tmp_path: Path) -> None:
     assert refused == ["CONFIG_LOST=y (became absent)", "CONFIG_FORCED=n (became m)"]
 
 
+@pytest.mark.parametrize("name", ["PAGE_TABLE_ISOLATION", "MITIGATION_PAGE_TABLE_ISOLATION"])
+def test_an_option_may_have_its_newer_name(tmp_path: Path, name: str) -> None:
+    fragment = tmp_path / "pae.config"
+    fragment.write_text("CONFIG_PAGE_TABLE_ISOLATION=y\n")
+    assert kernel_config.not_granted([fragment], f"CONFIG_{name}=y\n") == []
+    assert kernel_config.not_granted([fragment], f"# CONFIG_{name} is not set\n") != []
+
+
 @pytest.mark.parametrize("name", kernels.NAMES)
 def test_our_fragments_never_contradict_each_other(name: str) -> None:
     seen: dict[str, str] = {}
