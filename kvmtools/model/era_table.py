@@ -45,9 +45,12 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.4", 0xFFFF_E000, "2.4.0 include/asm/fixmap.h FIXADDR_TOP"),
         ("2.6.18", 0xFFFF_F000, "2.6.18 include/asm-i386/fixmap.h __FIXADDR_TOP, FIX_HOLE"),
     ),
+    "fixmap_hole": (
+        ("2.4", False, "2.4.18 include/asm-i386/fixmap.h enum fixed_addresses"),
+        ("2.6.18", True, "2.6.18 include/asm-i386/fixmap.h FIX_HOLE"),
+    ),
     "reservetop_option": (
-        ("2.4", False, "2.4.0 include/asm/fixmap.h FIXADDR_TOP, a constant"),
-        ("2.6.18", False, "2.6.18 include/asm-i386/fixmap.h __FIXADDR_TOP, a constant"),
+        ("2.4", False, "2.4.0 include/asm/fixmap.h FIXADDR_TOP; 2.6.18 include/asm-i386/fixmap.h __FIXADDR_TOP"),
         ("2.6.24", True, "2.6.24 arch/x86/kernel/setup_32.c parse_reservetop"),
     ),
     "fixmap_slots": (

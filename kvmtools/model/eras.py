@@ -27,8 +27,9 @@ class Era:
     page_offsets: tuple[tuple[int, ...], tuple[int, ...]]
     """The values of ``PAGE_OFFSET`` that the build configuration offers."""
     fixaddr_top: int
-    """``FIXADDR_TOP``: fixmap slot *i* is the page at ``fixaddr_top - i * PAGE_SIZE``.  2.4 uses slot 0, later eras
-    keep it as a hole."""
+    """``FIXADDR_TOP``: fixmap slot *i* is the page at ``fixaddr_top - i * PAGE_SIZE``."""
+    fixmap_hole: bool
+    """Slot 0 is kept as a hole."""
     reservetop_option: bool
     """``reservetop=`` lowers ``FIXADDR_TOP``."""
     fixmap_slots: int

@@ -1,8 +1,7 @@
 """What the kernel half of ``swapper_pg_dir`` ought to hold, region by region, with effective permissions.
 
-Source: arch/x86/mm/init.c (init_mem_mapping, split_mem_range, free_init_pages), mm/init_32.c
-(kernel_physical_mapping_init, mark_rodata_ro, mark_nxdata_nx), mm/cpu_entry_area.c, mm/pat/set_memory.c,
-kernel/head32.c (mk_early_pgtbl_32), kernel/idt.c (idt_map_in_cea), 6.1.
+Source: :mod:`kvmtools.model.direct_map` for lowmem; above it arch/x86/mm/cpu_entry_area.c, mm/pat/set_memory.c, 5.10
+to 7.2; include/asm-i386/fixmap.h and highmem.h, 2.4.18 and 2.6.18.
 
 Permissions that the kernel may change while it runs are left open (``None``):
 
@@ -18,13 +17,15 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from kvmtools.errors import UsageError
-from kvmtools.model.command_line import enabled, values
+from kvmtools.model import direct_map, eras
+from kvmtools.model.command_line import values
+from kvmtools.model.direct_map import ALL, NONE, SOME, TOP
+from kvmtools.model.eras import Era
 from kvmtools.model.paging import form_of
-from kvmtools.model.ram import BIOS, ISA_END, Ram
+from kvmtools.model.ram import Ram
 from kvmtools.records import PAGE_SIZE, Configuration, Expectation, Layout, Mapping
 
-ALL, NONE, SOME = "all", "none", "some"
-TOP = 1 << 32
+__all__ = ["ALL", "NONE", "SOME", "expectations", "large_leaf_fault", "unmaps_free_pages"]
 
 DEBUG_STORE_PAGES = 1
 DEBUG_BUFFER_PAGES = 32
@@ -36,15 +37,17 @@ def expectations(configuration: Configuration, layout: Layout, ram: Ram) -> tupl
 
     :raises UsageError: if the configuration does not say where the image's sections are
     """
-    regions = [*_direct_map(configuration, layout, ram), *_above(configuration, layout)]
+    era = eras.shown(configuration.marks)
+    regions = list(direct_map.regions(configuration, layout, ram))
+    regions += _above(configuration, era, layout, regions[-1].end)
     return tuple(_as_this_cpu_can(configuration, region) for region in regions if region.start < region.end)
 
 
 def large_leaf_fault(configuration: Configuration, layout: Layout, ram: Ram, leaf: Mapping) -> str:
     """Why a large leaf may not be where it is; empty if it may.
 
-    The direct map has them where a whole directory entry is RAM, but never for the first; huge vmalloc needs
-    PAE (Kconfig: HAVE_ARCH_HUGE_VMAP); no other area has any.
+    The direct map has them where a whole directory entry is RAM, but since 2.6.32 never for the first; huge vmalloc
+    needs PAE (Kconfig: HAVE_ARCH_HUGE_VMAP); no other area has any.
     """
     size = form_of(configuration).levels[-2].span
     if leaf.size != size:
@@ -53,20 +56,12 @@ def large_leaf_fault(configuration: Configuration, layout: Layout, ram: Ram, lea
         return f"it is not aligned to its size {size:#x}"
     assert layout.vmalloc_start is not None
     assert layout.vmalloc_end is not None
-    assert layout.max_low_pfn is not None
     if layout.vmalloc_start <= leaf.virtual and leaf.virtual + size <= layout.vmalloc_end:
-        return "" if configuration.pae else "huge vmalloc mappings exist with PAE only"
-    offset = leaf.virtual - configuration.page_offset
-    first, last = offset // PAGE_SIZE, (offset + size) // PAGE_SIZE
-    if offset < 0 or last > layout.max_low_pfn:
-        return "it lies outside the direct map and the vmalloc area"
-    if not configuration.pse or "nopentium" in values(configuration.command_line, "mem"):
-        return "this processor's large pages are off"
-    if offset == 0:
-        return "the first directory entry is split, for the fixed MTRRs"
-    if ram.pages(first, last) < last - first:
-        return f"pfns [{first:#x}, {last:#x}) are not all RAM"
-    return ""
+        huge = eras.shown(configuration.marks).huge_vmalloc
+        return (
+            "" if configuration.pae and huge else "huge vmalloc mappings exist with PAE only, and since 4.1"
+        )
+    return direct_map.large_leaf_fault(configuration, layout, ram, leaf.virtual - configuration.page_offset)
 
 
 def unmaps_free_pages(configuration: Configuration) -> bool:
@@ -74,113 +69,55 @@ def unmaps_free_pages(configuration: Configuration) -> bool:
     return configuration.debug_pagealloc
 
 
-def _direct_map(configuration: Configuration, layout: Layout, ram: Ram) -> Iterator[Expectation]:
-    """Lowmem: RAM, and always the first MiB; then what the image makes of its own pages."""
-    base = configuration.page_offset
-    assert layout.max_low_pfn is not None
-    lowmem_end = base + layout.max_low_pfn * PAGE_SIZE
-    first_mib = base + ISA_END
-    yield _linear(configuration, "low memory", base, base + BIOS.start, None, None)
-    yield _linear(configuration, "BIOS area", base + BIOS.start, first_mib, True, None)
-    at = first_mib
-    for r in ram.within(ISA_END // PAGE_SIZE, layout.max_low_pfn):
-        start, end = base + r.start * PAGE_SIZE, base + r.end * PAGE_SIZE
-        yield from _hole(configuration, at, start)
-        yield from _ram(configuration, start, end)
-        at = end
-    yield from _hole(configuration, at, lowmem_end)
+def _above(configuration: Configuration, era: Era, layout: Layout, at: int) -> Iterator[Expectation]:
+    """Everything above lowmem, which ends at ``at``; where two areas do not meet, nothing is mapped."""
+    for gap, regions in _areas(configuration, era, layout):
+        yield Expectation(gap, at, max(at, regions[0].start), NONE)
+        for region in regions:
+            yield replace(region, start=max(at, region.start))
+        at = max(at, regions[-1].end)
+    # reservetop= moves the early fixmap's page table, but its first place in the directory keeps it too.
+    moved = era.reservetop_option and values(configuration.command_line, "reservetop")
+    yield Expectation("top of memory", at, TOP, SOME if moved else NONE)
 
 
-def _ram(configuration: Configuration, start: int, end: int) -> Iterator[Expectation]:
-    """One range of RAM, cut where the image begins and ends."""
-    at = start
-    for region in _image(configuration):
-        if start <= region.start and region.end <= end and region.start < region.end:
-            yield _linear(configuration, "direct map", at, region.start, None, False)
-            yield region
-            at = region.end
-    yield _linear(configuration, "direct map", at, end, None, False)
-
-
-def _image(configuration: Configuration) -> Iterator[Expectation]:
-    """The image after mark_rodata_ro(); the pages it frees may become a module's, and read-only with it."""
-    text, etext, end_rodata, init, end = (
-        _up(_section(configuration, name), PAGE_SIZE)
-        for name in ("_text", "_etext", "__end_rodata", "__init_begin", "_end")
-    )
-    sections = configuration.image.sections
-    bss, bss_stop = sections.get("__bss_start", end), sections.get("__bss_stop", end)
-    # The IDT lies in bss, yet is read-only (idt_setup_apic_and_irq_gates).
-    idt = sections.get("idt_table", bss_stop)
-    after_idt = min(idt + PAGE_SIZE, bss_stop)
-    sealed = enabled(configuration.command_line, "rodata", True)
-    executable = False if sealed else None
-    # A large page that text begins in was executable as a whole before it was split.
-    head = text & -form_of(configuration).levels[-2].span
-    for name, start, stop, may_write, may_execute in (
-        ("before the image", head, text, None, None),
-        ("kernel text", text, etext, not sealed, True),
-        ("kernel rodata", etext, end_rodata, not sealed, executable),
-        ("kernel data", end_rodata, init, True, executable),
-        ("kernel init memory", init, bss, None, executable),
-        ("kernel bss", bss, idt, True if idt < bss_stop else None, executable),
-        ("IDT", idt, after_idt, False, executable),
-        ("kernel bss", after_idt, bss_stop, True, executable),
-        ("kernel brk", bss_stop, end, None, executable),
-    ):
-        yield _linear(configuration, name, start, stop, may_write, may_execute)
-
-
-def _hole(configuration: Configuration, start: int, end: int) -> Iterator[Expectation]:
-    """Lowmem that is not RAM is unmapped, except as far as the boot tables reached: those PTEs stay."""
-    boot = min(max(_boot_map_end(configuration), start), end)
-    yield _linear(configuration, "boot map remnant", start, boot, True, True)
-    yield Expectation("hole in lowmem", boot, end, NONE)
-
-
-def _boot_map_end(configuration: Configuration) -> int:
-    """Where mk_early_pgtbl_32() stops: after the image and page tables enough for all of lowmem."""
-    form = form_of(configuration)
-    directory = form.levels[-2]
-    lowmem_pages = (TOP - configuration.page_offset) // PAGE_SIZE
-    tables = lowmem_pages >> directory.bits
-    if len(form.levels) > 2:
-        tables += 1 << form.levels[0].bits
-    return _up(_section(configuration, "_end") + tables * PAGE_SIZE, directory.span)
-
-
-def _above(configuration: Configuration, layout: Layout) -> Iterator[Expectation]:
-    """Everything above lowmem."""
-    assert layout.max_low_pfn is not None
+def _areas(
+    configuration: Configuration, era: Era, layout: Layout
+) -> Iterator[tuple[str, tuple[Expectation, ...]]]:
+    """The areas in ascending order, each with a name for the gap below it."""
     assert layout.vmalloc_start is not None
     assert layout.vmalloc_end is not None
-    assert layout.ldt_base is not None
-    assert layout.ldt_end is not None
-    assert layout.cpu_entry_area_base is not None
-    assert layout.cpu_entry_area_end is not None
+    yield "gap below vmalloc", (Expectation("vmalloc area", layout.vmalloc_start, layout.vmalloc_end, SOME),)
+    below = "guard above vmalloc"
+    if layout.pkmap_base is not None and layout.last_pkmap is not None:
+        end = layout.pkmap_base + layout.last_pkmap * PAGE_SIZE
+        yield "guard below pkmap", (Expectation("pkmap", layout.pkmap_base, end, SOME, None, True, False),)
+        # Gorman 10.1: the rest of what 2.4 set aside for more slots was never put to use.
+        below = "gap below fixmap" if era.pkmap_base is None else "unused rest of pkmap"
+    if layout.ldt_base is not None and layout.ldt_end is not None:
+        # With page-table isolation every process maps its own LDT here, read-only.
+        presence = SOME if configuration.pti else NONE
+        yield (
+            below,
+            (Expectation("LDT remap", layout.ldt_base, layout.ldt_end, presence, None, False, False),),
+        )
+    if layout.cpu_entry_area_base is not None:
+        yield "gap below CPU entry area", tuple(_cpu_entry_area(configuration, layout.cpu_entry_area_base))
+        below = "gap below fixmap"
+    yield below, tuple(_fixmap(era, layout))
+
+
+def _fixmap(era: Era, layout: Layout) -> Iterator[Expectation]:
+    """Slot n lies n pages below FIXADDR_TOP; only 2.4 uses slot 0."""
     assert layout.fixaddr_tot_start is not None
     assert layout.fixaddr_start is not None
     assert layout.fixaddr_top is not None
-    lowmem_end = configuration.page_offset + layout.max_low_pfn * PAGE_SIZE
-    pkmap = layout.ldt_base if layout.pkmap_base is None else layout.pkmap_base
-    yield Expectation("gap below vmalloc", lowmem_end, layout.vmalloc_start, NONE)
-    yield Expectation("vmalloc area", layout.vmalloc_start, layout.vmalloc_end, SOME)
-    yield Expectation("guard below pkmap", layout.vmalloc_end, pkmap, NONE)
-    yield Expectation("pkmap", pkmap, layout.ldt_base, SOME, None, True, False)
-    # With page-table isolation every process maps its own LDT here, read-only.
-    ldt = SOME if configuration.pti else NONE
-    yield Expectation("LDT remap", layout.ldt_base, layout.ldt_end, ldt, None, False, False)
-    yield Expectation("gap below CPU entry area", layout.ldt_end, layout.cpu_entry_area_base, NONE)
-    yield from _cpu_entry_area(configuration, layout.cpu_entry_area_base)
-    yield Expectation("gap below fixmap", layout.cpu_entry_area_end, layout.fixaddr_tot_start, NONE)
+    executable = None if era.vdso_in_fixmap else False
+    end = layout.fixaddr_top + (0 if era.fixmap_hole else PAGE_SIZE)
     yield Expectation(
         "boot-time fixmap", layout.fixaddr_tot_start, layout.fixaddr_start, SOME, None, None, False
     )
-    # Slot n lies n pages below FIXADDR_TOP, and slot 0 is never used.
-    yield Expectation("fixmap", layout.fixaddr_start, layout.fixaddr_top, SOME, None, None, False)
-    # reservetop= moves the early fixmap's page table, but its first place in the directory keeps it too.
-    top = SOME if values(configuration.command_line, "reservetop") else NONE
-    yield Expectation("top of memory", layout.fixaddr_top, TOP, top)
+    yield Expectation("fixmap", layout.fixaddr_start, end, SOME, None, None, executable)
 
 
 def _cpu_entry_area(configuration: Configuration, base: int) -> Iterator[Expectation]:
@@ -208,33 +145,8 @@ def _cpu_entry_area(configuration: Configuration, base: int) -> Iterator[Expecta
             at = end
 
 
-def _linear(
-    configuration: Configuration,
-    name: str,
-    start: int,
-    end: int,
-    writable: bool | None,
-    executable: bool | None,
-) -> Expectation:
-    """A part of the direct map: present, and ``start`` leads to ``start - PAGE_OFFSET``."""
-    presence = SOME if unmaps_free_pages(configuration) else ALL
-    physical = start - configuration.page_offset
-    return Expectation(name, start, end, presence, physical, writable, executable)
-
-
 def _as_this_cpu_can(configuration: Configuration, region: Expectation) -> Expectation:
     """Without NX all that is mapped can be executed; what is not mapped has no permissions."""
     if region.presence == NONE:
         return replace(region, physical=None, writable=None, executable=None)
     return region if configuration.nx else replace(region, executable=True)
-
-
-def _section(configuration: Configuration, name: str) -> int:
-    try:
-        return configuration.image.sections[name]
-    except KeyError:
-        raise UsageError(f"the configuration does not say where the image's {name} is") from None
-
-
-def _up(address: int, alignment: int) -> int:
-    return -(-address // alignment) * alignment
