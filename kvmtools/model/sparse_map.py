@@ -171,10 +171,11 @@ def sparse_map(configuration: Configuration, *, extreme: bool = False) -> Sparse
     :raises UsageError: if no kernel can have it, or it could not boot
     """
     prediction = Prediction(replace(configuration, sparsemem=True))
+    space = booted(prediction)
     flag_bits = eras.shown(configuration.marks).section_flag_bits
     assert flag_bits is not None
     return SparseMap(
-        booted(prediction),
+        space,
         configuration.page_struct_size,
         memmap.present_sections(prediction.configuration, prediction.ram),
         memmap.pages_per_section(prediction.configuration),
