@@ -73,16 +73,17 @@ class Buddy:
         self._unclean = struct_page.checked_at_free(era)
         self._reserved = struct_page.flag(era, "reserved")
         self.lists = FreeLists(mem_map, struct_page.members(era), self._rules.poison)
-        relative = era.buddy_mark == "bitmap"
-        self._record: Bitmaps | Marks = (
-            Bitmaps(era.max_order)
-            if relative
-            else Marks(self.pages, self._pfn_valid_within, checked="buddy idle" in self._checked)
-        )
+        mark = struct_page.buddy_mark(era)
+        self._record: Bitmaps | Marks
+        if mark is None:
+            self._record = Bitmaps(era.max_order)
+        else:
+            checked_buddy = "buddy idle" in self._checked
+            self._record = Marks(mem_map, mark, self.pages, self._pfn_valid_within, checked=checked_buddy)
         spans = list(zones)
         spans += [ZoneSpan("", 0, 0)] * ((1 << flags.zone_width) - len(spans))
         self.zones = tuple(
-            Zone(index, span, span.start_pfn if relative else 0, self.lists, era.max_order)
+            Zone(index, span, span.start_pfn if mark is None else 0, self.lists, era.max_order)
             for index, span in enumerate(spans)
         )
         """As many as page->flags can name; the last ones may be nameless and empty."""

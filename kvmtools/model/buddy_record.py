@@ -11,7 +11,7 @@ from typing import Protocol
 
 from kvmtools.model.bugs import KernelBug
 from kvmtools.model.free_lists import FreeLists
-from kvmtools.model.struct_page import StructPages
+from kvmtools.model.struct_page import Mark, StructPages, Words
 from kvmtools.records import ZoneSpan
 
 
@@ -84,11 +84,16 @@ class Bitmaps:
 class Marks:
     """The head of a free block says so itself, and what order it has.
 
+    :param mark: how it says so
     :param within: ``pfn_valid_within``, asked before a page is looked at that may be in a hole
     :param checked: ``BUG_ON(page_count(buddy) != 0)`` is compiled in
     """
 
-    def __init__(self, pages: StructPages, within: Callable[[int], bool], *, checked: bool) -> None:
+    def __init__(
+        self, words: Words, mark: Mark, pages: StructPages, within: Callable[[int], bool], *, checked: bool
+    ) -> None:
+        self._words = words
+        self._mark = mark
         self._pages = pages
         self._within = within
         self._checked = checked
@@ -97,7 +102,7 @@ class Marks:
         """``page_is_buddy``: a free block of the same order in the same zone begins at ``buddy``."""
         if not self._within(buddy_pfn):
             return False
-        if self._pages.buddy_order(buddy) != order or self._pages.zone(buddy) != self._pages.zone(page):
+        if self._mark.order(self._words, buddy) != order or self._pages.zone(buddy) != self._pages.zone(page):
             return False
         if self._checked and self._pages.refcount(buddy) != 0:
             raise KernelBug(
@@ -110,7 +115,7 @@ class Marks:
         """The marks say it."""
 
     def enter(self, page: int, order: int) -> None:
-        self._pages.set_buddy_order(page, order)
+        self._mark.set(self._words, page, order)
 
     def leave(self, page: int) -> None:
-        self._pages.clear_buddy_order(page)
+        self._mark.clear(self._words, page)

@@ -55,16 +55,24 @@ class Mark(NamedTuple):
     cleared: int
 
     def on(self, word: int) -> bool:
-        """``PageBuddy``."""
+        """``PageBuddy``, of the word at ``offset``."""
         return word & self.tested == self.value
 
-    def set(self, word: int) -> int:
-        """``__SetPageBuddy``."""
-        return word & ~self.written | self.value & self.written
+    def order(self, words: Words, page: int) -> int | None:
+        """The order of the free block that begins with this page; ``None`` if none does."""
+        return words.read(page, self.private) if self.on(words.read(page, self.offset)) else None
 
-    def clear(self, word: int) -> int:
-        """``__ClearPageBuddy``."""
-        return word & ~self.written | self.cleared
+    def set(self, words: Words, page: int, order: int) -> None:
+        """``set_buddy_order`` (``set_page_order`` in 2.6)."""
+        words.write(page, self.private, order)
+        words.write(
+            page, self.offset, words.read(page, self.offset) & ~self.written | self.value & self.written
+        )
+
+    def clear(self, words: Words, page: int) -> None:
+        """``__ClearPageBuddy`` and ``set_page_private(page, 0)`` (``rmv_page_order`` in 2.6)."""
+        words.write(page, self.offset, words.read(page, self.offset) & ~self.written | self.cleared)
+        words.write(page, self.private, 0)
 
 
 _MEMBERS_2_6 = Members(flags=0, refcount=4, next=24, mapcount=8)
@@ -99,7 +107,7 @@ _PAGE_TYPE_BASE = 0xF0000000
 _CHECKED_2_6_24 = "locked lru active slab reserved private writeback swapcache buddy"
 _CHECKED_6_12 = "locked writeback lru active reserved private private_2 unevictable mlocked"
 _CHECKED_AT_FREE = {
-    "2.4": "locked lru active inactive_dirty inactive_clean",
+    "2.4": "locked lru active",
     "2.6.18": _CHECKED_2_6_24 + " reclaim",
     "2.6.24": _CHECKED_2_6_24,
     "2.6.32": _CHECKED_2_6_24,
@@ -169,7 +177,6 @@ class StructPages:
     def __init__(self, words: Words, era: Era, layout: FlagsLayout) -> None:
         self._words = words
         self._members = members(era)
-        self._mark = buddy_mark(era)
         self._layout = layout
 
     def flags(self, page: int) -> int:
@@ -198,28 +205,6 @@ class StructPages:
     def set_refcount(self, page: int, count: int) -> None:
         """``set_page_count``."""
         self._words.write(page, self._members.refcount, count & WORD)
-
-    def buddy_order(self, page: int) -> int | None:
-        """The order of the free block that begins here; ``None`` if none does, or if the page cannot tell (2.4)."""
-        if self._mark is None or not self._mark.on(self._words.read(page, self._mark.offset)):
-            return None
-        return self._words.read(page, self._mark.private)
-
-    def set_buddy_order(self, page: int, order: int) -> None:
-        """``set_buddy_order`` (set_page_order in 2.6); nothing in 2.4."""
-        if self._mark is not None:
-            self._words.write(page, self._mark.private, order)
-            self._words.write(
-                page, self._mark.offset, self._mark.set(self._words.read(page, self._mark.offset))
-            )
-
-    def clear_buddy_order(self, page: int) -> None:
-        """``__ClearPageBuddy`` and ``set_page_private(page, 0)``; nothing in 2.4."""
-        if self._mark is not None:
-            self._words.write(
-                page, self._mark.offset, self._mark.clear(self._words.read(page, self._mark.offset))
-            )
-            self._words.write(page, self._mark.private, 0)
 
     def initialise(self, page: int, zone: int, refcount: int, flags: int) -> None:
         """``__init_single_page``: a page of that zone that nobody maps; its section stays what it is."""
