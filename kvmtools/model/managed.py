@@ -2,8 +2,8 @@
 
 ``spanned`` and ``present`` are arithmetic.  ``managed`` is ``present`` less what was reserved or allocated before
 mem_init() and is never given back; its bounds here add up those takers by name, each with the least and the most that
-it can take.  Highmem has none: it is given away whole before lowmem is (set_highmem_pages_init; an initrd that lay there was
-moved down first, relocate_initrd).  Init memory and initrd come back later, so they do not count.
+it can take.  Highmem has none: it is given away whole before lowmem is (set_highmem_pages_init; an initrd that lay
+there was moved down first, relocate_initrd).  Init memory and initrd come back later, so they do not count.
 
 Not followed: ``crashkernel=``, ``cma=``, ``log_buf_len=``, ``dhash_entries=``, ``ihash_entries=``, ``swiotlb=``,
 ``page_owner``, KFENCE, and the like, which set lowmem apart because somebody asked for it.
