@@ -16,7 +16,7 @@ from kvmtools.compare.locks import HeldLock, held_locks
 from kvmtools.compare.subjects import slot, virtual
 from kvmtools.errors import MemoryFault
 from kvmtools.model import paging
-from kvmtools.model.pkmap import GOLDEN_RATIO_32, GOLDEN_RATIO_PRIME_32, PkmapArea, bucket_of
+from kvmtools.model.pkmap import PkmapArea, bucket_of
 from kvmtools.model.prediction import Prediction
 from kvmtools.observe.facts import Facts
 from kvmtools.observe.memmap import MemMap
@@ -208,8 +208,9 @@ class Evidence:
         return () if number is None else (slot(number),)
 
     def bucket_of(self, page: int) -> int:
-        """The bucket that a ``struct page *`` belongs to."""
-        multiplier = GOLDEN_RATIO_PRIME_32 if self.facts.has_symbol("page_address_pool") else GOLDEN_RATIO_32
+        """The bucket that a ``struct page *`` belongs to; rules that need the hash say so."""
+        multiplier = self.prediction.era.hash_multiplier
+        assert multiplier is not None
         return bucket_of(page, multiplier=multiplier, order=len(self.pkmap.buckets).bit_length() - 1)
 
     def page_of(self, pfn: int) -> int | None:
