@@ -360,9 +360,7 @@ TABLE: dict[str, tuple[Cell, ...]] = {
     ),
     # -- zones and the buddy allocator ------------------------------------------------------------------------
     "first_mib_reserved": (
-        ("2.4", False, "2.4.18 arch/i386/kernel/setup.c setup_arch reserve_bootmem"),
-        ("2.6.18", False, "2.6.18 arch/i386/kernel/setup.c setup_bootmem_allocator"),
-        ("5.10", False, "5.10 arch/x86/kernel/setup.c trim_low_memory_range; arch/x86/realmode/init.c"),
+        ("2.4", False, "2.4.18 arch/i386/kernel/setup.c setup_arch; 5.10 trim_low_memory_range in the same file"),
         ("6.1", True, "6.1 arch/x86/realmode/init.c reserve_real_mode"),
     ),
     "highmem64g": (
