@@ -22,15 +22,19 @@ REASONS = {"not present": "not present", "reserved": "reserved bits", "no RAM": 
 
 @pytest.fixture
 def vector_memory(paging_vector: Any, little_memory: MakeMemory) -> Any:
-    pages = sorted(paging_vector.pages)
+    pages = paging_vector.memory.frames
     memory = little_memory(*((page * PAGE, (page + 1) * PAGE) for page in pages))
     for page in pages:
-        memory.write(page * PAGE, bytes(paging_vector.pages[page]))
+        memory.write(page * PAGE, paging_vector.memory.read(page * PAGE, PAGE))
     return memory
 
 
+def form_of(vector: Any) -> dict[str, bool]:
+    return {"pae": vector.form_name == "pae", "pse": vector.options.get("pse", True)}
+
+
 def test_walk_finds_the_leaves_of_the_vectors(paging_vector: Any, vector_memory: Any) -> None:
-    found = walk(vector_memory, paging_vector.cr3, pae=paging_vector.pae, pse=paging_vector.pse)
+    found = walk(vector_memory, paging_vector.cr3, **form_of(paging_vector))
     by_address = {mapping.virtual: mapping for mapping in found.mappings()}
     for leaf in paging_vector.leaves:
         mapping = by_address[leaf.virtual]
@@ -44,10 +48,9 @@ def way_through(vector: Any, memory: Any, virtual: int) -> Any:
         memory,
         vector.cr3,
         virtual,
-        pae=vector.pae,
-        pse=vector.pse,
-        nx=vector.nx,
-        physical_bits=vector.physical_bits,
+        **form_of(vector),
+        nx=vector.options.get("nx", True),
+        physical_bits=vector.options["physical_bits"],
     )
 
 
@@ -62,7 +65,7 @@ def test_translate_takes_the_way_of_the_vectors(paging_vector: Any, vector_memor
         way = way_through(paging_vector, vector_memory, stop.virtual)
         assert way.physical is None
         assert REASONS[stop.reason] in way.fault
-        assert (way.steps[-1].name, way.steps[-1].index) == (stop.level, stop.index)
+        assert (way.steps[-1].name, way.steps[-1].index) == (stop.level, stop.slot)
 
 
 def test_every_leaf_is_one_that_the_processor_would_use_or_refuse(
@@ -71,7 +74,7 @@ def test_every_leaf_is_one_that_the_processor_would_use_or_refuse(
     """``walk`` shows what stands in the tables; ``translate`` knows what a processor refuses for reserved
     bits.
     """
-    found = walk(vector_memory, paging_vector.cr3, pae=paging_vector.pae, pse=paging_vector.pse)
+    found = walk(vector_memory, paging_vector.cr3, **form_of(paging_vector))
     ways = [way_through(paging_vector, vector_memory, virtual) for virtual in found.virtual.tolist()]
     usable = [way for way in ways if way.fault is None]
     assert len(usable) == paging_vector.leaf_count
