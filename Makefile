@@ -1,13 +1,17 @@
 # Two commands do everything on a fresh Debian 12 machine:
 #   make run    boot both reference guests, check them, print the reports
 #   make test   lint, types, every test, live guests included
-# The second time they only check that all is there.
+# The second time they only check that all is there.  Apart from them:
+#   make mutants              is every part of kvmtools/model held by a test?  (tests/mutants; a while the first time)
+#   make mutants ONLY=layout  ... of the files with that in their name
+#   make bench                how fast it is
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test setup lint bench clean
+.PHONY: run test setup lint mutants bench clean
+ONLY :=
 
 run: setup
 	@echo "make: both guests (their kernels take a few minutes each the first time)"
@@ -22,6 +26,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+mutants: $(READY)
+	PYTHONPATH=tests nice $(BIN)/python -m mutants $(ONLY)
 
 bench: setup
 	$(BIN)/kvmtools guest build
@@ -41,4 +48,4 @@ $(READY): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .benchmarks
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .benchmarks .mutants .coverage

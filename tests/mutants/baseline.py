@@ -1,0 +1,198 @@
+"""Which tests touch which lines of the model, and how long they take: asked once per version of a test file."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, field
+from hashlib import sha256
+from multiprocessing.pool import Pool
+from pathlib import Path
+
+import coverage
+import pytest
+
+from mutants import trial
+from mutants.trial import ROOT
+
+MODEL = ROOT / "kvmtools" / "model"
+TESTS = ROOT / "tests" / "model"
+CACHE = ROOT / ".mutants"
+
+SLOW_SECONDS = 2.0
+SLOW_FILES = ("_machine.py", "_exhaustive.py")
+
+
+@dataclass(slots=True)
+class TestFile:
+    """What one run of one test file showed; ``touches[file][line]`` are indices of ``tests``."""
+
+    key: str
+    tests: list[str] = field(default_factory=list)
+    seconds: list[float] = field(default_factory=list)
+    failing: list[str] = field(default_factory=list)
+    touches: dict[str, dict[str, list[int]]] = field(default_factory=dict)
+    modules: list[str] = field(default_factory=list)
+    """What was imported, apart from what a mutant may change."""
+
+
+class Baseline:
+    """All test files together."""
+
+    def __init__(self, files: Iterable[TestFile]) -> None:
+        self.seconds: dict[str, float] = {}
+        self.failing: list[str] = []
+        self._touching: dict[tuple[str, int], set[str]] = {}
+        self._in_file: dict[str, set[str]] = {}
+        for found in files:
+            self.failing += found.failing
+            sound = set(found.tests) - set(found.failing)
+            self.seconds |= {t: s for t, s in zip(found.tests, found.seconds, strict=True) if t in sound}
+            for name, lines in found.touches.items():
+                for line, indices in lines.items():
+                    tests = {found.tests[index] for index in indices} & sound
+                    self._touching.setdefault((name, int(line)), set()).update(tests)
+                    self._in_file.setdefault(name, set()).update(tests)
+
+    def touching(self, file: str, lines: Iterable[int]) -> set[str]:
+        """The tests that run any of these lines."""
+        return set().union(*(self._touching.get((file, line), ()) for line in lines))
+
+    def in_file(self, file: str) -> set[str]:
+        """The tests that run anything of this file's functions."""
+        return self._in_file.get(file, set())
+
+    def slow(self, test: str) -> bool:
+        return self.seconds[test] > SLOW_SECONDS or test.partition("::")[0].endswith(SLOW_FILES)
+
+    def limit(self, test: str) -> float:
+        """CPU seconds after which a test counts as endless."""
+        return 3 + 10 * self.seconds.get(test, 1.0)
+
+
+def digest(paths: Iterable[Path]) -> str:
+    whole = sha256()
+    for path in sorted(paths):
+        whole.update(str(path.relative_to(ROOT)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return whole.hexdigest()[:20]
+
+
+def common_files() -> list[Path]:
+    """What every test and every part of the model may depend on."""
+    shared = [ROOT / "pyproject.toml", ROOT / "kvmtools" / "records.py", ROOT / "kvmtools" / "errors.py"]
+    helpers = [path for path in TESTS.rglob("*.py") if not path.name.startswith("test_")]
+    return [*shared, *helpers, *(ROOT / "tests").glob("*.py"), *(ROOT / "fixtures" / "paging").glob("*")]
+
+
+def model_files() -> list[Path]:
+    """The room, without its door: ``__main__.py`` only leads to the command line."""
+    return sorted(path for path in MODEL.rglob("*.py") if path.name != "__main__.py")
+
+
+def ask(pool: Pool) -> list[TestFile]:
+    """Run every test file whose text, or whose model, is not the one that it was run with last."""
+    store = CACHE / "baseline.json"
+    known: dict[str, TestFile] = {}
+    with contextlib.suppress(FileNotFoundError):
+        known = {name: TestFile(**found) for name, found in json.loads(store.read_text()).items()}
+    ground = [*common_files(), *model_files()]
+    wanted = {
+        str(path.relative_to(ROOT)): digest([path, *ground]) for path in sorted(TESTS.rglob("test_*.py"))
+    }
+    unknown = [(name, key) for name, key in wanted.items() if name not in known or known[name].key != key]
+    if unknown:
+        print(f"asking {len(unknown)} of {len(wanted)} test files which lines they touch", file=sys.stderr)
+    fresh = pool.starmap(_observe, unknown, chunksize=1)
+    files = {name: known[name] for name in wanted if name in known} | {
+        name: found for (name, _), found in zip(unknown, fresh, strict=True)
+    }
+    CACHE.mkdir(exist_ok=True)
+    store.write_text(json.dumps({name: asdict(found) for name, found in files.items()}))
+    return list(files.values())
+
+
+def _observe(file: str, key: str) -> TestFile:
+    """Run one test file under coverage, in a fork."""
+    with tempfile.NamedTemporaryFile() as answer:
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                trial.silence()
+                found = _observed(file, key)
+                Path(answer.name).write_text(json.dumps(asdict(found)))
+                status = 0
+            finally:
+                os._exit(status)
+        os.waitpid(child, 0)
+        text = Path(answer.name).read_text()
+    return TestFile(**json.loads(text)) if text else TestFile(key, failing=[file])
+
+
+class _Observer:
+    def __init__(self, measure: coverage.Coverage) -> None:
+        self._measure = measure
+        self._started = 0.0
+        self.seconds: dict[str, float] = {}
+        self.failing: dict[str, None] = {}
+
+    def pytest_runtest_logstart(self, nodeid: str) -> None:
+        self._measure.switch_context(nodeid)
+        self._started = time.process_time()
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        self.seconds[nodeid] = time.process_time() - self._started
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            self.failing[report.nodeid] = None
+
+    def pytest_collectreport(self, report: pytest.CollectReport) -> None:
+        if report.failed:
+            self.failing[report.nodeid] = None
+
+
+def _observed(file: str, key: str) -> TestFile:
+    measure = coverage.Coverage(data_file=None, config_file=False, include=[f"{MODEL}/*"], branch=False)
+    observer = _Observer(measure)
+    measure.start()
+    trial.pytest_main([file], [observer], [option for option in trial.OPTIONS if option != "-x"])
+    measure.stop()
+    data = measure.get_data()
+    tests = list(observer.seconds)
+    index = {test: number for number, test in enumerate(tests)}
+    touches: dict[str, dict[str, list[int]]] = {}
+    for path in data.measured_files():
+        lines = data.contexts_by_lineno(path)
+        touches[str(Path(path).relative_to(MODEL))] = {
+            str(line): [index[context] for context in contexts if context in index]
+            for line, contexts in lines.items()
+            if any(contexts)
+        }
+    seconds = [round(observer.seconds[test], 4) for test in tests]
+    return TestFile(key, tests, seconds, list(observer.failing), touches, _harmless(sys.modules))
+
+
+def _harmless(names: Iterable[str]) -> list[str]:
+    """Modules whose import here spares each child some time and hides no mutant."""
+    ours = ("kvmtools", "tests", "test_", "conftest", "mutants", "__")
+    return [name for name in names if not name.startswith(ours) and _is_installed(name)]
+
+
+def _is_installed(name: str) -> bool:
+    file = getattr(sys.modules[name], "__file__", None)
+    return isinstance(file, str) and not Path(file).is_relative_to(ROOT / "tests")
+
+
+def heavy_modules(files: Sequence[TestFile]) -> list[str]:
+    return sorted({name for found in files for name in found.modules})
+
+
+def everything() -> str:
+    """Digest of all that a test of the model may depend on."""
+    return digest([*common_files(), *model_files(), *TESTS.rglob("test_*.py")])

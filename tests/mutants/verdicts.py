@@ -1,0 +1,153 @@
+"""The judgement of every mutant: which tests try it, in which order, and what is remembered of it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+from mutants import baseline, trial
+from mutants.baseline import CACHE, MODEL, Baseline
+from mutants.operators import Mutant
+from mutants.trial import ROOT
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """
+    :ivar by: the test that noticed; empty if none did, or if the model could not even be imported
+    :ivar key: the text on which this rests; as long as it is the same, so is the verdict
+    """
+
+    killed: bool
+    by: str
+    timeout: bool
+    tests: int
+    """How many tests were there to notice."""
+    key: str
+
+
+@dataclass(frozen=True, slots=True)
+class Court:
+    """What a judge must know."""
+
+    baseline: Baseline
+    everything: str
+    """Digest of all that a survivor rests on: it survived every test, so any new text is a new chance."""
+    known: dict[str, Verdict]
+
+    def stages(self, mutant: Mutant) -> list[list[str]]:
+        """Tests to be tried one stage after the other: near and fast ones first, slow ones last."""
+        base = self.baseline
+        near = base.in_file(mutant.file)
+        touching = base.touching(mutant.file, mutant.lines) if mutant.in_function else set(base.seconds)
+        own = f"test_{Path(mutant.file).stem}"
+        named = {t for t in base.seconds if _file_of(t).name.startswith(own) and not base.slow(t)}
+        fast = {test for test in touching if not base.slow(test)}
+
+        def order(tests: Iterable[str]) -> list[str]:
+            return sorted(tests, key=lambda t: (t not in touching, t not in near, base.seconds[t], t))
+
+        stages = [order(named), order(fast - named), order(touching - fast - named)]
+        former = self.known.get(label(mutant))
+        if former is not None and former.by in base.seconds:
+            stages.insert(0, [former.by])
+        return [stage for stage in stages if stage]
+
+    def remembered(self, mutant: Mutant, source: Path) -> Verdict | None:
+        """The verdict of an earlier day, if what it rests on is unchanged."""
+        former = self.known.get(label(mutant))
+        if former is None:
+            return None
+        return former if former.key == self.key(former.killed, former.by, source) else None
+
+    def key(self, killed: bool, by: str, source: Path) -> str:
+        if not killed:
+            return self.everything
+        witness = _file_of(by) if by else ROOT / "pyproject.toml"
+        return baseline.digest([source, witness, *baseline.common_files()]) if witness.exists() else ""
+
+
+def label(mutant: Mutant) -> str:
+    return "\n".join(mutant.name)
+
+
+def judge(court: Court, mutant: Mutant) -> Verdict:
+    """Try the mutant with one stage of tests after another, until one notices."""
+    path = MODEL / mutant.file
+    replacement = trial.Replacement(_module_of(path), path, mutant.source(path.read_bytes()))
+    ran: set[str] = set()
+    for stage in court.stages(mutant):
+        outcome = trial.run(stage, court.baseline.limit, replacement)
+        ran.update(stage)
+        if not outcome.passed:
+            key = court.key(True, outcome.test, path)
+            return Verdict(True, outcome.test, outcome.timeout, len(ran), key)
+    return Verdict(False, "", False, len(ran), court.key(False, "", path))
+
+
+def judge_all(
+    court: Court, mutants: Sequence[Mutant], jobs: int, progress: Callable[[int, int], None]
+) -> dict[Mutant, Verdict]:
+    """Every mutant's verdict; those that are remembered cost nothing."""
+    verdicts: dict[Mutant, Verdict] = {}
+    for mutant in mutants:
+        former = court.remembered(mutant, MODEL / mutant.file)
+        if former is not None:
+            verdicts[mutant] = former
+    fresh = [mutant for mutant in mutants if mutant not in verdicts]
+    survived = 0
+    with get_context("fork").Pool(jobs, _take_seat, (court,)) as judges:
+        try:
+            for count, (mutant, verdict) in enumerate(judges.imap_unordered(_judge, fresh), 1):
+                verdicts[mutant] = verdict
+                survived += not verdict.killed
+                progress(len(fresh) - count, survived)
+                if count % 100 == 0:
+                    remember(court.known, verdicts)
+        finally:
+            remember(court.known, verdicts)
+    return verdicts
+
+
+_seat: list[Court] = []
+"""The court in which this process judges."""
+
+
+def _take_seat(court: Court) -> None:
+    _seat[:] = [court]
+
+
+def _judge(mutant: Mutant) -> tuple[Mutant, Verdict]:
+    return mutant, judge(_seat[0], mutant)
+
+
+def recall() -> dict[str, Verdict]:
+    """What earlier runs found."""
+    with contextlib.suppress(FileNotFoundError):
+        return {name: Verdict(**found) for name, found in json.loads(_store().read_text()).items()}
+    return {}
+
+
+def remember(known: dict[str, Verdict], verdicts: dict[Mutant, Verdict]) -> None:
+    whole = known | {label(mutant): verdict for mutant, verdict in verdicts.items()}
+    CACHE.mkdir(exist_ok=True)
+    new = _store().with_suffix(".new")
+    new.write_text(json.dumps({name: asdict(verdict) for name, verdict in whole.items()}))
+    new.replace(_store())
+
+
+def _store() -> Path:
+    return CACHE / "verdicts.json"
+
+
+def _file_of(test: str) -> Path:
+    return ROOT / test.partition("::")[0]
+
+
+def _module_of(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
