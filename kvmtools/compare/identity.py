@@ -13,8 +13,9 @@ if TYPE_CHECKING:
 
 
 def identity(evidence: Evidence) -> dict[str, Any]:
-    """``release``, ``build_id``, ``paging`` (its features), ``slide`` (bytes, hexadecimal), ``ram_pages``, and the pfns
-    ``max_low_pfn`` and ``max_pfn``, hexadecimal; nothing in it depends on the moment.
+    """``release``, ``build_id``, ``era`` (that the model took it for), ``paging`` (its features), ``slide`` (bytes,
+    hexadecimal), ``ram_pages``, and the pfns ``max_low_pfn`` and ``max_pfn``, hexadecimal; nothing in it depends on the
+    moment.
 
     What a damaged guest does not show is left out.
     """
@@ -22,6 +23,8 @@ def identity(evidence: Evidence) -> dict[str, Any]:
         "release": evidence.facts.banner.decode("latin-1").partition(" (")[0],
         "build_id": evidence.facts.build_id,
     }
+    with suppress(MemoryFault, UsageError):
+        found["era"] = evidence.prediction.era.name
     with suppress(MemoryFault):
         found["paging"] = _paging(evidence.observed.configuration)
     found["slide"] = f"{evidence.observed.kernel.slide:#x}"

@@ -10,6 +10,7 @@ from kvmtools.compare.finding import Result
 _KERNEL: dict[str, Callable[[dict[str, Any]], str]] = {
     "kernel": lambda kernel: str(kernel["release"]),
     "build id": lambda kernel: str(kernel["build_id"]),
+    "era": lambda kernel: str(kernel["era"]),
     "paging": lambda kernel: ", ".join(kernel["paging"]),
     "slide": lambda kernel: str(kernel["slide"]),
     "memory": lambda kernel: (

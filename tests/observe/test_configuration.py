@@ -6,7 +6,9 @@ from typing import Any
 
 import pytest
 
-from kvmtools.observe.configuration import observe_configuration, observe_image
+from kvmtools.observe.configuration import observe_configuration, observe_image, observe_marks
+from kvmtools.observe.facts import Facts
+from kvmtools.records import MARKS
 
 
 def test_build_and_boot(recorded_guest: Any) -> None:
@@ -56,3 +58,22 @@ def test_the_image_is_where_the_slide_put_it(recorded_guest: Any) -> None:
     assert image.sections["_stext"] == kernel.facts.symbol("_stext") + kernel.slide
     order = ("_text", "_etext", "__start_rodata", "__end_rodata", "__bss_start", "__bss_stop", "_end")
     assert sorted(order, key=lambda name: image.sections[name]) == list(order)
+
+
+def test_marks_are_the_members_and_enumerators_that_are_there(recorded_guest: Any) -> None:
+    # 6.1 has kmap_local, but neither the page types of 6.12 nor the list of 7.2.
+    assert set(MARKS) - observe_configuration(recorded_guest.kernel()).marks == {
+        "PGTY_buddy",
+        "zone.trylock_free_pages",
+    }
+    older = recorded_guest.kernel("offset struct task_struct kmap_ctrl", "offset struct page page_type")
+    assert observe_marks(older.facts) == observe_configuration(recorded_guest.kernel()).marks - {
+        "task_struct.kmap_ctrl",
+        "page.page_type",
+    }
+
+
+def test_an_enumerator_is_a_mark_too(recorded_guest: Any) -> None:
+    facts = recorded_guest.kernel().facts.to_json()
+    facts["answers"]["constant PGTY_buddy"] = 0xF0
+    assert "PGTY_buddy" in observe_marks(Facts.from_json(facts))

@@ -33,6 +33,8 @@ def test_a_real_finding_names_its_place() -> None:
     assert "kernel    Linux version 6.1" in text
     assert f"maps virtual {finding['virtual']}, PTE at physical {finding['physical']}" in text
     kernel = json.loads(render(result, "json"))["kernel"]
-    assert list(kernel) == ["release", "build_id", "paging", "slide", "ram_pages", "max_low_pfn", "max_pfn"]
+    assert " ".join(kernel) == "release build_id era paging slide ram_pages max_low_pfn max_pfn"
+    assert kernel["era"] == "6.1"
+    assert "era       6.1\n" in text
     assert kernel["paging"] == ["non-PAE", "FLATMEM"]
     assert f"memory    {kernel['ram_pages']:,} pages of RAM, max_low_pfn {kernel['max_low_pfn']}" in text
