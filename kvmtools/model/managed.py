@@ -34,7 +34,6 @@ BUCKET = 4
 """Bytes of a hash bucket: ``struct hlist_head``, ``struct hlist_bl_head``."""
 DENTRY_SCALE, INODE_SCALE = 13, 14
 """A bucket for so much lowmem, as a power of two."""
-BIGGEST_HASH_SHARE = 16
 SWIOTLB = 64 << 20
 """IO_TLB_DEFAULT_SIZE."""
 SWIOTLB_SLOT = 1 << 11
@@ -101,21 +100,18 @@ def allocations(prediction: Prediction, possible_cpus: int) -> tuple[Taker, ...]
     if bill.refusal:
         raise UsageError(f"this kernel does not boot: {bill.refusal}")
     mem_map = bill.backing // PAGE_SIZE
-    usemap = _pages(bill.usemap)
     tables = _page_tables(prediction)
     lowmem = prediction.ram.pages(0, bill.lowmem // PAGE_SIZE)
-    everything = bill.memory // PAGE_SIZE
     # What the hash tables are sized by lies between all of lowmem and lowmem less all that is known to be gone.
-    known = min(lowmem, mem_map + tables + len(image_pfns(configuration)) + (ISA_END >> PAGE_SHIFT))
+    known = mem_map + tables + len(image_pfns(configuration)) + (ISA_END >> PAGE_SHIFT)
     takers = [
         Taker("page tables of the direct map and above", 0, tables),
         Taker("mem_map", mem_map, mem_map),
-        Taker("pageblock bits", 0, usemap),
+        Taker("pageblock bits", 0, _pages(bill.usemap)),
         _per_cpu(configuration, possible_cpus),
     ]
     for name, scale in (("dentry hash", DENTRY_SCALE), ("inode hash", INODE_SCALE)):
-        least, most = (_hash_pages(pages, everything, scale) for pages in (lowmem - known, lowmem))
-        takers.append(Taker(name, least, most))
+        takers.append(Taker(name, _hash_pages(lowmem - known, scale), _hash_pages(lowmem, scale)))
     if configuration.pae and eras.shown(configuration.marks).highmem64g and prediction.ram.end_pfn > FOUR_GIB:
         slots = SWIOTLB // SWIOTLB_SLOT
         takers.append(Taker("bounce buffers (swiotlb)", SWIOTLB // PAGE_SIZE, SWIOTLB // PAGE_SIZE))
@@ -214,14 +210,15 @@ def _per_cpu(configuration: Configuration, possible_cpus: int) -> Taker:
     return Taker(f"per-CPU areas of {possible_cpus} CPUs", least, most * possible_cpus)
 
 
-def _hash_pages(lowmem: int, everything: int, scale: int) -> int:
-    """alloc_large_system_hash(): one bucket for ``1 << scale`` bytes of lowmem, in whole MiB, to a power of two."""
+def _hash_pages(lowmem: int, scale: int) -> int:
+    """alloc_large_system_hash(): a bucket for every ``1 << scale`` bytes of lowmem, whose number is a power of two.
+
+    Lowmem is rounded to whole MiB, and the table is a page at least.  That it takes no more than a sixteenth of memory
+    goes without saying at these scales.
+    """
     block = (1 << 20) // PAGE_SIZE
-    entries = -(-lowmem // block) * block >> (scale - PAGE_SHIFT)
-    entries = max(entries, PAGE_SIZE // BUCKET)
-    entries = 1 << (entries - 1).bit_length()
-    limit = everything * PAGE_SIZE // BIGGEST_HASH_SHARE // BUCKET
-    return _pages(BUCKET << (min(entries, limit).bit_length() - 1))
+    buckets = max(-(-lowmem // block) * block >> (scale - PAGE_SHIFT), PAGE_SIZE // BUCKET)
+    return _pages(BUCKET << (buckets - 1).bit_length())
 
 
 def _pages(size: int) -> int:
