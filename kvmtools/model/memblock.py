@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kvmtools.errors import UsageError
-from kvmtools.model.ram import Ram
+from kvmtools.model.ram import Ram, joined
 from kvmtools.records import Range
 
 _EVERYTHING = 1 << 52
@@ -33,7 +33,8 @@ class Memblock:
     def reserve(self, taken: Range) -> None:
         """``[start, end)`` has an owner from now on; what is not RAM, or was taken before, does not matter."""
         free = Ram(self._free, 0)
-        self._free = (*free.within(0, taken.start), *free.within(taken.end, _EVERYTHING))
+        rest = (*free.within(0, taken.start), *free.within(taken.end, _EVERYTHING))
+        self._free = tuple(joined(rest))
 
     def take(self, pages: int, within: Range, *, align: int = 1) -> Range:
         """The highest ``pages`` frames in one piece that are free in ``within``.

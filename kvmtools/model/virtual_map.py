@@ -263,7 +263,8 @@ def virtual_map(
     """The map that a kernel of this configuration would have had, with all its RAM added.
 
     :param leaf: bytes of the leaves: 4096, or those of a large page, which is the default
-    :param backing: what memory is taken first, ``"highmem"`` or ``"lowmem"``; the other serves when it is used up
+    :param backing: ``"highmem"`` memory, and lowmem when that is used up, as a page allocator asked for highmem
+        would do; or ``"lowmem"`` alone
     :raises UsageError: if no kernel can have it, or it could not boot
     """
     prediction = Prediction(replace(configuration, sparsemem=False))
@@ -278,14 +279,14 @@ def virtual_map(
         raise UsageError(f"no memory is named {backing!r}", hint=f"there are {' and '.join(BACKINGS)}")
     place = window(prediction)
     space = booted(prediction, place.max_low_pfn)
-    zones = [Range(place.max_low_pfn, place.pages), space.lowmem]
+    highmem = Range(place.max_low_pfn, place.pages)
     made = VirtualMap(
         space,
         configuration.page_struct_size,
         place.start,
         place.pages,
         leaf,
-        zones if backing == "highmem" else zones[::-1],
+        [highmem, space.lowmem] if backing == "highmem" else [space.lowmem],
     )
     for ram in space.ram:
         made.add(ram.start, ram.end)

@@ -54,6 +54,7 @@ def test_what_is_reserved_is_gone() -> None:
     frames.reserve(Range(0, 3))
     frames.reserve(Range(50, 60))
     frames.reserve(Range(7, 8))
+    frames.reserve(Range(30, 30))
     assert frames.free == (Range(3, 5), Range(20, 40))
 
 
