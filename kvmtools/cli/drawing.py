@@ -37,6 +37,16 @@ class Boundary:
         return self.live if self.live is not None else self.model or 0
 
 
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One edge as it is drawn: its place, what is written there, its name, and a remark beside it."""
+
+    place: int
+    written: str
+    name: str
+    remark: str = ""
+
+
 def slot_mark(count: int, present: bool) -> str:
     """One character for one pkmap slot: ``pkmap_count`` is the number of users plus one (mm/highmem.c)."""
     if count < 0 or (count > 0) != present:
@@ -64,11 +74,25 @@ def address_space_picture(edges: Sequence[Boundary], below: Sequence[str]) -> It
     :param edges: descending; the last one has nothing below it
     :param below: what lies between an edge and the next; one fewer than edges
     """
+    return staircase(
+        [
+            Edge(edge.place, "   ?    " if edge.live is None else f"{edge.live:08x}", edge.name, beside(edge))
+            for edge in edges
+        ],
+        below,
+    )
+
+
+def staircase(edges: Sequence[Edge], below: Sequence[str]) -> Iterator[str]:
+    """A line for every edge from the top down, and between two that are apart a line for what lies there.
+
+    :param edges: descending; the last one has nothing below it
+    :param below: what lies between an edge and the next; one fewer than edges
+    """
     last = len(edges) - 1
     for number, edge in enumerate(edges):
         corner = "┬" if number == 0 else "┴" if number == last else "┼"
-        live = "   ?    " if edge.live is None else f"{edge.live:08x}"
-        yield f"{live}  {corner}── {edge.name:<22} {beside(edge)}".rstrip()
+        yield f"{edge.written}  {corner}── {edge.name:<22} {edge.remark}".rstrip()
         if number < last and edge.place > edges[number + 1].place:
             yield f"{'':10}│{'':6}{below[number]:<26} {size(edge.place - edges[number + 1].place):>10}"
 

@@ -22,6 +22,7 @@ from kvmtools.records import PAGE_SIZE, Configuration, Expectation, Layout
 
 ALL, NONE, SOME = "all", "none", "some"
 TOP = 1 << 32
+OVERRUN = "rest of the last large page"
 
 
 def regions(configuration: Configuration, layout: Layout, ram: Ram) -> Iterator[Expectation]:
@@ -39,9 +40,7 @@ def regions(configuration: Configuration, layout: Layout, ram: Ram) -> Iterator[
     else:
         yield linear(configuration, "direct map", configuration.page_offset, end, True, True)
     if era.direct_map_overruns and _large_pages(configuration):
-        yield linear(
-            configuration, "rest of the last large page", end, _up(end, _span(configuration)), True, None
-        )
+        yield linear(configuration, OVERRUN, end, _up(end, _span(configuration)), True, None)
 
 
 def large_leaf_fault(configuration: Configuration, layout: Layout, ram: Ram, offset: int) -> str:

@@ -63,23 +63,23 @@ def command(names: tuple[str, ...], fields: tuple[str, ...], changed: bool, sour
     kvmtools model eras 2.4 6.1 --changed
     kvmtools model eras --field pkmap_base --field fixaddr_top --sources
     """
-    chosen = [field for field in fields or TABLE if not changed or _differs(field, names)]
+    chosen = [field for field in fields or TABLE if not changed or differs(field, names)]
     if form == "json":
-        emit_json("model eras", eras=[_json(name, chosen) for name in names or eras.NAMES])
+        emit_json("model eras", eras=[era_json(name, chosen) for name in names or eras.NAMES])
     else:
-        emit("\n".join(_beside(names, chosen, sources) if names else _history(chosen, sources)))
+        emit("\n".join(beside(names, chosen, sources) if names else _history(chosen, sources)))
 
 
 def _value(era: str, field: str) -> object:
     return getattr(eras.named(era), field)
 
 
-def _differs(field: str, names: Iterable[str]) -> bool:
+def differs(field: str, names: Iterable[str]) -> bool:
     values = [_value(name, field) for name in names or eras.NAMES]
     return any(value != values[0] for value in values)
 
 
-def _json(era: str, fields: Iterable[str]) -> dict[str, Any]:
+def era_json(era: str, fields: Iterable[str]) -> dict[str, Any]:
     cells = {
         field: {"value": _data(field, _value(era, field)), "source": eras.source(era, field)}
         for field in fields
@@ -135,7 +135,7 @@ def _history(fields: Iterable[str], sources: bool) -> Iterator[str]:
             named = ""
 
 
-def _beside(names: tuple[str, ...], fields: Iterable[str], sources: bool) -> Iterator[str]:
+def beside(names: tuple[str, ...], fields: Iterable[str], sources: bool) -> Iterator[str]:
     """A line for every field, a column for every era; long values take more lines.
 
     :raises UsageError: if the eras are too many for the width of the text

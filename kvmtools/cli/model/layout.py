@@ -1,0 +1,174 @@
+"""``kvmtools model layout``: the kernel's address space as it ought to be, and how it changed from era to era."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+
+from kvmtools.cli.drawing import Edge, staircase
+from kvmtools.cli.model.address_space import Area, address_space
+from kvmtools.cli.model.eras import beside, differs, era_json
+from kvmtools.cli.model.options import MachineOptions, complete_era, era_name, machine_request_options
+from kvmtools.cli.options import format_option
+from kvmtools.cli.output import emit, emit_json
+from kvmtools.cli.tables import Column, columns, hexadecimal, paint, size, table
+from kvmtools.model.era_table import TABLE
+from kvmtools.model.prediction import Prediction
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, ZoneSpan
+
+_LIMITS = ("max_low_pfn", "max_pfn", "max_mapnr")
+_NOT_SWITCHES = {"marks"}
+_TOP = 1 << 32
+
+
+@click.command()
+@machine_request_options
+@click.option(
+    "--diff",
+    metavar="ERA ERA",
+    nargs=2,
+    type=era_name,
+    shell_complete=complete_era,
+    help="What changed between two eras, for this machine.",
+)
+@format_option
+def command(request: MachineOptions, diff: tuple[str, str] | None, form: str) -> None:
+    """Draw the kernel's address space from the top down, with its guard holes, and its zones.
+
+    Everything is worked out from the description of the machine; nothing is booted.  With --diff the two eras'
+    boundaries stand side by side, then the switches and constants in which the eras differ, with their sources.
+
+    \b
+    kvmtools model layout --era 2.4 --memory 1G
+    kvmtools model layout --memory 64G --append "vmalloc=256M"
+    kvmtools model layout --no-pae --split 2G_OPT --e820 0-640K,1M-3G
+    kvmtools model layout --diff 2.4 6.1
+    """
+    if diff is not None:
+        _show_difference(request, diff, form)
+        return
+    prediction = Prediction(request.configuration())
+    if form == "json":
+        emit_json("model layout", **_json(prediction))
+    else:
+        emit("\n".join(_text(prediction)))
+
+
+def _text(prediction: Prediction) -> Iterator[str]:
+    areas = address_space(prediction)
+    yield paint(f"{prediction.era.name}, {_machine(prediction)}", bold=True)
+    edges = [Edge(_TOP, "4 GiB   ", ""), *(Edge(a.start, f"{a.start:08x}", a.boundary) for a in areas)]
+    yield from staircase(edges, [area.name for area in areas])
+    yield ""
+    heads = columns("zone >start_pfn >end_pfn >spanned >present >RAM")
+    yield table(heads, [_zone_row(prediction, zone) for zone in prediction.zones])
+    yield ""
+    yield table(columns("limit >value >bytes"), list(_limits(prediction)))
+
+
+def _machine(prediction: Prediction) -> str:
+    """The machine in one line."""
+    c = prediction.configuration
+    words = ["PAE" if c.pae else "no PAE", f"NR_CPUS={c.nr_cpus}", "SPARSEMEM" if c.sparsemem else "FLATMEM"]
+    ram = size(prediction.ram.pages(0, prediction.ram.end_pfn) * PAGE_SIZE)
+    return ", ".join([*words, f"{ram} of RAM", *([c.command_line] if c.command_line else [])])
+
+
+def _zone_row(prediction: Prediction, zone: ZoneSpan) -> tuple[object, ...]:
+    spanned, present = zone.end_pfn - zone.start_pfn, prediction.present(zone)
+    return (
+        zone.name,
+        f"{zone.start_pfn:#x}",
+        f"{zone.end_pfn:#x}",
+        spanned,
+        present,
+        size(present * PAGE_SIZE),
+    )
+
+
+def _limits(prediction: Prediction) -> Iterator[tuple[object, ...]]:
+    for name in _LIMITS:
+        value = getattr(prediction.layout, name)
+        if value is not None:
+            yield name, f"{value:#x}", size(value << PAGE_SHIFT)
+    if prediction.layout.last_pkmap is not None:
+        slots = prediction.layout.last_pkmap
+        yield "LAST_PKMAP", slots, size(slots * PAGE_SIZE)
+    if prediction.memmap.length is not None and prediction.memmap.size is not None:
+        yield "mem_map", prediction.memmap.length, size(prediction.memmap.size)
+
+
+def _json(prediction: Prediction) -> dict[str, Any]:
+    return {
+        "era": prediction.era.name,
+        "pae": prediction.configuration.pae,
+        "boundaries": {
+            name: hexadecimal(value) for name, value in prediction.layout.items() if not _counts(name)
+        },
+        "limits": {name: value for name, value in prediction.layout.items() if _counts(name)},
+        "areas": [_area_json(area) for area in address_space(prediction)],
+        "zones": [
+            {
+                "name": zone.name,
+                "start_pfn": zone.start_pfn,
+                "end_pfn": zone.end_pfn,
+                "present_pages": prediction.present(zone),
+            }
+            for zone in prediction.zones
+        ],
+        "mem_map": {"entries": prediction.memmap.length, "size_bytes": prediction.memmap.size},
+    }
+
+
+def _area_json(area: Area) -> dict[str, Any]:
+    return {
+        "name": area.name,
+        "boundary": area.boundary,
+        "start": hexadecimal(area.start),
+        "end": hexadecimal(area.end),
+        "size_bytes": area.end - area.start,
+    }
+
+
+def _counts(field: str) -> bool:
+    """Whether a field of the layout is a number of pages or slots, not an address."""
+    return field.endswith(("_pfn", "_mapnr")) or field == "last_pkmap"
+
+
+def _show_difference(request: MachineOptions, names: tuple[str, str], form: str) -> None:
+    old, new = (Prediction(request.configuration(name)) for name in names)
+    moved = [
+        (name, before, after)
+        for (name, before), (_, after) in zip(old.layout.items(), new.layout.items(), strict=True)
+        if before != after
+    ]
+    switches = [field for field in TABLE if field not in _NOT_SWITCHES and differs(field, names)]
+    if form == "json":
+        emit_json(
+            "model layout",
+            eras=list(names),
+            boundaries=[
+                {"name": name, "old": _value(name, before), "new": _value(name, after)}
+                for name, before, after in moved
+            ],
+            zones={name: _json(each)["zones"] for name, each in zip(names, (old, new), strict=True)},
+            switches=[era_json(name, switches) for name in names],
+        )
+        return
+    heads = (Column("boundary"), *(Column(name, right=True) for name in names), Column("moved", right=True))
+    rows = [(n, _value(n, a) or "-", _value(n, b) or "-", _distance(n, a, b)) for n, a, b in moved]
+    emit("\n".join([paint(_machine(old), bold=True), table(heads, rows), "", *beside(names, switches, True)]))
+
+
+def _value(name: str, value: int | None) -> str | None:
+    """An address or a pfn in hex; ``None`` where an era has no such boundary."""
+    return hexadecimal(value) if value is None or name != "last_pkmap" else str(value)
+
+
+def _distance(name: str, old: int | None, new: int | None) -> str:
+    """How far a boundary moved, in bytes."""
+    if old is None or new is None:
+        return "new" if old is None else "gone"
+    return f"{'up' if new > old else 'down'} {size(abs(new - old) * (PAGE_SIZE if _counts(name) else 1))}"
