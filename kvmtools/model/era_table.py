@@ -46,7 +46,7 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.6.18", 0xFFFF_F000, "2.6.18 include/asm-i386/fixmap.h __FIXADDR_TOP, FIX_HOLE"),
     ),
     "fixmap_hole": (
-        ("2.4", False, "2.4.18 include/asm-i386/fixmap.h enum fixed_addresses"),
+        ("2.4", False, "2.4.18-14 include/asm-i386/fixmap.h enum fixed_addresses"),
         ("2.6.18", True, "2.6.18 include/asm-i386/fixmap.h FIX_HOLE"),
     ),
     "reservetop_option": (
@@ -74,7 +74,7 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("5.10", "one table", "5.10 arch/x86/include/asm/fixmap.h FIX_BTMAP_END"),
     ),
     "image_at": (
-        ("2.4", 1 << 20, "2.4.18 arch/i386/vmlinux.lds"),
+        ("2.4", 1 << 20, "2.4.18-14 arch/i386/vmlinux.lds"),
         ("2.6.32", 16 << 20, "2.6.32 arch/x86/Kconfig PHYSICAL_START"),
     ),
     "cpu_entry_area": (
@@ -103,12 +103,12 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.6.32", 1, "2.6.32 arch/x86/include/asm/pgtable_32_types.h VMALLOC_START"),
     ),
     "vmalloc_option": (
-        ("2.4", "none", "2.4.18 include/asm-i386/page.h __VMALLOC_RESERVE"),
+        ("2.4", "none", "2.4.18-14 include/asm-i386/page.h __VMALLOC_RESERVE"),
         ("2.6.18", "exact", "2.6.18 arch/i386/kernel/setup.c parse_cmdline_early"),
         ("2.6.32", "plus offset", "2.6.32 arch/x86/mm/pgtable_32.c parse_vmalloc"),
     ),
     "maxmem_below": (
-        ("2.4", "top", "2.4.18 include/asm-i386/page.h MAXMEM"),
+        ("2.4", "top", "2.4.18-14 include/asm-i386/page.h MAXMEM"),
         ("2.6.32", "vmalloc_end", "2.6.32 arch/x86/include/asm/pgtable_32_types.h MAXMEM"),
     ),
     # -- kernel page tables -----------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.6.18", True, "2.6.18 include/asm-i386/pgtable.h _PAGE_NX"),
     ),
     "pti": (
-        ("2.4", False, "2.4.18 arch/i386/config.in"),
+        ("2.4", False, "2.4.18-14 arch/i386/config.in"),
         ("5.10", True, "5.10 security/Kconfig PAGE_TABLE_ISOLATION"),
     ),
     "zero_page_pdptes": (
@@ -151,7 +151,7 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("5.10", False, "5.10 arch/x86/include/asm/fixmap.h enum fixed_addresses"),
     ),
     "huge_vmalloc": (
-        ("2.4", False, "2.4.18 mm/vmalloc.c"),
+        ("2.4", False, "2.4.18-14 mm/vmalloc.c"),
         ("5.10", True, "5.10 arch/x86/Kconfig HAVE_ARCH_HUGE_VMAP"),
     ),
     "software_bits": (
@@ -178,19 +178,19 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.6.32", 8, "2.6.32 arch/x86/include/asm/pgtable_types.h _PAGE_BIT_PROTNONE"),
     ),
     "large_pages_collapse": (
-        ("2.4", False, "2.4.18 arch/i386/mm/pageattr.c"),
+        ("2.4", False, "2.4.18-14 arch/i386/mm/pageattr.c"),
         ("7.2", True, "7.2 arch/x86/mm/pat/set_memory.c collapse_pmd_page"),
     ),
     "shared_kernel_pmd": (
-        ("2.4", True, "2.4.18 include/asm-i386/pgalloc.h get_pgd_slow"),
+        ("2.4", True, "2.4.18-14 include/asm-i386/pgalloc.h get_pgd_slow"),
         ("7.2", False, "7.2 arch/x86/mm/pgtable.c pgd_alloc"),
     ),
     "vmalloc_synced": (
-        ("2.4", False, "2.4.18 arch/i386/mm/fault.c vmalloc_fault"),
+        ("2.4", False, "2.4.18-14 arch/i386/mm/fault.c vmalloc_fault"),
         ("5.10", True, "5.10 arch/x86/mm/fault.c arch_sync_kernel_mappings"),
     ),
     "highpte": (
-        ("2.4", False, "2.4.18 include/asm-i386/pgalloc.h pte_alloc_one"),
+        ("2.4", False, "2.4.18-14 include/asm-i386/pgalloc.h pte_alloc_one"),
         ("2.6.18", True, "2.6.18 arch/i386/mm/pgtable.c pte_alloc_one"),
         ("7.2", False, "7.2 arch/x86/Kconfig"),
     ),
@@ -210,11 +210,11 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.6.32", False, "2.6.32 mm/highmem.c flush_all_zero_pkmaps"),
     ),
     "kmap_flush_unused": (
-        ("2.4", False, "2.4.18 mm/highmem.c"),
+        ("2.4", False, "2.4.18-14 mm/highmem.c"),
         ("2.6.24", True, "2.6.24 mm/highmem.c kmap_flush_unused"),
     ),
     "kmap_slots": (
-        ("2.4", "typed", "2.4.18 include/asm-i386/highmem.h kmap_atomic"),
+        ("2.4", "typed", "2.4.18-14 include/asm-i386/highmem.h kmap_atomic"),
         ("5.10", "per-CPU stack", "5.10 include/linux/highmem.h kmap_atomic_idx_push"),
         ("6.1", "per-task", "6.1 mm/highmem.c kmap_local_idx_push"),
     ),
@@ -226,7 +226,7 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("6.1", 16, "6.1 include/asm-generic/kmap_size.h KM_MAX_IDX"),
     ),
     "kmap_stale": (
-        ("2.4", True, "2.4.18 include/asm-i386/highmem.h kunmap_atomic"),
+        ("2.4", True, "2.4.18-14 include/asm-i386/highmem.h kunmap_atomic"),
         ("2.6.24", False, "2.6.24 arch/x86/mm/highmem_32.c kunmap_atomic"),
     ),
     # -- mem_map ----------------------------------------------------------------------------------------------
@@ -313,7 +313,7 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("5.10", 4, "5.10 include/linux/mmzone.h SECTION_MAP_LAST_BIT"),
     ),
     "mem_map_rounded": (
-        ("2.4", False, "2.4.18 mm/page_alloc.c free_area_init_core"),
+        ("2.4", False, "2.4.18-14 mm/page_alloc.c free_area_init_core"),
         ("2.6.18", True, "2.6.18 mm/page_alloc.c alloc_node_mem_map"),
     ),
     "max_mapnr_aligned": (
@@ -321,54 +321,54 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("7.2", True, "7.2 mm/mm_init.c alloc_node_mem_map"),
     ),
     "tail_initialised": (
-        ("2.4", False, "2.4.18 mm/page_alloc.c free_area_init_core"),
+        ("2.4", False, "2.4.18-14 mm/page_alloc.c free_area_init_core"),
         ("7.2", True, "7.2 mm/mm_init.c memmap_init"),
     ),
     "zone_flag_bits": (
-        ("2.4", 8, "2.4.18 include/linux/mm.h ZONE_SHIFT"),
+        ("2.4", 8, "2.4.18-14 include/linux/mm.h ZONE_SHIFT"),
         ("2.6.18", None, "2.6.18 include/linux/mm.h ZONES_WIDTH"),
     ),
     "hole_refcount": (
-        ("2.4", 0, "2.4.18 mm/page_alloc.c free_area_init_core"),
+        ("2.4", 0, "2.4.18-14 mm/page_alloc.c free_area_init_core"),
         ("2.6.18", 1, "2.6.18 mm/page_alloc.c memmap_init_zone"),
     ),
     "hole_mapcount": (
-        ("2.4", None, "2.4.18 include/linux/mm.h struct page"),
+        ("2.4", None, "2.4.18-14 include/linux/mm.h struct page"),
         ("2.6.18", -1, "2.6.18 mm/page_alloc.c reset_page_mapcount"),
     ),
     "hole_zone": (
-        ("2.4", "spanning", "2.4.18 mm/page_alloc.c free_area_init_core"),
+        ("2.4", "spanning", "2.4.18-14 mm/page_alloc.c free_area_init_core"),
         ("5.10", "following", "5.10 mm/page_alloc.c memmap_init, init_unavailable_range"),
     ),
     # -- RAM --------------------------------------------------------------------------------------------------
     "ram_types": (
-        ("2.4", (1,), "2.4.18 arch/i386/kernel/setup.c find_max_pfn, page_is_ram"),
+        ("2.4", (1,), "2.4.18-14 arch/i386/kernel/setup.c find_max_pfn, page_is_ram"),
         ("2.6.32", (1, 128), "2.6.32 arch/x86/kernel/e820.c E820_RESERVED_KERN"),
         ("7.2", (1,), "7.2 arch/x86/kernel/e820.c e820__memblock_setup"),
     ),
     "ram_end_types": (
-        ("2.4", (1,), "2.4.18 arch/i386/kernel/setup.c find_max_pfn"),
+        ("2.4", (1,), "2.4.18-14 arch/i386/kernel/setup.c find_max_pfn"),
         ("6.12", (1, 3), "6.12 arch/x86/kernel/e820.c e820__end_ram_pfn"),
     ),
     "ram_trimmed": (
-        ("2.4", False, "2.4.18 arch/i386/kernel/setup.c setup_memory_region"),
+        ("2.4", False, "2.4.18-14 arch/i386/kernel/setup.c setup_memory_region"),
         ("5.10", True, "5.10 arch/x86/kernel/setup.c trim_bios_range, e820_add_kernel_range"),
     ),
     "ram_ends_at_max_pfn": (
-        ("2.4", False, "2.4.18 arch/i386/kernel/setup.c"),
+        ("2.4", False, "2.4.18-14 arch/i386/kernel/setup.c"),
         ("7.2", True, "7.2 arch/x86/kernel/e820.c e820__memblock_setup"),
     ),
     # -- zones and the buddy allocator ------------------------------------------------------------------------
     "first_mib_reserved": (
-        ("2.4", False, "2.4.18 arch/i386/kernel/setup.c setup_arch; 5.10 trim_low_memory_range in the same file"),
+        ("2.4", False, "2.4.18-14 arch/i386/kernel/setup.c; 5.10 arch/x86/kernel/setup.c trim_low_memory_range"),
         ("6.1", True, "6.1 arch/x86/realmode/init.c reserve_real_mode"),
     ),
     "highmem64g": (
-        ("2.4", True, "2.4.18 arch/i386/config.in CONFIG_HIGHMEM64G"),
+        ("2.4", True, "2.4.18-14 arch/i386/config.in CONFIG_HIGHMEM64G"),
         ("7.2", False, "7.2 arch/x86/Kconfig HIGHMEM4G"),
     ),
     "pae_needs_highmem": (
-        ("2.4", True, "2.4.18 arch/i386/config.in CONFIG_X86_PAE"),
+        ("2.4", True, "2.4.18-14 arch/i386/config.in CONFIG_X86_PAE"),
         ("2.6.24", False, "2.6.24 arch/x86/Kconfig X86_PAE"),
     ),
     "zones_cover_holes": (
@@ -376,9 +376,14 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.6.32", False, "2.6.32 arch/x86/mm/init_32.c initmem_init"),
     ),
     "numa": (
-        ("2.4", False, "2.4.18 arch/i386/config.in"),
+        ("2.4", False, "2.4.18-14 arch/i386/config.in"),
         ("2.6.18", True, "2.6.18 arch/i386/Kconfig NUMA"),
         ("7.2", False, "7.2 arch/x86/Kconfig NUMA"),
+    ),
+    "discontigmem": (
+        ("2.4", False, "2.4.18-14 arch/i386/config.in"),
+        ("2.6.18", True, "2.6.18 arch/i386/Kconfig ARCH_DISCONTIGMEM_ENABLE"),
+        ("5.10", False, "5.10 arch/x86/Kconfig ARCH_SPARSEMEM_ENABLE"),
     ),
     "zone_names": (
         ("2.4", ("DMA", "NORMAL", "HIGHMEM"), "2.4.16 include/linux/mmzone.h ZONE_DMA"),
@@ -390,7 +395,7 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.6.18", 11, "2.6.18 include/linux/mmzone.h MAX_ORDER"),
     ),
     "buddy_mark": (
-        ("2.4", "bitmap", "2.4.18 mm/page_alloc.c __free_pages_ok"),
+        ("2.4", "bitmap", "2.4.18-14 mm/page_alloc.c __free_pages_ok"),
         ("2.6.18", "PG_buddy", "2.6.18 mm/page_alloc.c set_page_order"),
         ("5.10", "page_type bit", "5.10 include/linux/page-flags.h PG_buddy"),
         ("6.12", "page_type byte", "6.12 include/linux/page-flags.h PGTY_buddy"),
@@ -401,7 +406,7 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("6.12", 0xF000_0000, "6.12 include/linux/page-flags.h PAGE_TYPE_OPS"),
     ),
     "buddy_checks_pfn": (
-        ("2.4", False, "2.4.18 mm/page_alloc.c __free_pages_ok"),
+        ("2.4", False, "2.4.18-14 mm/page_alloc.c __free_pages_ok"),
         ("2.6.18", True, "2.6.18 mm/page_alloc.c page_is_buddy"),
         ("6.1", False, "6.1 mm/page_alloc.c __free_one_page"),
     ),

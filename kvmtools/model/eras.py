@@ -154,6 +154,8 @@ class Era:
     """The node is told of one range of RAM from pfn 0, so holes count as present."""
     numa: bool
     """``CONFIG_NUMA`` can be had on i386."""
+    discontigmem: bool
+    """With it each node has a ``mem_map`` of its own, ``CONFIG_DISCONTIGMEM``."""
     zone_names: tuple[str, ...]
     """``enum zone_type`` of an ordinary build with HIGHMEM, in order."""
     max_order: int

@@ -91,6 +91,7 @@ ON = {
     "pae_needs_highmem": since("2.4", "2.6.18"),  # 2.6.18 Kconfig: X86_PAE depends on HIGHMEM64G
     "zones_cover_holes": since("2.4", "2.6.24"),
     "numa": since("2.6.18", "6.12"),  # Kconfig: NUMA depends on X86_64 in 7.2
+    "discontigmem": since("2.6.18", "2.6.32"),  # Kconfig: ARCH_DISCONTIGMEM_ENABLE depends on NUMA
     "buddy_checks_pfn": since("2.6.18", "5.10"),  # mm/page_alloc.c: pfn_valid_within
 }
 
@@ -422,7 +423,7 @@ def test_the_observer_looks_for_every_mark() -> None:
 
 # -- the table's own order -----------------------------------------------------------------------------------
 
-VERSION = r"2\.4\.0|2\.4\.16|2\.4\.18(-14)?|2\.6\.18|2\.6\.24|2\.6\.32|5\.10|6\.1|6\.12|7\.2"
+VERSION = r"2\.4\.0|2\.4\.16|2\.4\.18-14|2\.6\.18|2\.6\.24|2\.6\.32|5\.10|6\.1|6\.12|7\.2"
 SOURCE = re.compile(rf"(?P<version>{VERSION}) [a-z][\w./-]*(\.(h|c|S|in|lds|rst)|Kconfig)( |,|;|$)")
 CELLS = [(field, *cell) for field, cells in TABLE.items() for cell in cells]
 

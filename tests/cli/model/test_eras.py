@@ -74,7 +74,7 @@ def test_text_with_sources(invoke: Invoke) -> None:
     assert lines_of(invoke, "--field", "highpte", "--sources") == [
         "field                        since   value",
         "highpte                      2.4     no",
-        "                                     2.4.18 include/asm-i386/pgalloc.h pte_alloc_one",
+        "                                     2.4.18-14 include/asm-i386/pgalloc.h pte_alloc_one",
         "                             2.6.18  yes",
         "                                     2.6.18 arch/i386/mm/pgtable.c pte_alloc_one",
         "                             7.2     no",
