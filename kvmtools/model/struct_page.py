@@ -110,7 +110,7 @@ _CHECKED_AT_FREE = {
     "2.4": "locked lru active",
     "2.6.18": _CHECKED_2_6_24 + " reclaim",
     "2.6.24": _CHECKED_2_6_24,
-    "2.6.32": _CHECKED_2_6_24,
+    "2.6.32": _CHECKED_2_6_24 + " private_2 unevictable mlocked",
     "5.10": _CHECKED_6_12 + " slab",
     "6.1": _CHECKED_6_12 + " slab",
     "6.12": _CHECKED_6_12,

@@ -82,7 +82,10 @@ class TestFlags:
             ("2.6.18", "lru private locked active reclaim slab swapcache writeback reserved buddy"),
             # 2.6.24: the same without reclaim
             ("2.6.24", "lru private locked active slab swapcache writeback reserved buddy"),
-            ("2.6.32", "lru private locked active slab swapcache writeback reserved buddy"),
+            (
+                "2.6.32",
+                "lru locked private private_2 buddy writeback reserved slab swapcache active unevictable mlocked",
+            ),
             # PAGE_FLAGS_CHECK_AT_FREE, page-flags.h
             ("5.10", "lru locked private private_2 writeback reserved slab active unevictable mlocked"),
             ("6.1", "lru locked private private_2 writeback reserved slab active unevictable mlocked"),
