@@ -68,17 +68,17 @@ class FreeLists:
     def pages(self, head: int) -> Iterator[int]:
         """All struct pages, from the front.
 
-        :raises KernelBug: if a page's ``prev`` is not what came before it (CONFIG_DEBUG_LIST would notice)
+        :raises KernelBug: if a node's ``prev`` is not what came before it (CONFIG_DEBUG_LIST would notice)
         """
         before, node = head, self._read(head, NEXT)
-        while node != head:
-            page = node - self._offset
-            if self._read(node, PREV) != before:
-                raise KernelBug(
-                    "next->prev != prev", f"a free list is corrupt at the struct page at {page:#x}"
-                )
-            yield page
+        while self._read(node, PREV) == before:
+            if node == head:
+                return
+            yield node - self._offset
             before, node = node, self._read(node, NEXT)
+        raise KernelBug(
+            "next->prev != prev", f"a free list is corrupt: {node:#x} does not lead back to {before:#x}"
+        )
 
     def _insert(self, node: int, before: int, after: int) -> None:
         self._write(after, PREV, node)

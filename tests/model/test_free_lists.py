@@ -109,10 +109,29 @@ def test_corruption_is_noticed(link: str) -> None:
     head = found.new()
     for pfn in (1, 2, 3):
         found.add_tail(words.pfn_to_page(pfn), head)
-    middle = words.pfn_to_page(2)
-    words.write(middle, NEXT + {"next": 0, "prev": 4}[link], middle + NEXT)
-    with pytest.raises(KernelBug, match=rf"next->prev != prev.*corrupt at the struct page at {middle:#x}"):
+    first, middle = (words.pfn_to_page(pfn) + NEXT for pfn in (1, 2))
+    words.write(words.pfn_to_page(2), NEXT + {"next": 0, "prev": 4}[link], middle)
+    before = {"next": middle, "prev": first}[link]
+    with pytest.raises(
+        KernelBug, match=rf"next->prev != prev.*corrupt: {middle:#x} does not lead back to {before:#x}"
+    ):
         list(found.pages(head))
+
+
+def test_corruption_behind_the_last() -> None:
+    """The head's ``prev`` is looked at, too."""
+    found, words = lists()
+    head = found.new()
+    for pfn in (1, 2):
+        found.add_tail(words.pfn_to_page(pfn), head)
+    found.add_tail(words.pfn_to_page(3), found.new())
+    words.write(words.pfn_to_page(1), NEXT, head)
+    walk = found.pages(head)
+    assert next(walk) == words.pfn_to_page(1)
+    with pytest.raises(
+        KernelBug, match=f"corrupt: {head:#x} does not lead back to {words.pfn_to_page(1) + NEXT:#x}"
+    ):
+        next(walk)
 
 
 def test_every_word_goes_through_the_map(monkeypatch: Any) -> None:
