@@ -1,7 +1,7 @@
 """The kernel's own view of memory, with a meter on it: every load is counted, and every TLB entry that it needs.
 
 Two things map an address.  The *direct map* is arithmetic: RAM below ``max_low_pfn`` at ``PAGE_OFFSET``, in large
-pages wherever :func:`kvmtools.model.kernel_map.large_leaf_fault` finds nothing against one.  Everything else is in
+pages wherever :func:`kvmtools.model.direct_map.large_leaf_fault` finds nothing against one.  Everything else is in
 page tables in simulated memory, and is found by :func:`kvmtools.model.paging.translate` like any processor would.
 
 Counted are the loads and stores of kernel data that an operation cannot do without; constants (``PAGE_OFFSET``, the
@@ -14,10 +14,11 @@ table, which MOV CR3 has put into registers (SDM 3A, 4.4.1).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import NamedTuple
 
 from kvmtools.errors import UsageError
-from kvmtools.model import kernel_map
+from kvmtools.model import direct_map
 from kvmtools.model.bugs import Unmapped
 from kvmtools.model.memblock import Memblock
 from kvmtools.model.page_tables import PageTables
@@ -172,29 +173,21 @@ def booted(prediction: Prediction, max_low_pfn: int | None = None) -> KernelSpac
     :param max_low_pfn: where lowmem ends instead, for a kernel that keeps virtual space for something else
     """
     configuration, layout, ram = prediction.configuration, prediction.layout, prediction.ram
+    if max_low_pfn is not None:
+        layout = replace(layout, max_low_pfn=max_low_pfn)
     assert layout.max_low_pfn is not None
     assert layout.max_pfn is not None
-    layout_end = layout.max_low_pfn
-    end = layout_end if max_low_pfn is None else max_low_pfn
     sections, base = configuration.image.sections, configuration.page_offset
     image, bss = DEFAULT_IMAGE, DEFAULT_IMAGE.start
     if {"_text", "__bss_start", "_end"} <= sections.keys():
         image = Range(sections["_text"] - base >> PAGE_SHIFT, -((base - sections["_end"]) >> PAGE_SHIFT))
         bss = sections["__bss_start"] - base >> PAGE_SHIFT
-    size = prediction.form.levels[-2].span
-
-    def may_be_large(start: int) -> bool:
-        leaf = Mapping(base + start, start, size, 0, 2, 0, 0, True, False, True)
-        # Lowmem that was cut short ends there to the page; only the kernel's own end may be overrun.
-        cut = end < layout_end and start + size > end << PAGE_SHIFT
-        return not (cut or kernel_map.large_leaf_fault(configuration, layout, ram, leaf))
-
     return KernelSpace(
         prediction.form,
         ram.within(0, layout.max_pfn),
         page_offset=base,
-        mapped=ram.within(0, end),
-        may_be_large=may_be_large,
+        mapped=ram.within(0, layout.max_low_pfn),
+        may_be_large=lambda start: not direct_map.large_leaf_fault(configuration, layout, ram, start),
         image=image,
         bss=bss,
     )
