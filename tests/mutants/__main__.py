@@ -27,9 +27,8 @@ def main(parts: Sequence[str]) -> int:
         for path in baseline.model_files()
         if not parts or any(part.removesuffix(".py") in path.stem for part in parts)
     ]
-    mutants = [
-        mutant for path in chosen for mutant in mutants_of(str(path.relative_to(MODEL)), path.read_bytes())
-    ]
+    sources = {str(path.relative_to(MODEL)): path.read_bytes() for path in chosen}
+    mutants = [mutant for file, source in sources.items() for mutant in mutants_of(file, source)]
     if not mutants:
         print(f"no file of kvmtools/model has {' or '.join(parts)} in its name", file=sys.stderr)
         return 2
@@ -39,9 +38,9 @@ def main(parts: Sequence[str]) -> int:
     for test in base.failing:
         print(f"fails without any mutant, and is not used: {test}")
     trial.warm(baseline.heavy_modules(files))
-    court = Court(base, baseline.everything(), verdicts.recall())
+    court = Court(base, baseline.everything(), verdicts.recall(), sources)
     found = verdicts.judge_all(court, mutants, jobs, _Progress(len(mutants)))
-    status = report(found, [str(path.relative_to(MODEL)) for path in chosen])
+    status = report(found, list(sources))
     return status or bool(base.failing)
 
 
@@ -87,7 +86,7 @@ def report(found: dict[Mutant, Verdict], files: Sequence[str]) -> int:
     if unlisted:
         print(f"{len(unlisted)} survivors above: write a test that kills each, or list it in"
               " tests/mutants/survivors.txt with the reason why none can")  # fmt: skip
-    (CACHE / "unlisted.txt").write_text("".join(f"{survivors.written(mutant)}\n\n" for mutant in unlisted))
+    baseline.keep(CACHE / "unlisted.txt", "".join(f"{survivors.written(mutant)}\n\n" for mutant in unlisted))
     return 1 if share < ENOUGH or unlisted or wrong else 0
 
 

@@ -111,9 +111,16 @@ def ask(pool: Pool) -> list[TestFile]:
     files = {name: known[name] for name in wanted if name in known} | {
         name: found for (name, _), found in zip(unknown, fresh, strict=True)
     }
-    CACHE.mkdir(exist_ok=True)
-    store.write_text(json.dumps({name: asdict(found) for name, found in files.items()}))
+    keep(store, json.dumps({name: asdict(found) for name, found in files.items()}))
     return list(files.values())
+
+
+def keep(path: Path, text: str) -> None:
+    """Write a file of the cache; whoever reads it meanwhile sees the old text or the new."""
+    path.parent.mkdir(exist_ok=True)
+    new = path.with_suffix(f".{os.getpid()}")
+    new.write_text(text)
+    new.replace(path)
 
 
 def _observe(file: str, key: str) -> TestFile:

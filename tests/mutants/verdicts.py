@@ -38,6 +38,8 @@ class Court:
     everything: str
     """Digest of all that a survivor rests on: it survived every test, so any new text is a new chance."""
     known: dict[str, Verdict]
+    sources: dict[str, bytes]
+    """The model's files as they were when the mutants were made of them; somebody may be editing them."""
 
     def stages(self, mutant: Mutant) -> list[list[str]]:
         """Tests to be tried one stage after the other: near and fast ones first, slow ones last."""
@@ -78,7 +80,7 @@ def label(mutant: Mutant) -> str:
 def judge(court: Court, mutant: Mutant) -> Verdict:
     """Try the mutant with one stage of tests after another, until one notices."""
     path = MODEL / mutant.file
-    replacement = trial.Replacement(_module_of(path), path, mutant.source(path.read_bytes()))
+    replacement = trial.Replacement(_module_of(path), path, mutant.source(court.sources[mutant.file]))
     ran: set[str] = set()
     for stage in court.stages(mutant):
         outcome = trial.run(stage, court.baseline.limit, replacement)
@@ -107,9 +109,9 @@ def judge_all(
                 survived += not verdict.killed
                 progress(len(fresh) - count, survived)
                 if count % 100 == 0:
-                    remember(court.known, verdicts)
+                    remember(verdicts)
         finally:
-            remember(court.known, verdicts)
+            remember(verdicts)
     return verdicts
 
 
@@ -132,12 +134,11 @@ def recall() -> dict[str, Verdict]:
     return {}
 
 
-def remember(known: dict[str, Verdict], verdicts: dict[Mutant, Verdict]) -> None:
-    whole = known | {label(mutant): verdict for mutant, verdict in verdicts.items()}
-    CACHE.mkdir(exist_ok=True)
-    new = _store().with_suffix(".new")
-    new.write_text(json.dumps({name: asdict(verdict) for name, verdict in whole.items()}))
-    new.replace(_store())
+def remember(verdicts: dict[Mutant, Verdict]) -> None:
+    """Add to what is known; others may have added to it meanwhile."""
+    found = {label(mutant): verdict for mutant, verdict in verdicts.items()}
+    whole = {name: asdict(verdict) for name, verdict in (recall() | found).items()}
+    baseline.keep(_store(), json.dumps(whole))
 
 
 def _store() -> Path:
