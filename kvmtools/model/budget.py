@@ -167,14 +167,18 @@ def limit(configuration: Configuration, kind: Kind, step: int = 1 << 20) -> Limi
     """By bisection over QEMU's machines: where RAM becomes too much for ``kind``.
 
     :param step: bytes, the precision
-    :returns: ``None`` if it does not even boot with 64 MiB
+    :returns: ``None`` if it boots with none of 64 MiB, 128 MiB, and so on; with less than a section's map takes,
+        SPARSEMEM may lack room that more RAM brings
     """
-    fits, fails = SMALLEST_MEMORY // step, BIGGEST_MEMORY[configuration.pae] // step
-    if _refusal(configuration, kind, fits * step):
+    most = BIGGEST_MEMORY[configuration.pae]
+    sizes = [SMALLEST_MEMORY << n for n in range((most // SMALLEST_MEMORY).bit_length())]
+    bootable = [memory for memory in sizes if not _refusal(configuration, kind, memory)]
+    if not bootable:
         return None
+    if bootable[-1] == most:
+        return Limit(most, "")
+    fits, fails = bootable[-1] // step, 2 * bootable[-1] // step
     reason = _refusal(configuration, kind, fails * step)
-    if not reason:
-        return Limit(fails * step, "")
     while fails - fits > 1:
         middle = (fits + fails) // 2
         answer = _refusal(configuration, kind, middle * step)

@@ -422,10 +422,21 @@ def test_a_limit_can_be_found_more_exactly(configure: Configure) -> None:
 
 
 def test_what_never_boots_has_no_limit(configure: Configure) -> None:
-    """An image that ends above 64 MiB; struct pages of 4 KiB: the map is as large as all RAM."""
+    """Struct pages of 4 KiB: the map is as large as all RAM; an image that ends above all lowmem."""
     assert budget.limit(configure(page_struct_size=4096), FLATMEM) is None
-    image = Image(0, {"_text": 0xC1000000, "_end": 0xC4000001})
+    image = Image(0, {"_text": 0xC1000000, "_end": 0xF75FF000})
     assert budget.limit(configure(image=image), VIRTUAL_LARGE) is None
+
+
+def test_too_little_ram_is_no_limit(configure: Configure) -> None:
+    """An image that ends at 65 MiB needs more than that; a section's map of 250 MiB needs more than 256 MiB of RAM."""
+    image = Image(0, {"_text": 0xC1000000, "_end": 0xC4100000})
+    assert budget.limit(configure(image=image), VIRTUAL_LARGE) == Limit(64 * GIB, "")
+    found = budget.limit(configure(page_struct_size=2000), SPARSEMEM)
+    # Three maps do not fit beside the first MiB and the image, but 23 MiB from the bottom up.
+    assert found is not None
+    assert found.memory == 1536 * MIB + 0x20000 // MIB * MIB
+    assert found.reason == "mem_map takes 4 pieces of 250.0 MiB, and lowmem has room for 3"
 
 
 def test_a_limit_may_be_that_of_the_vmalloc_area(configure: Configure) -> None:

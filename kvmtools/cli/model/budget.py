@@ -123,7 +123,7 @@ def _all_sizes(request: MachineOptions, configuration: Configuration, form: str)
     ]
     heads = " ".join(f">{kind.name.replace(' ', '_')}" for kind in kinds)
     most = [
-        (kind.name, "not even 64 MiB" if limit is None else size(limit.memory), _why(configuration, limit))
+        (kind.name, "never" if limit is None else size(limit.memory), _why(configuration, limit))
         for kind, limit in zip(kinds, limits, strict=True)
     ]
     emit(

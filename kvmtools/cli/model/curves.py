@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from kvmtools.errors import UsageError
 from kvmtools.model import budget, eras, machine
-from kvmtools.model.budget import Budget, Kind
+from kvmtools.model.budget import Budget, Kind, Limit
 from kvmtools.records import Configuration
 
 if TYPE_CHECKING:
@@ -90,21 +90,17 @@ def _compose(figure: Figure, configuration: Configuration, marked: int | None) -
         if kind not in known:
             continue
         limit = budget.limit(configuration, kind)
-        stops = limit is not None and bool(limit.reason)
-        most = 0 if limit is None else limit.memory
-        bills = [(memory / GIB, _bill(configuration, kind, memory)) for memory in _up_to(sizes, most)]
+        bills = [(memory / GIB, _bill(configuration, kind, memory)) for memory in _up_to(sizes, limit)]
+        bills = [(memory, bill) for memory, bill in bills if bill.boots]
+        x = [memory for memory, _ in bills]
         for axes, heights in (
             (top, [bill.left / MIB for _, bill in bills]),
             (bottom, [100 * bill.share for _, bill in bills]),
         ):
-            x = [memory for memory, _ in bills]
-            axes.plot(
-                x, heights, label=f"{label}; no boot above {_name(most)} (×)" if stops else label, **style
-            )
-            if stops:
-                axes.plot(
-                    x[-1:], heights[-1:], "X", color=style["color"], markersize=10, zorder=5, clip_on=False
-                )
+            axes.plot(x, heights, label=f"{label}{_end(limit)}", **style)
+            if limit is not None and limit.reason:
+                mark = {"color": style["color"], "markersize": 10, "zorder": 5, "clip_on": False}
+                axes.plot(x[-1:], heights[-1:], "X", **mark)
     _dress(figure, top, bottom, configuration, sizes, marked)
 
 
@@ -136,7 +132,7 @@ def _dress(
         axes.grid(True, alpha=0.3)
         if marked is not None and sizes[0] <= marked <= sizes[-1]:
             axes.axvline(marked / GIB, color="#777777", linewidth=1, linestyle=":")
-    top.legend(loc="lower left")
+    top.legend(loc="best")
 
 
 def _sizes(configuration: Configuration) -> list[int]:
@@ -147,9 +143,18 @@ def _sizes(configuration: Configuration) -> list[int]:
     return [round(SMALLEST / MIB * 2 ** (step / PER_DOUBLING)) * MIB for step in steps]
 
 
-def _up_to(sizes: list[int], most: int) -> list[int]:
-    """The sizes that are no more than ``most``, and that last."""
-    return sorted({*(memory for memory in sizes if memory <= most), min(most, sizes[-1])} - {0})
+def _end(limit: Limit | None) -> str:
+    """What the legend adds to a curve's name."""
+    if limit is None:
+        return "; never boots"
+    return f"; no boot above {_name(limit.memory)} (×)" if limit.reason else ""
+
+
+def _up_to(sizes: list[int], limit: Limit | None) -> list[int]:
+    """The sizes up to the limit, and the limit itself if it is on the axis."""
+    if limit is None or limit.memory < sizes[0]:
+        return []
+    return [*(memory for memory in sizes if memory < limit.memory), min(limit.memory, sizes[-1])]
 
 
 def _bill(configuration: Configuration, kind: Kind, memory: int) -> Budget:
