@@ -144,6 +144,9 @@ def start(
         )
     finally:
         show("")
+    # Not before: a request that is refused boots nothing.
+    if kernel is None and name is not None and name not in KERNELS:
+        note(f"booted the {chosen} kernel; --kernel nopae for the other")
     if chosen == "nopae" and guest.memory_bytes > MEMORY_BELOW_4G:
         note("a kernel without PAE uses no memory above 4 GiB: the rest of this guest's RAM lies idle")
     _show([guest], form, "guest start")
@@ -162,7 +165,6 @@ def _kernel_for(name: str | None) -> str:
             f"'{name}' is not the name of a kernel",
             hint=f"guest start {spelled}, or guest start {name} --kernel pae|nopae",
         )
-    note("booting the pae kernel; --kernel nopae for the other")
     return "pae"
 
 

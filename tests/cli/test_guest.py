@@ -193,8 +193,15 @@ def test_a_misspelled_kernel_boots_no_other(one_guest: list[Any], name: str) -> 
 
 
 def test_the_kernel_of_another_name_is_told(one_guest: list[Any]) -> None:
-    assert "booting the pae kernel; --kernel nopae for the other" in run("start", "big")[1]
-    assert "booting" not in run("start", "pae")[1] + run("start", "big", "--kernel", "pae")[1]
+    assert "booted the pae kernel; --kernel nopae for the other" in run("start", "big")[1]
+    assert "booted" not in run("start", "pae")[1] + run("start", "big", "--kernel", "pae")[1]
+
+
+@pytest.mark.parametrize("words", [("--memory", "12"), ("--memory", "61G"), ("--smp", "0")])
+def test_what_is_refused_is_not_announced(words: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(command, ["start", "x", *words])
+    assert isinstance(result.exception, UsageError)
+    assert result.stderr == ""
 
 
 def test_memory_that_a_kernel_cannot_use_is_told(one_guest: list[Any]) -> None:
