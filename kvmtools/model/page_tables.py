@@ -49,6 +49,7 @@ class PageTables:
     ) -> None:
         self.memory = memory
         self.form = form
+        self._levels = form.leaf_levels
         self._allocate = allocate
         self._release = release
         self._table_flags = table_flags
@@ -68,17 +69,22 @@ class PageTables:
         """
         level = self._level(size, virtual)
         entry = _leaf(level, self.form, physical, flags)
-        steps: list[Step] = []
-        found = translate(self.memory.read, self.root, virtual, self.form, steps=steps)
-        if isinstance(found, Mapping):
-            raise UsageError(f"{virtual:#x} is mapped already: {found.size:#x} bytes to {found.physical:#x}")
-        if found.entry is None or found.entry & PRESENT:
-            raise UsageError(f"cannot map {found}")
-        if steps[-1].level.number < level.number:
+        gap = self._gap(virtual)
+        if gap.level.number < level.number:
             raise UsageError(
                 f"{virtual:#x}: a table of smaller pages is where a {size:#x}-byte one should be"
             )
-        self._hang(steps[-1], level, virtual, entry)
+        self._hang(gap, level, virtual, entry)
+
+    def populate(self, virtual: int) -> None:
+        """The tables that a small page at ``virtual`` will need, as page_table_range_init() prepares them at boot.
+
+        :raises UsageError: if something is mapped there
+        """
+        level = self._level(PAGE_SIZE, virtual)
+        gap = self._gap(virtual)
+        if gap.level.number > level.number:
+            self._hang(gap, level, virtual, 0)
 
     def unmap(self, virtual: int, size: int = PAGE_SIZE) -> Mapping:
         """Take a leaf away, and the tables that are empty without it, except the first.
@@ -117,7 +123,7 @@ class PageTables:
 
     def _level(self, size: int, virtual: int) -> Level:
         """The level of leaves of this size, if one can begin at this address."""
-        levels = self.form.leaf_levels
+        levels = self._levels
         if size not in levels:
             sizes = ", ".join(f"{known:#x}" for known in levels)
             raise UsageError(f"{self.form.name} paging has no leaf of {size:#x} bytes: {sizes}")
@@ -126,6 +132,16 @@ class PageTables:
         if not self.form.has(virtual):
             raise UsageError(f"{self.form.name} paging has no virtual address {virtual:#x}")
         return levels[size]
+
+    def _gap(self, virtual: int) -> Step:
+        """The entry that is not present and so ends the walk to ``virtual``."""
+        steps: list[Step] = []
+        found = translate(self.memory.read, self.root, virtual, self.form, steps=steps)
+        if isinstance(found, Mapping):
+            raise UsageError(f"{virtual:#x} is mapped already: {found.size:#x} bytes to {found.physical:#x}")
+        if found.entry is None or found.entry & PRESENT:
+            raise UsageError(f"cannot map {found}")
+        return steps[-1]
 
     def _hang(self, stop: Step, leaf: Level, virtual: int, entry: int) -> None:
         """Put a leaf below the entry that ended the walk, with as many new tables as it takes."""

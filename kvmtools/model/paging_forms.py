@@ -63,6 +63,25 @@ class Level:
         mask, shift = self.leaf_high
         return entry & self.leaf | (entry & mask) << shift
 
+    def flags(self, entry: int) -> tuple[str, ...]:
+        """Names of the bits that are set in a present entry, as asm/pgtable_types.h has them (6.1)."""
+        large = bool(self.next_table)
+        names = {
+            PRESENT: "P",
+            WRITABLE: "RW",
+            USER: "US",
+            WRITE_THROUGH: "PWT",
+            CACHE_DISABLE: "PCD",
+            ACCESSED: "A",
+        }
+        if self.is_leaf(entry):
+            names |= {DIRTY: "D", PAGE_SIZE_BIT: "PSE" if large else "PAT", GLOBAL: "G"}
+        names |= {1 << 9: "SW1", 1 << 10: "SW2", 1 << 11: "SW3"}
+        if self.is_leaf(entry) and large:
+            names[1 << 12] = "PAT"
+        names[NX] = "NX"
+        return tuple(name for bit, name in names.items() if entry & bit)
+
     def leaf_to(self, physical: int) -> int:
         """The address bits of a leaf that leads to ``physical``; those that it cannot hold are lost."""
         mask, shift = self.leaf_high

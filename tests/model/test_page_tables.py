@@ -145,6 +145,25 @@ def test_who_takes_no_frames_back_need_not_listen() -> None:
 
 
 @any_form
+def test_tables_can_be_prepared_for_pages_to_come(form: PagingForm) -> None:
+    frames = Frames()
+    tables = frames.tables(form)
+    tables.populate(0xC0001000)
+    tables.populate(0xC0002000)
+    assert [table.level for table in tables.tables()] == list(form.levels)
+    assert list(walk(tables.memory.read, tables.root, form)) == []
+    answer = found(tables, 0xC0001000)
+    assert isinstance(answer, Fault)
+    assert (answer.level, answer.index, answer.entry, answer.reason) == ("pte", 1, 0, "not present")
+    tables.map(0xC0001000, 0x7000)
+    assert len(list(tables.tables())) == len(form.levels)
+    with pytest.raises(UsageError, match="0xc0001000 is mapped already"):
+        tables.populate(0xC0001000)
+    with pytest.raises(UsageError, match="0xc0001800 is not aligned to 0x1000"):
+        tables.populate(0xC0001800)
+
+
+@any_form
 @pytest.mark.parametrize(
     ("virtual", "physical", "how", "reason"),
     [

@@ -224,6 +224,25 @@ def test_steps_tell_the_way() -> None:
     assert steps == [Step(pgd, 0x1000, 3, 0x1018, 0x2001), Step(pmd, 0x2000, 2, 0x2010, 0)]
 
 
+@pytest.mark.parametrize(
+    ("depth", "entry", "names"),
+    [
+        # Names as in arch/x86/include/asm/pgtable_types.h (6.1); what a bit means depends on the level.
+        (2, 0x8000000000000163, "P RW A D G NX"),
+        (2, 0xFFF, "P RW US PWT PCD A D PAT G SW1 SW2 SW3"),
+        (2, 0x1001, "P"),
+        (1, 0x80000000000001E3, "P RW A D PSE G NX"),
+        (1, 0x1FFF, "P RW US PWT PCD A D PSE G SW1 SW2 SW3 PAT"),
+        (1, 0x67, "P RW US A"),
+        (1, 0x1F7F, "P RW US PWT PCD A SW1 SW2 SW3"),
+        (0, 0xE01, "P SW1 SW2 SW3"),
+        (0, 0x19, "P PWT PCD"),
+    ],
+)
+def test_the_names_of_flags(depth: int, entry: int, names: str) -> None:
+    assert " ".join(pae().levels[depth].flags(entry)) == names
+
+
 def test_a_root_outside_ram_is_a_fault_of_the_first_level() -> None:
     def nothing(address: int, size: int) -> bytes:
         raise MemoryFault(address, "no RAM")

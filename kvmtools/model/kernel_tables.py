@@ -1,0 +1,136 @@
+"""The page tables that a kernel ought to have, really built: something to walk where no kernel runs.
+
+Source: :mod:`kvmtools.model.kernel_map` for what is mapped and with which rights; arch/x86/mm/init_32.c, 6.1
+(page_table_range_init, permanent_kmaps_init) and mm/cpu_entry_area.c (init_cpu_entry_area_ptes) for the tables that are
+there before anything is in them; asm/pgtable_types.h for ``__PAGE_KERNEL`` and ``_PAGE_TABLE``.
+
+What a kernel decides at run time has to be chosen here:
+
+* a large page wherever the kernel may have one;
+* where rights are left open: writable, not executable;
+* tables, and frames of the CPU entry area, are taken from the end of lowmem;
+* vmalloc area, pkmap and fixmap are empty, and so is the user's half.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kvmtools.errors import UsageError
+from kvmtools.model import direct_map
+from kvmtools.model.kernel_map import ALL
+from kvmtools.model.page_tables import PageTables
+from kvmtools.model.paging_forms import ACCESSED, DIRTY, GLOBAL, NX, PRESENT, USER, WRITABLE
+from kvmtools.model.physical import Physical
+from kvmtools.model.prediction import Prediction
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Expectation, Range
+
+PAGE_TABLE = PRESENT | WRITABLE | USER | ACCESSED | DIRTY
+"""``_PAGE_TABLE``, which the kernel gives its own tables too (init_32.c: one_page_table_init)."""
+
+
+class Run(NamedTuple):
+    """Pages that follow each other in both spaces, with the same flags."""
+
+    start: int
+    end: int
+    physical: int
+    flags: int
+
+
+def build(prediction: Prediction) -> PageTables:
+    """The kernel's page tables in a simulated memory, ``tables.memory``.
+
+    :raises UsageError: if lowmem has no room for the tables
+    """
+    layout = prediction.layout
+    assert layout.max_low_pfn is not None
+    frames = _frames(prediction, layout.max_low_pfn)
+
+    def allocate() -> int:
+        frame = next(frames, None)
+        if frame is None:
+            raise UsageError("all of lowmem would be page tables", hint="give the machine more RAM")
+        return frame << PAGE_SHIFT
+
+    memory = Physical(Range(r.start << PAGE_SHIFT, r.end << PAGE_SHIFT) for r in prediction.ram.ranges)
+    tables = PageTables(memory, prediction.form, allocate, table_flags=PAGE_TABLE)
+    for run in _runs(prediction):
+        for virtual, size in _pages(prediction, run):
+            tables.map(virtual, run.physical + virtual - run.start, size=size, flags=run.flags)
+    for virtual in _prepared(prediction):
+        tables.populate(virtual)
+    for region in prediction.expectations:
+        if region.presence == ALL and region.physical is None:
+            for virtual in range(region.start, region.end, PAGE_SIZE):
+                tables.map(virtual, allocate(), flags=_flags(prediction, region))
+    return tables
+
+
+def _frames(prediction: Prediction, max_low_pfn: int) -> Iterator[int]:
+    """RAM of lowmem from its end downwards: alloc_low_pages() takes its tables there."""
+    for ram in reversed(list(prediction.ram.within(0, max_low_pfn))):
+        yield from reversed(range(ram.start, ram.end))
+
+
+def _runs(prediction: Prediction) -> list[Run]:
+    """The direct map; neighbours that turn out alike are one, so that a large page may span them."""
+    runs: list[Run] = []
+    for region in prediction.expectations:
+        if region.physical is None:
+            continue
+        flags = _flags(prediction, region)
+        if runs and (region.start, flags) == (runs[-1].end, runs[-1].flags):
+            runs[-1] = runs[-1]._replace(end=region.end)
+        else:
+            runs.append(Run(region.start, region.end, region.physical, flags))
+    return runs
+
+
+def _flags(prediction: Prediction, region: Expectation) -> int:
+    """``__PAGE_KERNEL`` and what the region takes from it."""
+    configuration = prediction.configuration
+    writable = region.writable is not False
+    flags = PRESENT | ACCESSED
+    if writable:
+        flags |= WRITABLE
+    if writable or prediction.era.read_only_dirty:
+        flags |= DIRTY
+    if configuration.pge and not configuration.pti:
+        flags |= GLOBAL
+    if configuration.nx and not region.executable:
+        flags |= NX
+    return flags
+
+
+def _pages(prediction: Prediction, run: Run) -> Iterator[tuple[int, int]]:
+    """``(virtual, size)`` of the leaves that map a run."""
+    configuration = prediction.configuration
+    large = prediction.form.levels[-2].span
+    virtual = run.start
+    while virtual < run.end:
+        offset = virtual - configuration.page_offset
+        whole = virtual % large == 0 and virtual + large <= run.end
+        if whole and not direct_map.large_leaf_fault(
+            configuration, prediction.layout, prediction.ram, offset
+        ):
+            size = large
+        else:
+            size = PAGE_SIZE
+        yield virtual, size
+        virtual += size
+
+
+def _prepared(prediction: Prediction) -> Iterator[int]:
+    """An address in every table that is there from boot on, for pages that come and go."""
+    layout, span = prediction.layout, prediction.form.levels[-2].span
+    areas = [
+        (layout.fixaddr_start, layout.fixaddr_top),
+        (layout.cpu_entry_area_base, layout.cpu_entry_area_end),
+    ]
+    if layout.pkmap_base is not None and layout.last_pkmap is not None:
+        areas.append((layout.pkmap_base, layout.pkmap_base + layout.last_pkmap * PAGE_SIZE))
+    for start, end in areas:
+        if start is not None and end is not None:
+            yield from range(start & -span, end, span)

@@ -1,0 +1,183 @@
+"""The built tables of a kernel, against what the map of regions asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from kvmtools.errors import UsageError
+from kvmtools.model import eras, kernel_tables, machine
+from kvmtools.model.page_tables import PageTables
+from kvmtools.model.paging import Fault, translate, walk
+from kvmtools.model.prediction import Prediction
+from kvmtools.records import Configuration, E820Entry, Mapping, Range
+
+MIB = 1 << 20
+NX = 1 << 63
+Configure = Callable[..., Configuration]
+
+
+def built(configuration: Configuration) -> tuple[Prediction, PageTables, list[Mapping]]:
+    prediction = Prediction(configuration)
+    tables = kernel_tables.build(prediction)
+    return prediction, tables, list(walk(tables.memory.read, tables.root, tables.form))
+
+
+def entry_of(tables: PageTables, virtual: int) -> int:
+    leaf = translate(tables.memory.read, tables.root, virtual, tables.form)
+    assert isinstance(leaf, Mapping), str(leaf)
+    return leaf.entry
+
+
+@pytest.mark.parametrize("pae", [False, True], ids=["non-PAE", "PAE"])
+@pytest.mark.parametrize("era", eras.NAMES)
+def test_every_region_holds_what_it_ought_to(era: str, pae: bool) -> None:
+    prediction, tables, leaves = built(machine.configuration(era, pae=pae, memory=2048 * MIB))
+    faults: list[Fault] = []
+    for region in prediction.expectations:
+        inside = list(
+            walk(tables.memory.read, tables.root, tables.form, region.start, region.end, faults=faults)
+        )
+        covered = sum(
+            min(leaf.virtual + leaf.size, region.end) - max(leaf.virtual, region.start) for leaf in inside
+        )
+        wanted = region.end - region.start if region.presence == "all" else 0
+        assert covered == wanted, region
+        for leaf in inside:
+            if region.physical is not None:
+                assert leaf.physical - leaf.virtual == region.physical - region.start, region
+            assert leaf.writable == (region.writable is not False), region
+            assert leaf.executable == (bool(region.executable) or not prediction.configuration.nx), region
+            assert not leaf.user
+    assert faults == []
+    large = [leaf for leaf in leaves if leaf.size > 4096]
+    assert large
+    assert not any(prediction.large_leaf_fault(leaf) for leaf in large)
+
+
+@pytest.mark.parametrize("pae", [False, True], ids=["non-PAE", "PAE"])
+def test_a_large_page_wherever_the_kernel_may_have_one(configure: Configure, pae: bool) -> None:
+    prediction, _, leaves = built(configure(pae=pae, memory=512 * MIB))
+    size = (2 if pae else 4) * MIB
+    small = {leaf.virtual // size * size for leaf in leaves if leaf.size == 4096}
+    rights: dict[int, set[tuple[bool, bool]]] = {}
+    for leaf in leaves:
+        rights.setdefault(leaf.virtual // size * size, set()).add((leaf.writable, leaf.executable))
+    for virtual in small:
+        whole = Mapping(virtual, virtual - 0xC0000000, size, 0, 2, 0, 0, True, False, True)
+        assert prediction.large_leaf_fault(whole) or len(rights[virtual]) > 1, hex(virtual)
+
+
+@pytest.mark.parametrize(
+    ("era", "rodata"), [("6.1", 0x161), ("6.12", 0x121)], ids=["dirty as ever", "clean since 6.12"]
+)
+def test_entries_are_the_kernels_own(configure: Configure, era: str, rodata: int) -> None:
+    # FACTS B.4: a leaf read from a 6.1 guest is 0x8000000000000163; B.2: read-only ones lost the dirty bit in 6.12.
+    _, tables, _ = built(configure(marks=machine.configuration(era).marks))
+    physical = ~(NX | 0xFFF)
+    assert entry_of(tables, 0xC0001000) & ~physical == NX | 0x163
+    assert entry_of(tables, 0xC1400000) & ~physical == NX | rodata
+    assert entry_of(tables, 0xC1000000) & ~physical in (rodata, rodata | 0x80)
+    assert entry_of(tables, 0xC8000000) == 0x8000000 | NX | 0x1E3
+
+
+def test_without_global_pages_or_with_isolation_no_entry_is_global(configure: Configure) -> None:
+    for changes, flag in (({}, 0x100), ({"pge": False}, 0), ({"pti": True}, 0)):
+        _, _, leaves = built(configure(memory=64 * MIB, **changes))
+        assert {leaf.entry & 0x100 for leaf in leaves} == {flag}
+
+
+def test_without_nx_everything_can_be_executed(configure: Configure) -> None:
+    _, tables, leaves = built(configure(nx=False, memory=64 * MIB))
+    assert all(leaf.executable for leaf in leaves)
+    assert entry_of(tables, 0xC0001000) == 0x1163
+
+
+def test_without_large_pages_there_are_small_ones_alone(configure: Configure) -> None:
+    _, tables, leaves = built(configure(pae=False, memory=32 * MIB, command_line="mem=nopentium"))
+    assert {leaf.size for leaf in leaves} == {4096}
+    assert entry_of(tables, 0xC1C00000) == 0x1C00163
+
+
+def test_tables_lead_on_with_the_kernels_flags(configure: Configure) -> None:
+    # FACTS B.2: PDPTEs hold PRESENT alone, tables of ptes are hooked with _PAGE_TABLE.
+    steps: list[Any] = []
+    _, tables, _ = built(configure())
+    translate(tables.memory.read, tables.root, 0xC0001000, tables.form, steps=steps)
+    assert [step.entry & 0xFFF for step in steps] == [0x001, 0x067, 0x163]
+
+
+def test_where_the_tables_lie(configure: Configure) -> None:
+    # The end of lowmem, in RAM: with 64 MiB the firmware has the last 128 KiB.
+    prediction, tables, _ = built(configure(memory=64 * MIB))
+    found = sorted(table.address for table in tables.tables())
+    assert found[-1] == tables.root == 64 * MIB - 0x20000 - 0x1000
+    assert all(address >> 12 in prediction.ram for address in found)
+    assert found[0] > 63 * MIB
+    assert tables.memory.frames[-1] == found[-1] >> 12
+
+
+def test_the_frames_of_the_cpu_entry_area_are_nobodys_tables(configure: Configure) -> None:
+    prediction, tables, leaves = built(configure(memory=64 * MIB))
+    base = prediction.layout.cpu_entry_area_base
+    assert base is not None
+    used = [leaf.physical for leaf in leaves if leaf.virtual >= base]
+    assert len(used) == len(set(used)) > 1
+    assert not set(used) & {table.address for table in tables.tables()}
+
+
+@pytest.mark.parametrize(
+    ("era", "pae", "tables"),
+    [
+        # pgd, pkmap's table, fixmap's: in 2.4 they lie 32 MiB apart (Gorman 10.1), and nothing else is small.
+        ("2.4", False, ["pgd", "pte", "pte"]),
+        ("2.4", True, ["pgd", "pmd", "pte", "pte"]),
+    ],
+)
+def test_pkmap_and_fixmap_have_their_tables_from_boot_on(era: str, pae: bool, tables: list[str]) -> None:
+    prediction, found, _ = built(machine.configuration(era, pae=pae))
+    assert [table.level.name for table in found.tables()] == tables
+    for address in (prediction.layout.pkmap_base, prediction.layout.fixaddr_start):
+        assert address is not None
+        fault = translate(found.memory.read, found.root, address, found.form)
+        assert isinstance(fault, Fault)
+        assert (fault.level, fault.entry) == ("pte", 0)
+    fault = translate(found.memory.read, found.root, prediction.layout.vmalloc_start or 0, found.form)
+    assert isinstance(fault, Fault)
+    assert (fault.level, fault.entry) == ("pmd" if pae else "pgd", 0)
+
+
+def test_every_part_of_these_areas_is_prepared(configure: Configure) -> None:
+    prediction, tables, _ = built(configure(nr_cpus=64, memory=64 * MIB))
+    layout = prediction.layout
+    for start, end in (
+        (layout.pkmap_base, layout.ldt_base),
+        (layout.cpu_entry_area_base, layout.cpu_entry_area_end),
+        (layout.fixaddr_start, layout.fixaddr_top),
+    ):
+        assert start is not None
+        assert end is not None
+        for virtual in Range(start, end).start, end - 4096, (start + end) // 2 & -4096:
+            fault = translate(tables.memory.read, tables.root, virtual, tables.form)
+            assert isinstance(fault, Mapping) or fault.level == "pte"
+
+
+def test_no_highmem_no_pkmap() -> None:
+    prediction, tables, _ = built(machine.configuration(highmem=False, memory=64 * MIB))
+    assert prediction.layout.pkmap_base is None
+    assert [table.level.name for table in tables.tables()].count("pgd") == 1
+
+
+def test_lowmem_must_have_room_for_the_tables() -> None:
+    # 2.4 adds nothing to the firmware's map; it needs three tables here, and a later kernel's image has room for them.
+    for pages, enough in ((3, True), (2, False)):
+        prediction = Prediction(
+            machine.configuration("2.4", pae=False, e820=(E820Entry(0, pages * 4096, 1),))
+        )
+        if enough:
+            assert len(list(kernel_tables.build(prediction).tables())) == 3
+        else:
+            with pytest.raises(UsageError, match=r"all of lowmem would be page tables .*more RAM"):
+                kernel_tables.build(prediction)
