@@ -350,6 +350,10 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.4", (1,), "2.4.18-14 arch/i386/kernel/setup.c find_max_pfn"),
         ("6.12", (1, 3), "6.12 arch/x86/kernel/e820.c e820__end_ram_pfn"),
     ),
+    "ram_end_limited": (
+        ("2.4", False, "2.4.18-14 arch/i386/kernel/setup.c find_max_pfn"),
+        ("2.6.32", True, "2.6.32 arch/x86/kernel/e820.c e820_end_pfn, MAX_ARCH_PFN"),
+    ),
     "ram_trimmed": (
         ("2.4", False, "2.4.18-14 arch/i386/kernel/setup.c setup_memory_region"),
         ("5.10", True, "5.10 arch/x86/kernel/setup.c trim_bios_range, e820_add_kernel_range"),

@@ -139,6 +139,8 @@ class Era:
     """E820 types that are RAM."""
     ram_end_types: tuple[int, ...]
     """E820 types whose last page decides ``max_pfn``."""
+    ram_end_limited: bool
+    """RAM that begins where no page table entry reaches is overlooked when ``max_pfn`` is looked for."""
     ram_trimmed: bool
     """Page 0 and the BIOS area are never RAM, the kernel's image always is."""
     ram_ends_at_max_pfn: bool

@@ -85,7 +85,8 @@ def usable(configuration: Configuration) -> Ram:
         _trim(table, configuration)
     entries = table.sanitized()
 
-    physical_limit = 1 << (36 if configuration.pae else 32)
+    # Before 2.6.32 the limit is the zones' affair alone.
+    physical_limit = 1 << (36 if configuration.pae else 32) if era.ram_end_limited else _EVERYTHING + 1
     ends = [e.end >> PAGE_SHIFT for e in entries if e.type in era.ram_end_types and e.start < physical_limit]
     end_pfn = min(max(ends, default=0), physical_limit >> PAGE_SHIFT)
 

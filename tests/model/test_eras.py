@@ -84,6 +84,7 @@ ON = {
     "mem_map_rounded": since("2.6.18"),  # mm/page_alloc.c: alloc_node_mem_map
     "max_mapnr_aligned": ["7.2"],  # mm/mm_init.c: max_mapnr = end - start
     "tail_initialised": ["7.2"],
+    "ram_end_limited": since("2.6.32"),  # e820.c: e820_end_pfn
     "ram_trimmed": since("5.10"),  # setup.c: trim_bios_range
     "ram_ends_at_max_pfn": ["7.2"],
     "first_mib_reserved": since("6.1"),  # setup.c: memblock_reserve(0, SZ_1M)
