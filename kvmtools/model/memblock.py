@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from kvmtools.errors import UsageError
 from kvmtools.model.ram import Ram, joined
-from kvmtools.records import Range
+from kvmtools.records import PAGE_SIZE, Range
 
 _EVERYTHING = 1 << 52
 
@@ -48,7 +48,7 @@ class Memblock:
                 self.reserve(Range(start, start + pages))
                 return Range(start, start + pages)
         raise UsageError(
-            f"no {pages} free page frames in one piece between pfn {within.start:#x} and {within.end:#x}",
+            f"no room for {pages * PAGE_SIZE >> 10} KiB in one piece between pfn {within.start:#x} and {within.end:#x}",
             hint="this kernel could not boot: more RAM, a smaller struct page or another kind of mem_map",
         )
 

@@ -111,7 +111,7 @@ def test_what_it_takes() -> None:
 
 
 def test_no_room_for_the_array() -> None:
-    with pytest.raises(UsageError, match="no 256 free page frames in one piece"):
+    with pytest.raises(UsageError, match="no room for 1024 KiB in one piece"):
         FlatMap(kernel_space(Range(0, 0x180)), 32, 0x8000, 0x180)
 
 
@@ -134,7 +134,7 @@ def test_four_gib_without_a_hole_take_32_mib() -> None:
 
 def test_64_gib_of_larger_struct_pages_do_not_boot() -> None:
     """64 bytes as on 64-bit would be 1 GiB of lowmem, more than there is."""
-    with pytest.raises(UsageError, match="no 262144 free page frames in one piece"):
+    with pytest.raises(UsageError, match="no room for 1048576 KiB in one piece"):
         flat_map(machine.configuration("6.1", memory=64 * GIB, page_struct_size=64))
 
 

@@ -35,7 +35,7 @@ def test_a_piece_must_be_free_within_and_aligned() -> None:
 def test_a_piece_that_fills_a_range_can_be_taken_and_one_more_page_cannot() -> None:
     assert Memblock(RAM).take(24, Range(0, 100)) == Range(16, 40)
     with pytest.raises(
-        UsageError, match=r"no 25 free page frames in one piece between pfn 0x0 and 0x64"
+        UsageError, match=r"no room for 100 KiB in one piece between pfn 0x0 and 0x64"
     ) as caught:
         Memblock(RAM).take(25, Range(0, 100))
     assert "could not boot" in caught.value.hint

@@ -195,7 +195,7 @@ def test_what_it_takes() -> None:
 
 
 def test_no_room_for_an_array() -> None:
-    with pytest.raises(UsageError, match="no 128 free page frames in one piece"):
+    with pytest.raises(UsageError, match="no room for 512 KiB in one piece"):
         SparseMap(kernel_space(Range(0, 0x180)), 32, (0,), SECTION, FLAGS)
 
 
