@@ -58,10 +58,10 @@ class Kind(NamedTuple):
 
 FLATMEM = Kind("FLATMEM", "FLATMEM")
 SPARSEMEM = Kind("SPARSEMEM", "SPARSEMEM")
-VIRTUAL = Kind("virtual, 4 KiB, highmem", "virtual")
-VIRTUAL_LARGE = Kind("virtual, large, highmem", "virtual", large=True)
-VIRTUAL_LOWMEM = Kind("virtual, 4 KiB, lowmem", "virtual", lowmem_backed=True)
-VIRTUAL_LARGE_LOWMEM = Kind("virtual, large, lowmem", "virtual", large=True, lowmem_backed=True)
+VIRTUAL = Kind("virtual 4K highmem", "virtual")
+VIRTUAL_LARGE = Kind("virtual large highmem", "virtual", large=True)
+VIRTUAL_LOWMEM = Kind("virtual 4K lowmem", "virtual", lowmem_backed=True)
+VIRTUAL_LARGE_LOWMEM = Kind("virtual large lowmem", "virtual", large=True, lowmem_backed=True)
 KINDS = (FLATMEM, SPARSEMEM, VIRTUAL, VIRTUAL_LARGE, VIRTUAL_LOWMEM, VIRTUAL_LARGE_LOWMEM)
 
 

@@ -81,10 +81,10 @@ def test_the_six_kinds() -> None:
     assert [(kind.name, kind.memory_model, kind.large, kind.lowmem_backed) for kind in KINDS] == [
         ("FLATMEM", "FLATMEM", False, False),
         ("SPARSEMEM", "SPARSEMEM", False, False),
-        ("virtual, 4 KiB, highmem", "virtual", False, False),
-        ("virtual, large, highmem", "virtual", True, False),
-        ("virtual, 4 KiB, lowmem", "virtual", False, True),
-        ("virtual, large, lowmem", "virtual", True, True),
+        ("virtual 4K highmem", "virtual", False, False),
+        ("virtual large highmem", "virtual", True, False),
+        ("virtual 4K lowmem", "virtual", False, True),
+        ("virtual large lowmem", "virtual", True, True),
     ]
 
 

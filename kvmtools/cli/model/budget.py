@@ -21,6 +21,10 @@ from kvmtools.records import Configuration
 SIZES = tuple(1 << shift for shift in range(29, 37))
 """512 MiB to 64 GiB."""
 NO_BOOT = "no boot"
+_LEGEND = (
+    "left: lowmem (zones DMA and NORMAL) without mem_map; NORMAL: without zone DMA; lost: what mem_map costs lowmem",
+    "virtual: kernel virtual space that it takes, in lowmem or as a window; memory: what it takes, and where",
+)
 
 
 @click.command()
@@ -88,13 +92,14 @@ def _one(request: MachineOptions, configuration: Configuration, form: str) -> No
         )
         for bill in bills
     ]
-    heads = "kind >lowmem_left >of_it_NORMAL >lost >virtual_space >share >window >memory >from_lowmem >page_tables"
+    heads = "kind >left >NORMAL >lost >virtual >share >window >memory >in_lowmem >page_tables"
     emit(
         "\n".join(
             [
                 _heading(request, configuration, bills[0]),
                 "",
                 table(columns(heads), rows),
+                *(paint(line, dim=True) for line in _LEGEND),
                 *(f"{bill.kind.name} does not boot: {bill.refusal}" for bill in bills if not bill.boots),
                 "",
                 *_both_sides(configuration),
@@ -131,7 +136,7 @@ def _all_sizes(request: MachineOptions, configuration: Configuration, form: str)
             [
                 _heading(request, configuration, None),
                 "",
-                paint("lowmem left: zones DMA and NORMAL without mem_map", bold=True),
+                paint("lowmem (zones DMA and NORMAL) that mem_map leaves", bold=True),
                 table(columns(f">RAM >used {heads}"), rows),
                 "",
                 table(columns("kind >boots_up_to because_then"), most),
@@ -169,14 +174,14 @@ def _both_sides(configuration: Configuration) -> list[str]:
     flat, virtual = (budget.budget(configuration, kind) for kind in (budget.FLATMEM, budget.VIRTUAL))
     saved = size(max(0, flat.backing - virtual.backing))
     lines = [
-        f"Lameter   a virtual map takes {size(virtual.from_lowmem)} of lowmem's memory,"
+        f"Lameter    a virtual map takes {size(virtual.from_lowmem)} of lowmem's memory,"
         f" FLATMEM {size(flat.from_lowmem)}; holes save it {saved}",
-        f"Whitcroft its window takes {size(virtual.window)} of virtual space, holes included:"
-        f" zone NORMAL loses {size(virtual.lost)}, with FLATMEM {size(flat.lost)}",
+        f"Whitcroft  but its window takes {size(virtual.window)} of virtual space, holes included",
+        f"           so lowmem loses {size(virtual.lost)}; it loses {size(flat.lost)} with FLATMEM",
     ]
     if budget.has_sparsemem(configuration):
         sparse = budget.budget(configuration, budget.SPARSEMEM)
-        lines[-1] += f", with SPARSEMEM {size(sparse.lost)}"
+        lines[-1] += f" and {size(sparse.lost)} with SPARSEMEM"
     return lines
 
 

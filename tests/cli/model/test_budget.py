@@ -90,13 +90,13 @@ def test_one_machine(invoke: Invoke) -> None:
     assert list(table) == [
         "FLATMEM",
         "SPARSEMEM",
-        "virtual, 4 KiB, highmem",
-        "virtual, large, highmem",
-        "virtual, 4 KiB, lowmem",
-        "virtual, large, lowmem",
+        "virtual 4K highmem",
+        "virtual large highmem",
+        "virtual 4K lowmem",
+        "virtual large lowmem",
     ]
     # left, of it NORMAL, lost, virtual space, share, window, memory, from lowmem, page tables (FACTS F)
-    assert table["virtual, 4 KiB, highmem"] == [
+    assert table["virtual 4K highmem"] == [
         "613.9 MiB",
         "597.9 MiB",
         "272.1 MiB",
@@ -109,25 +109,30 @@ def test_one_machine(invoke: Invoke) -> None:
     ]
 
 
+def test_lines_are_no_wider_than_a_wide_terminal(invoke: Invoke) -> None:
+    for words in ((), ("--memory", "64G"), ("--sizeof-page", "4096")):
+        assert max(map(len, invoke("model", "budget", *words).out.splitlines())) <= 132
+
+
 def test_both_sides_of_the_argument(invoke: Invoke) -> None:
     out = invoke("model", "budget", "--e820", FAR_APART).out
     assert (
-        "Lameter   a virtual map takes 64 KiB of lowmem's memory, FLATMEM 272 MiB; holes save it 240 MiB\n"
+        "Lameter    a virtual map takes 64 KiB of lowmem's memory, FLATMEM 272 MiB; holes save it 240 MiB\n"
         in out
     )
     assert (
-        "Whitcroft its window takes 272 MiB of virtual space, holes included:"
-        " zone NORMAL loses 272.1 MiB, with FLATMEM 272 MiB, with SPARSEMEM 32.0 MiB\n"
+        "Whitcroft  but its window takes 272 MiB of virtual space, holes included\n"
+        "           so lowmem loses 272.1 MiB; it loses 272 MiB with FLATMEM and 32.0 MiB with SPARSEMEM\n"
     ) in out
     old = invoke("model", "budget", "--era", "2.4", "--memory", "1G").out
     assert "SPARSEMEM" not in old
-    assert "with FLATMEM 16 MiB\n" in old
+    assert "it loses 16 MiB with FLATMEM\n" in old
 
 
 def test_a_machine_that_does_not_boot(invoke: Invoke) -> None:
     out = invoke("model", "budget", "--memory", "64G").out
-    assert rows(out, "kind")["virtual, 4 KiB, lowmem"][:2] == ["no boot", "-"]
-    assert "\nvirtual, 4 KiB, lowmem does not boot: beside a window of 512.0 MiB, lowmem lacks " in out
+    assert rows(out, "kind")["virtual 4K lowmem"][:2] == ["no boot", "-"]
+    assert "\nvirtual 4K lowmem does not boot: beside a window of 512.0 MiB, lowmem lacks " in out
     assert "FLATMEM does not boot" not in out
 
 
@@ -147,8 +152,8 @@ def test_json_of_one_machine(invoke: Invoke) -> None:
     assert machine["memory_bytes"] == 64 * GIB
     assert machine["used_bytes"] == 63 * GIB - 0x20000 - 98 * 4096
     by_kind = {bill["kind"]: bill for bill in machine["kinds"]}
-    assert by_kind["virtual, 4 KiB, highmem"] == {
-        "kind": "virtual, 4 KiB, highmem",
+    assert by_kind["virtual 4K highmem"] == {
+        "kind": "virtual 4K highmem",
         "memory_model": "virtual",
         "large_leaves": False,
         "lowmem_backed": False,
@@ -168,7 +173,7 @@ def test_json_of_one_machine(invoke: Invoke) -> None:
         "mem_section_bytes": 0,
         "usemap_bytes": 8192,
     }
-    refused = by_kind["virtual, large, lowmem"]
+    refused = by_kind["virtual large lowmem"]
     assert (refused["boots"], refused["large_leaves"], refused["lowmem_backed"]) == (False, True, True)
     assert refused["refusal"].startswith("beside a window")
     assert "limits" not in document
