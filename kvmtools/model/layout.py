@@ -139,12 +139,12 @@ def _vmalloc_reserve(configuration: Configuration, era: Era) -> int:
 
 
 def _max_mapnr(configuration: Configuration, era: Era, max_pfn: int, ram: Ram) -> int | None:
-    """``max_mapnr``, which FLATMEM alone has; ``max_pfn`` is lowmem's end where there is no highmem."""
+    """``max_mapnr``, which FLATMEM alone has; aligned, it counts from where RAM really ends."""
     if configuration.sparsemem:
         return None
     if not era.max_mapnr_aligned:
         return max_pfn
-    return _up(min(max_pfn, ram.ranges[-1].end), 1 << (configuration.max_order - 1))
+    return _up(ram.below(max_pfn).ranges[-1].end, 1 << (configuration.max_order - 1))
 
 
 def _down(address: int, alignment: int) -> int:

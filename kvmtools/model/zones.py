@@ -118,13 +118,12 @@ def _movable_start(configuration: Configuration, possible: dict[str, Range], ram
     if not kernelcore or kernelcore >= total:
         return 0
     lowest = possible[_highest(possible)].start
-    start = 0
-    remaining = kernelcore - min(kernelcore, ram.pages(0, lowest))
-    for r in ram.within(lowest, ram.ranges[-1].end):
-        start = r.start + min(len(r), remaining)
-        remaining -= min(len(r), remaining)
-        if not remaining:
-            break
+    # How far into each range the kernel's share reaches, if it begins there; it ends in the first that has room.
+    reach = [
+        (r, r.start + max(0, kernelcore - ram.pages(0, r.start)))
+        for r in ram.within(lowest, ram.ranges[-1].end)
+    ]
+    start = next(end for r, end in reach if end <= r.end)
     start = -(-start // block) * block
     return start if start < ram.ranges[-1].end else 0
 

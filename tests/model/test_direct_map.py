@@ -24,9 +24,7 @@ def old(era: str, sections: dict[str, int] = TEXT, **changes: Any) -> Prediction
 
 
 def rows(prediction: Prediction) -> list[Row]:
-    return [
-        (e.start, e.end, e.name, e.presence, e.writable, e.executable) for e in prediction.expectations
-    ]
+    return [(e.start, e.end, e.name, e.presence, e.writable, e.executable) for e in prediction.expectations]
 
 
 def test_2_4_writes_and_executes_everything() -> None:
@@ -115,7 +113,9 @@ def test_holes_are_mapped_until_2_6_32() -> None:
     for era in ("2.4", "2.6.18", "2.6.24", "2.6.32"):
         names = {row[2] for row in rows(old(era, command_line="memmap=1M$256M"))}
         assert "hole in lowmem" not in names
-    assert "hole in lowmem" in {row[2] for row in rows(Prediction(configuration(command_line="memmap=1M$256M")))}
+    assert "hole in lowmem" in {
+        row[2] for row in rows(Prediction(configuration(command_line="memmap=1M$256M")))
+    }
 
 
 def test_boot_time_slots_that_vmalloc_may_use() -> None:

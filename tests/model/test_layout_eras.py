@@ -137,7 +137,9 @@ def test_the_option_vmalloc(era: str, max_low_pfn: int) -> None:
     assert found.max_low_pfn == max_low_pfn
 
 
-@pytest.mark.parametrize(("era", "top"), [("2.4", 0xFFFFE000), ("2.6.18", 0xFFFFF000), ("2.6.24", 0xFEFFF000)])
+@pytest.mark.parametrize(
+    ("era", "top"), [("2.4", 0xFFFFE000), ("2.6.18", 0xFFFFF000), ("2.6.24", 0xFEFFF000)]
+)
 def test_reservetop_came_with_2_6_24(era: str, top: int) -> None:
     assert layout(era, command_line="reservetop=16M").fixaddr_top == top
 
@@ -198,7 +200,8 @@ def test_max_mapnr_of_7_2_counts_ram_only() -> None:
 
 
 @pytest.mark.parametrize(
-    ("era", "max_pfn"), [("2.4", 0x3F800), ("5.10", 0x3F800), ("6.1", 0x3F800), ("6.12", 0x3FC10), ("7.2", 0x3FC10)]
+    ("era", "max_pfn"),
+    [("2.4", 0x3F800), ("5.10", 0x3F800), ("6.1", 0x3F800), ("6.12", 0x3FC10), ("7.2", 0x3FC10)],
 )
 def test_acpi_tables_decide_the_end_since_6_12(era: str, max_pfn: int) -> None:
     """e820__end_ram_pfn counts E820_TYPE_ACPI, e820_end_pfn did not."""
@@ -209,7 +212,9 @@ def test_acpi_tables_decide_the_end_since_6_12(era: str, max_pfn: int) -> None:
 def test_too_many_cpus_for_2_4() -> None:
     """pkmap of non-PAE ends at 0xfe400000, that is 0x1bfe pages below FIXADDR_TOP."""
     assert layout("2.4", pae=False, fixmap_slots=(0x1BFE, 0x1BFE)).fixaddr_start == 0xFE400000
-    with pytest.raises(UsageError, match=r"0xfe3ff000, into the pkmap area that ends at 0xfe400000.*many CPUs"):
+    with pytest.raises(
+        UsageError, match=r"0xfe3ff000, into the pkmap area that ends at 0xfe400000.*many CPUs"
+    ):
         layout("2.4", pae=False, fixmap_slots=(0x1BFF, 0x1BFF))
     assert layout("2.4", pae=False, highmem=False, fixmap_slots=(0x1BFF, 0x1BFF)).pkmap_base is None
 
@@ -218,7 +223,10 @@ def test_vmalloc_that_rounding_leaves_empty() -> None:
     """2.6.18: lowmem up to 0xff3fe000 would begin vmalloc at 0xffc00000, beyond its end at 0xff7fe000."""
     with pytest.raises(UsageError, match="lowmem up to 0xff400000 leaves no vmalloc area below 0xff7fe000"):
         layout("2.6.18", pae=False, command_line="vmalloc=12M", fixmap_slots=(83, 100))
-    assert layout("2.6.18", pae=False, command_line="vmalloc=32M", fixmap_slots=(83, 100)).vmalloc_start == 0xFE800000
+    assert (
+        layout("2.6.18", pae=False, command_line="vmalloc=32M", fixmap_slots=(83, 100)).vmalloc_start
+        == 0xFE800000
+    )
 
 
 def test_a_vmalloc_area_of_one_page_is_one() -> None:
@@ -234,5 +242,7 @@ def test_lowmem_of_one_page_and_of_none() -> None:
     asked = 0x3F5FE000 - 8 * MIB - 4096
     found = layout("6.1", nr_cpus=1, command_line=f"vmalloc={asked}", fixmap_slots=(20, 1025))
     assert found.max_low_pfn == 1
-    with pytest.raises(UsageError, match=r"vmalloc area of 1013 MiB below 0xff5fe000 leaves no room.*lower vmalloc="):
+    with pytest.raises(
+        UsageError, match=r"vmalloc area of 1013 MiB below 0xff5fe000 leaves no room.*lower vmalloc="
+    ):
         layout("6.1", nr_cpus=1, command_line=f"vmalloc={asked + 4096}", fixmap_slots=(20, 1025))
