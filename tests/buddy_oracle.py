@@ -11,7 +11,7 @@ Nothing here knows how blocks are split, merged or listed.  FACTS E 34, 35 and 3
 from __future__ import annotations
 
 from kvmtools.model.buddy import Buddy
-from kvmtools.model.buddy_record import Bitmaps
+from kvmtools.model.buddy_record import Bitmaps, Zone
 from kvmtools.model.bugs import KernelBug
 from kvmtools.records import ZoneSpan
 
@@ -37,11 +37,6 @@ def maximal(free: frozenset[int], span: ZoneSpan, max_order: int, base: int = 0)
     return frozenset(found)
 
 
-def listed(buddy: Buddy, zone: int) -> Blocks:
-    """What is on the lists."""
-    return frozenset((pfn, order) for order, pfns in enumerate(buddy.free_lists(zone)) for pfn in pfns)
-
-
 def marked_order(buddy: Buddy, pfn: int) -> int | None:
     """The order that the struct page claims, by offsets and values as they stand in FACTS C.3 and C.5."""
     page = buddy.mem_map.pfn_to_page(pfn)
@@ -62,59 +57,47 @@ def refcount(buddy: Buddy, pfn: int) -> int:
 
 def faults(buddy: Buddy, free: frozenset[int]) -> list[str]:
     """Which of the invariants do not hold, given the pfns that ought to be free."""
-    return _faults_35(buddy) or [*_faults_38(buddy, free), *_faults_34(buddy, free)]
-
-
-def _faults_35(buddy: Buddy) -> list[str]:
     found = []
     for zone in buddy.zones:
+        if zone.span.start_pfn == zone.span.end_pfn:
+            continue
         try:
-            lengths = [len(pfns) for pfns in buddy.free_lists(zone.index)]
+            lists = buddy.free_lists(zone.index)
         except KernelBug as error:
             return [f"35: {error}"]
+        lengths = [len(pfns) for pfns in lists]
         if lengths != zone.nr_free:
             found.append(f"35: lists of {zone.span.name} are {lengths} long, nr_free is {zone.nr_free}")
-    return found
-
-
-def _faults_38(buddy: Buddy, free: frozenset[int]) -> list[str]:
-    found = []
-    for zone in buddy.zones:
+        listed = frozenset((pfn, order) for order, pfns in enumerate(lists) for pfn in pfns)
         expected = maximal(free, zone.span, buddy.era.max_order, base_of(buddy, zone.span))
-        if listed(buddy, zone.index) != expected:
-            found.append(
-                f"38: {zone.span.name} has {sorted(listed(buddy, zone.index))}, not {sorted(expected)}"
-            )
+        if listed != expected:
+            found.append(f"38: {zone.span.name} has {sorted(listed)}, not {sorted(expected)}")
+        if buddy.era.name != "2.4":
+            found += _faults_34(buddy, zone, listed)
+    if buddy.era.name == "2.4":
+        found += [f"34: somebody holds free pfn {pfn}" for pfn in free if refcount(buddy, pfn)]
+        found += _bitmap(buddy, free)
     return found
 
 
-def _faults_34(buddy: Buddy, free: frozenset[int]) -> list[str]:
+def _faults_34(buddy: Buddy, zone: Zone, listed: Blocks) -> list[str]:
     """For every struct page of a zone, of RAM or not."""
-    if buddy.era.name == "2.4":
-        return [f"34: somebody holds free pfn {pfn}" for pfn in free if refcount(buddy, pfn)] + _bitmap(
-            buddy, free
-        )
     found = []
-    for zone in buddy.zones:
-        blocks = {}
-        for pfn in filter(buddy.mem_map.pfn_valid, range(zone.span.start_pfn, zone.span.end_pfn)):
-            order = marked_order(buddy, pfn)
-            if order is not None:
-                blocks[pfn] = order
-        for pfn, order in blocks.items():
-            inside = range(pfn, pfn + (1 << order))
-            if order >= buddy.era.max_order or pfn % (1 << order):
-                found.append(f"34: pfn {pfn} heads a block of order {order}")
-            elif inside.stop > zone.span.end_pfn:
-                found.append(f"34: block {pfn} of order {order} leaves the zone")
-            elif any(other in blocks for other in inside[1:]):
-                found.append(f"34: another block begins inside block {pfn} of order {order}")
-            elif any(refcount(buddy, held) for held in inside):
-                found.append(f"34: somebody holds a page of block {pfn} of order {order}")
-        if frozenset(blocks.items()) != listed(buddy, zone.index):
-            found.append(
-                f"34: {zone.span.name} has other blocks marked than listed: {sorted(blocks.items())}"
-            )
+    present = filter(buddy.mem_map.pfn_valid, range(zone.span.start_pfn, zone.span.end_pfn))
+    marked = ((pfn, marked_order(buddy, pfn)) for pfn in present)
+    blocks = {pfn: order for pfn, order in marked if order is not None}
+    for pfn, order in blocks.items():
+        inside = range(pfn, pfn + (1 << order))
+        if order >= buddy.era.max_order or pfn % (1 << order):
+            found.append(f"34: pfn {pfn} heads a block of order {order}")
+        elif inside.stop > zone.span.end_pfn:
+            found.append(f"34: block {pfn} of order {order} leaves the zone")
+        elif any(other in blocks for other in inside[1:]):
+            found.append(f"34: another block begins inside block {pfn} of order {order}")
+        elif any(refcount(buddy, held) for held in inside):
+            found.append(f"34: somebody holds a page of block {pfn} of order {order}")
+    if frozenset(blocks.items()) != listed:
+        found.append(f"34: {zone.span.name} has other blocks marked than listed: {sorted(blocks.items())}")
     return found
 
 

@@ -117,8 +117,8 @@ def test_machine(era: str, name: str, holes_in_zone: bool, debug_vm: bool) -> No
     run_state_machine_as_test(
         World,
         settings=settings(
-            max_examples=8,
-            stateful_step_count=50,
+            max_examples=5,
+            stateful_step_count=40,
             deadline=None,
             derandomize=True,
             suppress_health_check=list(HealthCheck),
