@@ -15,15 +15,15 @@ def command() -> None:
     """What an i386 kernel ought to have: the reference model, without a guest, from 2.4 to 7.2.
 
     Every figure is worked out from the description of a machine: the era of its kernel, with or without PAE, its RAM,
-    its split of the address space, its command line.  Nothing is booted, and no other package is needed.  The same
-    commands are behind `python -m kvmtools.model`.
+    its split of the address space, its command line.  Nothing is booted, and neither QEMU nor drgn nor NumPy need be
+    there.  The same commands are behind `python -m kvmtools.model`.
 
     \b
-    kvmtools model layout --era 2.4 --memory 1G      where everything lies
-    kvmtools model layout --diff 2.4 6.1             what changed between two kernels
-    kvmtools model eras --field pkmap_base --sources which constants, and says who
-    kvmtools model memmap --memory 64G               mem_map kept three ways, and what a conversion costs
-    kvmtools model budget                            what mem_map leaves of lowmem, from 512 MiB to 64 GiB
+    kvmtools model layout --era 2.4 --memory 1G       where everything lies
+    kvmtools model layout --diff 2.4 6.1              what changed between two kernels
+    kvmtools model eras --field pkmap_base --sources  which constants, and says who
+    kvmtools model memmap --memory 64G                mem_map kept three ways, and what a conversion costs
+    kvmtools model budget                             what mem_map leaves of lowmem, from 512 MiB to 64 GiB
 
     Each has --help, and --format json.
     """

@@ -39,7 +39,7 @@ _LEGEND = (
 )
 @click.pass_context
 def command(ctx: click.Context, request: MachineOptions, form: str, picture: Path | None) -> None:
-    """Work out what mem_map costs in virtual space, in lowmem and in memory, and what is left of zone NORMAL.
+    """Work out what mem_map costs, and what it leaves of lowmem.
 
     Compared are FLATMEM, SPARSEMEM and the virtual mem_map that linux-mm argued about in September 2006, with leaves
     of 4 KiB or large ones, its memory from highmem or from lowmem.  Without --memory and --e820 there is a row for
@@ -99,6 +99,7 @@ def _one(request: MachineOptions, configuration: Configuration, form: str) -> No
                 _heading(request, configuration, bills[0]),
                 "",
                 table(columns(heads), rows),
+                "",
                 *(paint(line, dim=True) for line in _LEGEND),
                 *(f"{bill.kind.name} does not boot: {bill.refusal}" for bill in bills if not bill.boots),
                 "",
