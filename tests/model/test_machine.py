@@ -96,7 +96,7 @@ def test_ram_is_said_once() -> None:
 
 
 def test_an_era_that_never_was() -> None:
-    with pytest.raises(UsageError, match="no era is named '3.0'"):
+    with pytest.raises(UsageError, match=r"no era is named '3\.0'"):
         configuration("3.0")
 
 

@@ -238,9 +238,9 @@ def test_sections_of_a_node_that_covers_its_holes() -> None:
 
 
 def test_2_4_has_no_sections() -> None:
-    with pytest.raises(UsageError, match="2.4 has no SPARSEMEM"):
+    with pytest.raises(UsageError, match=r"2\.4 has no SPARSEMEM"):
         memmap.pages_per_section(configuration("2.4"))
-    with pytest.raises(UsageError, match="came with 2.6.13"):
+    with pytest.raises(UsageError, match=r"came with 2\.6\.13"):
         memmap.present_sections(configuration("2.4"), of("2.4").ram)
 
 

@@ -1,0 +1,185 @@
+"""The options that describe a machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from kvmtools.cli.model.options import (
+    SPLITS,
+    complete_era,
+    era_name,
+    machine_options,
+    machine_request_options,
+    size_of,
+)
+from kvmtools.cli.model.ram_map import ram_map
+from kvmtools.errors import UsageError
+from kvmtools.model import eras, machine
+from kvmtools.records import Configuration, E820Entry
+
+MIB, GIB = 1 << 20, 1 << 30
+
+
+def configured(*words: str) -> Configuration:
+    """What a command with the options is handed over."""
+    handed: list[Configuration] = []
+
+    @click.command()
+    @machine_options
+    def command(configuration: Configuration) -> None:
+        handed.append(configuration)
+
+    CliRunner().invoke(command, words, standalone_mode=False, catch_exceptions=False)
+    return handed[0]
+
+
+def test_nothing_said_is_6_1_with_pae_and_4_gib() -> None:
+    assert configured() == machine.configuration("6.1", memory=4 * GIB)
+
+
+def test_everything_said() -> None:
+    words = (
+        "--era 5.10 --no-pae --memory 1G --split 2G_OPT --nr-cpus 2 --sizeof-page 40 --sparsemem --no-highmem"
+    )
+    assert configured(*words.split(), "--append", "vmalloc=64M quiet") == machine.configuration(
+        "5.10",
+        pae=False,
+        memory=GIB,
+        page_offset=0x78000000,
+        nr_cpus=2,
+        page_struct_size=40,
+        sparsemem=True,
+        highmem=False,
+        command_line="vmalloc=64M quiet",
+    )
+    assert configured("--pti").pti
+
+
+def test_splits_are_kconfigs() -> None:
+    assert SPLITS == {
+        "3G": 0xC0000000,
+        "3G_OPT": 0xB0000000,
+        "2G": 0x80000000,
+        "2G_OPT": 0x78000000,
+        "1G": 0x40000000,
+    }
+
+
+def test_the_same_machine_of_another_era() -> None:
+    handed: list[Any] = []
+
+    @click.command()
+    @machine_request_options
+    def command(request: Any) -> None:
+        handed.append(request)
+
+    CliRunner().invoke(command, ["--memory", "1G"], standalone_mode=False, catch_exceptions=False)
+    assert handed[0].configuration("2.4") == machine.configuration("2.4", memory=GIB)
+    assert handed[0].configuration() == machine.configuration("6.1", memory=GIB)
+
+
+def test_ram_is_said_once() -> None:
+    with pytest.raises(UsageError, match="both say how much RAM"):
+        configured("--memory", "1G", "--e820", "0-1G")
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("896M", 896 * MIB), ("64g", 64 * GIB), ("0x1000", 4096), ("7", 7)]
+)
+def test_sizes(text: str, size: int) -> None:
+    assert size_of(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "4Q", "G", "0", "12 M", "-1"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(UsageError, match=r"is no size.*896M"):
+        size_of(text)
+
+
+def test_eras_by_name() -> None:
+    assert era_name("2.6.18") == "2.6.18"
+    with pytest.raises(UsageError, match="no era is named"):
+        era_name("2.6.19")
+    option = click.Option(["--era"])
+    context = click.Context(click.Command("x"))
+    assert [item.value for item in complete_era(context, option, "2.6")] == ["2.6.18", "2.6.24", "2.6.32"]
+    assert [item.value for item in complete_era(context, option, "")] == list(eras.NAMES)
+
+
+# -- RAM maps ------------------------------------------------------------------------------------------------
+
+
+def test_ranges_are_typed_as_sizes() -> None:
+    assert ram_map("0-640K,0x100000-3G,4G-5G") == (
+        E820Entry(0, 640 << 10, 1),
+        E820Entry(MIB, 3 * GIB - MIB, 1),
+        E820Entry(4 * GIB, GIB, 1),
+    )
+    assert configured("--e820", "0-64M").e820 == (E820Entry(0, 64 * MIB, 1),)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("0-640K,1M-1M", "range 1M-1M is empty"),
+        ("2G-1G", "range 2G-1G is empty"),
+        ("0-640X", "'640X' in '0-640X' is no address"),
+        ("no/such/file", "cannot read the RAM map no/such/file"),
+    ],
+)
+def test_ranges_that_are_none(text: str, reason: str) -> None:
+    with pytest.raises(UsageError, match=reason):
+        ram_map(text)
+
+
+def test_proc_iomem(tmp_path: Path) -> None:
+    """Its ranges name their last byte; indented ones lie inside others."""
+    path = tmp_path / "iomem"
+    path.write_text(
+        "00000000-00000fff : Reserved\n00001000-0009fbff : System RAM\n000a0000-000bffff : PCI Bus 0000:00\n"
+        "00100000-7ffdffff : System RAM\n  01000000-013fffff : Kernel code\n7ffe0000-7fffffff : ACPI Tables\n"
+    )
+    assert ram_map(str(path)) == (
+        E820Entry(0, 0x1000, 2),
+        E820Entry(0x1000, 0x9EC00, 1),
+        E820Entry(0xA0000, 0x20000, 2),
+        E820Entry(0x100000, 0x7FEE0000, 1),
+        E820Entry(0x7FFE0000, 0x20000, 3),
+    )
+
+
+def test_boot_logs_new_and_old(tmp_path: Path) -> None:
+    """With the last byte since 3.x, with the first one after before."""
+    path = tmp_path / "dmesg"
+    path.write_text(
+        "[    0.000000] BIOS-e820: [mem 0x0000000000000000-0x000000000009fbff] usable\n"
+        "[    0.000000] BIOS-e820: [mem 0x000000007ffe0000-0x000000007fffffff] ACPI NVS\n"
+        "[    0.000000] NX (Execute Disable) protection: active\n"
+        " BIOS-e820: 0000000000100000 - 000000003fff0000 (usable)\r\n"
+        " BIOS-e820: 000000003fff0000 - 0000000040000000 (ACPI data)\n"
+    )
+    assert ram_map(str(path)) == (
+        E820Entry(0, 0x9FC00, 1),
+        E820Entry(0x7FFE0000, 0x20000, 4),
+        E820Entry(0x100000, 0x3FEF0000, 1),
+        E820Entry(0x3FFF0000, 0x10000, 3),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("00000000-00000000 : Reserved\n", "root only"),
+        ("nothing of the kind\n", "name a file with lines of"),
+    ],
+)
+def test_a_file_without_ram(tmp_path: Path, text: str, hint: str) -> None:
+    path = tmp_path / "map"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=f"has no usable RAM.*{hint}"):
+        ram_map(str(path))
