@@ -115,9 +115,8 @@ def load_cr3(read: Read, cr3: int, form: PagingForm) -> int | PointerRegisters |
         # The form forgives bit 5, for the sake of QEMU; table 4-8 and a processor do not.
         wrong = entry & (level.reserved | ACCESSED)
         if entry & PRESENT and wrong:
-            where = Fault(
-                index << level.shift, level.name, table, index, entry, f"reserved bits {wrong:#x} are set"
-            )
+            reason = f"CR3 is not loaded: reserved bits {wrong:#x} are set"
+            where = Fault(index << level.shift, level.name, table, index, entry, reason)
             return _fault(where, "#GP", 0)
     return PointerRegisters(table, entries)
 

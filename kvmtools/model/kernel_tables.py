@@ -4,12 +4,7 @@ Source: :mod:`kvmtools.model.kernel_map` for what is mapped and with which right
 (page_table_range_init, permanent_kmaps_init) and mm/cpu_entry_area.c (init_cpu_entry_area_ptes) for the tables that are
 there before anything is in them; asm/pgtable_types.h for ``__PAGE_KERNEL`` and ``_PAGE_TABLE``.
 
-What a kernel decides at run time has to be chosen here:
-
-* a large page wherever the kernel may have one;
-* where rights are left open: writable, not executable;
-* tables, and frames of the CPU entry area, are taken from the end of lowmem;
-* vmalloc area, pkmap and fixmap are empty, and so is the user's half.
+What a kernel decides at run time has to be chosen here: :data:`CHOICES`.
 """
 
 from __future__ import annotations
@@ -26,6 +21,13 @@ from kvmtools.model.physical import Physical
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Expectation, Range
 
+CHOICES = (
+    "a large page wherever the kernel may have one",
+    "writable and not executable where the kernel leaves rights open",
+    "tables and the frames of the CPU entry area from the end of lowmem",
+    "nothing in the vmalloc area, pkmap, fixmap and the user's half",
+)
+"""What a running kernel decides, and how it is decided here."""
 PAGE_TABLE = PRESENT | WRITABLE | USER | ACCESSED | DIRTY
 """``_PAGE_TABLE``, which the kernel gives its own tables too (init_32.c: one_page_table_init)."""
 

@@ -1,0 +1,64 @@
+"""``--access``: the words for an access, and a processor that makes it."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from kvmtools.errors import UsageError
+from kvmtools.model.access import Access, AccessFault, Control, access, load_cr3
+from kvmtools.model.paging_forms import PagingForm
+from kvmtools.model.physical import Memory
+
+_KINDS = ("read", "write", "fetch")
+_SWITCHES = {"smep": ("smep", True), "smap": ("smap", True), "ac": ("ac", True), "no-wp": ("wp", False)}
+WORDS = (*_KINDS, "user", *_SWITCHES)
+
+
+class Attempt(NamedTuple):
+    """What is to be done, by whom, and with which control bits."""
+
+    kind: str
+    user: bool
+    control: Control
+    text: str
+
+
+def attempt_of(text: str) -> Attempt:
+    """The access that a list of :data:`WORDS` with commas describes.
+
+    :raises UsageError: if a word is none of them, or two say what is done
+    """
+    words = text.split(",")
+    for word in words:
+        if word not in WORDS:
+            raise UsageError(f"--access: {word!r} is not one of {', '.join(WORDS)}")
+    kinds = [kind for kind in _KINDS if kind in words]
+    if len(kinds) > 1:
+        raise UsageError(f"--access: it is one of {' and '.join(kinds)}, not both")
+    control = Control(**dict(_SWITCHES[word] for word in words if word in _SWITCHES))
+    return Attempt(kinds[0] if kinds else "read", "user" in words, control, text)
+
+
+class Processor:
+    """One that has loaded CR3 and from then on makes the same access at address after address."""
+
+    def __init__(self, memory: Memory, cr3: int, form: PagingForm, attempt: Attempt) -> None:
+        self._memory = memory
+        self._form = form
+        self._attempt = attempt
+        self._root = load_cr3(memory.read, cr3, form)
+
+    def access(self, virtual: int) -> Access | AccessFault:
+        """Make the access; if CR3 could not be loaded it is that exception over and over."""
+        if isinstance(self._root, AccessFault):
+            return self._root
+        return access(
+            self._memory,
+            self._root,
+            virtual,
+            self._form,
+            write=self._attempt.kind == "write",
+            fetch=self._attempt.kind == "fetch",
+            user=self._attempt.user,
+            control=self._attempt.control,
+        )

@@ -1,0 +1,102 @@
+"""``kvmtools model walk``: page tables from a file or as a kernel ought to have them, walked by the model."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+from click.core import ParameterSource
+
+from kvmtools.cli.model.accesses import Attempt, Processor, attempt_of
+from kvmtools.cli.model.options import MachineOptions, machine_request_options
+from kvmtools.cli.model.walk_answer import Answer
+from kvmtools.cli.model.walk_list import listing
+from kvmtools.cli.model.walk_tables import Tables, head, of_file, of_kernel, title
+from kvmtools.cli.options import format_option
+from kvmtools.cli.output import emit, emit_json
+from kvmtools.errors import UsageError
+from kvmtools.model.paging import Fault
+
+MAPPED, FAULT = 0, 1
+_ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}|0|[0-9a-fA-F]{8}|[0-9a-fA-F]{16}")
+
+
+@click.command()
+@click.argument("words", metavar="[FILE] [ADDRESS]...", nargs=-1)
+@click.option(
+    "--access",
+    "attempt",
+    metavar="WORDS",
+    callback=lambda _ctx, _param, value: None if value is None else attempt_of(value),
+    help="Let a processor do it: write,user or fetch,smep; see above.",
+)
+@machine_request_options
+@format_option
+@click.pass_context
+def command(
+    ctx: click.Context, request: MachineOptions, words: tuple[str, ...], attempt: Attempt | None, form: str
+) -> int:
+    """Walk page tables: every level with its raw entry, and where it ends or what stops it.
+
+    Without a FILE the tables are those that the kernel described by the options ought to have, built by the model; it
+    says what it had to choose.  Without an ADDRESS everything that they map is listed.  An ADDRESS is 0xc1000000 or
+    c1000000; a word that looks like neither is the FILE.  Exit code 1: some address is not mapped, or an entry is
+    malformed; 0: all is well.
+
+    \b
+    A FILE has lines (fixtures/paging/README.md tells the rest):
+      form pae maxphyaddr=36     or non-pae (pse=off), 4-level (gib=off); nx=off
+      cr3 0x1000
+      0x1000[3] = 0x2001         entry 3 of the table at 0x1000; [0..511] for all of them
+    What no entry is in is not RAM.
+
+    \b
+    --access is a list of these, with commas:
+      read (else) write fetch    what is done
+      user                       at CPL 3; else by the supervisor
+      smep smap ac no-wp         CR4.SMEP, CR4.SMAP, EFLAGS.AC; CR0.WP clear
+    A processor loads CR3 first, then marks entries accessed and dirty, address after address.
+
+    \b
+    kvmtools model walk fixtures/paging/pae-rights.txt 0x00200000 --access write,user
+    kvmtools model walk --no-pae --memory 512M 0xc1000000 c0000000
+    kvmtools model walk --era 2.4
+    """
+    tables, addresses = _asked(ctx, request, words)
+    if attempt is not None and not addresses:
+        raise UsageError("--access needs an address to go to")
+    if not addresses:
+        return FAULT if listing(tables, form) else MAPPED
+    processor = None if attempt is None else Processor(tables.memory, tables.cr3, tables.form, attempt)
+    answers = [Answer(tables, processor, text, address) for text, address in addresses]
+    if form == "json":
+        emit_json(
+            "model walk",
+            page_table=head(tables),
+            access=None if attempt is None else attempt.text,
+            translations=[answer.json() for answer in answers],
+        )
+    else:
+        emit("\n".join([*title(tables), *(line for answer in answers for line in ("", *answer.lines()))]))
+    return FAULT if any(isinstance(answer.found, Fault) for answer in answers) else MAPPED
+
+
+def _asked(
+    ctx: click.Context, request: MachineOptions, words: tuple[str, ...]
+) -> tuple[Tables, list[tuple[str, int]]]:
+    """What to walk, and the addresses in it."""
+    file = words[0] if words and not _ADDRESS.fullmatch(words[0]) else None
+    addresses = words if file is None else words[1:]
+    for word in addresses:
+        if not _ADDRESS.fullmatch(word):
+            raise UsageError(f"'{word}' is not an address", hint="write 0xc1000000 or c1000000")
+    numbers = [(word, int(word, 16)) for word in addresses]
+    if file is None:
+        return of_kernel(request.configuration()), numbers
+    for parameter in ctx.command.params:
+        name = parameter.name or ""
+        said = ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
+        if said and name not in ("words", "attempt", "form"):
+            raise UsageError(f"{parameter.opts[0]} describes a machine, and {file} has its own tables")
+    return of_file(Path(file)), numbers

@@ -1,0 +1,79 @@
+"""What ``kvmtools model walk`` walks: the tables of a file, or those that a kernel ought to have."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from kvmtools.cli.tables import hexadecimal, paint
+from kvmtools.errors import UsageError
+from kvmtools.model import eras, kernel_tables, vectors
+from kvmtools.model.paging_forms import PagingForm
+from kvmtools.model.physical import Memory
+from kvmtools.model.prediction import Prediction
+from kvmtools.records import Configuration, Expectation
+
+
+class Tables(NamedTuple):
+    """Something to walk."""
+
+    name: str
+    form: PagingForm
+    memory: Memory
+    cr3: int
+    chosen: tuple[str, ...] = ()
+    """What the model had to decide to build them."""
+    regions: tuple[Expectation, ...] = ()
+
+    def region(self, virtual: int) -> str | None:
+        """The name of the place of an address, where there is a kernel that gives it one."""
+        inside = (each.name for each in self.regions if each.start <= virtual < each.end)
+        return next(inside, "user space") if self.regions else None
+
+    def digits(self, virtual: int) -> str:
+        """An address, as wide as the form's are."""
+        width = (self.form.windows[-1].end - 1).bit_length() // 4
+        return f"{virtual:0{width}x}"
+
+
+def of_kernel(configuration: Configuration) -> Tables:
+    """The tables of a kernel that nobody booted."""
+    prediction = Prediction(configuration)
+    built = kernel_tables.build(prediction)
+    name = f"{eras.shown(configuration.marks).name}, {built.form.name}"
+    return Tables(name, built.form, built.memory, built.root, kernel_tables.CHOICES, prediction.expectations)
+
+
+def of_file(path: Path) -> Tables:
+    """The tables that are written down in a file.
+
+    :raises UsageError: if it cannot be read
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UsageError(
+            f"'{path}' is neither an address nor a file that can be read: {error.strerror}"
+        ) from error
+    except UnicodeDecodeError:
+        raise UsageError(f"{path} is not a text file", hint=vectors.HINT) from None
+    vector = vectors.parse(str(path), text)
+    return Tables(f"{path}, {vector.form.name}", vector.form, vector.memory, vector.cr3)
+
+
+def title(tables: Tables) -> Iterator[str]:
+    """What was walked, in text."""
+    yield paint(f"{tables.name}, cr3 {tables.cr3:#x}", bold=True)
+    for choice in tables.chosen:
+        yield paint(f"  chosen: {choice}", dim=True)
+
+
+def head(tables: Tables) -> dict[str, Any]:
+    """What was walked, as data."""
+    return {
+        "name": tables.name,
+        "form": tables.form.name,
+        "cr3": hexadecimal(tables.cr3),
+        "chosen": list(tables.chosen),
+    }
