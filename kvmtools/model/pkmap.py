@@ -42,9 +42,13 @@ class PkmapArea:
     slots: int
     protection: int
 
+    def pkmap_nr(self, address: int) -> int:
+        """``PKMAP_NR``, which like the kernel's believes that the address lies in the area."""
+        return (address - self.base) >> PAGE_SHIFT
+
     def slot_of(self, address: int) -> int | None:
-        """``PKMAP_NR``; ``None`` for an address outside the area."""
-        slot = (address - self.base) >> PAGE_SHIFT
+        """The slot of an address; ``None`` for one outside the area."""
+        slot = self.pkmap_nr(address)
         return slot if 0 <= slot < self.slots else None
 
     def address_of(self, slot: int) -> int:
