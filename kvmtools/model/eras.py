@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kvmtools.errors import UsageError
-from kvmtools.model.era_table import NAMES, TABLE, Cell
-
-__all__ = ["NAMES", "Era", "named", "shown", "source"]
+from kvmtools.model.era_table import NAMES as NAMES
+from kvmtools.model.era_table import TABLE, Cell
 
 
 @dataclass(frozen=True, slots=True)

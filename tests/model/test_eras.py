@@ -491,3 +491,4 @@ def test_pairs() -> None:
 def test_eras_are_frozen() -> None:
     with pytest.raises(AttributeError):
         SIX_ONE.max_order = 12  # type: ignore[misc]
+    assert not hasattr(SIX_ONE, "__dict__")
