@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import pytest
+from guest_says import zoneinfo
 
 from kvmtools.attach.target import Target, open_target
 from kvmtools.boot.agent import Agent
@@ -50,18 +51,6 @@ def subject(guest: Guest) -> Iterator[Subject]:
         with Agent(guest.agent) as agent:
             agent.quiesce()
             yield Subject(agent, target, kernel)
-
-
-def zoneinfo(text: str) -> dict[str, dict[str, list[int]]]:
-    """Numbers by zone and word; a word that comes once per CPU has several."""
-    zones: dict[str, dict[str, list[int]]] = {}
-    for part in re.split(r"^Node 0, zone +", text, flags=re.MULTILINE)[1:]:
-        name, _, body = part.partition("\n")
-        numbers: dict[str, list[int]] = {}
-        for word, rest in re.findall(r"^ +([a-z_]+(?: free)?):? +(\(?[-\d, ]+\)?)$", body, re.MULTILINE):
-            numbers.setdefault(word, []).extend(int(number) for number in re.findall(r"-?\d+", rest))
-        zones[name.upper()] = numbers
-    return zones
 
 
 def test_zoneinfo_says_the_same(subject: Subject) -> None:
