@@ -1,12 +1,16 @@
-"""Two real guests, booted once for all live tests and stopped whatever happens."""
+"""Two real guests, booted once for all live tests and stopped whatever happens; and machines without a kernel."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from bare_qemu import RAM, Machine, Start, shared
 
 from kvmtools.boot import guests
 
@@ -42,3 +46,32 @@ def guest(request: pytest.FixtureRequest) -> guests.Guest:
     """Each of the two guests in turn."""
     found: guests.Guest = request.getfixturevalue(f"{request.param}_guest")
     return found
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts QEMU with the arguments given; every one of them ends with the test."""
+    with ExitStack() as stack:
+        stack.callback(RAM.unlink, missing_ok=True)
+
+        def begin(*arguments: str, program: str = "qemu-system-i386") -> Machine:
+            sockets = tmp_path / "qmp", tmp_path / "gdb"
+            command = [program, "-accel", "tcg", "-nodefaults", "-display", "none", *arguments]
+            for option, path in zip(("-qmp", "-gdb"), sockets, strict=True):
+                command += [option, f"unix:{path},server=on,wait=off"]
+            process = stack.enter_context(subprocess.Popen(command))
+            stack.callback(process.kill)
+            while not all(path.exists() for path in sockets):
+                assert process.poll() is None
+                time.sleep(0.01)
+            qmp, gdb = map(str, sockets)
+            return Machine(process, qmp, gdb, RAM)
+
+        yield begin
+
+
+@pytest.fixture
+def split(start: Start) -> Machine:
+    """64 MiB on each side of 4 GiB, in a shared file; the firmware's loop runs."""
+    machine = "pc,max-ram-below-4g=64M,memory-backend=ram"
+    return start("-cpu", "max", "-machine", machine, *shared(128, RAM))

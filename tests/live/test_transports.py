@@ -1,0 +1,165 @@
+"""Every way to a real guest's memory shows the same bytes, above 4 GiB too."""
+
+from __future__ import annotations
+
+import socket
+import time
+from pathlib import Path
+
+import pytest
+from bare_qemu import FOUR_GIB, MIB, Machine, Start, scatter
+
+from kvmtools.attach import memory_map
+from kvmtools.attach.elf_core import ElfCore
+from kvmtools.attach.memory import SegmentedMemory
+from kvmtools.attach.proc_mem import ProcMem
+from kvmtools.attach.proof import prove
+from kvmtools.attach.qmp import Monitor
+from kvmtools.attach.qmp_memory import PmemsaveMemory, XpMemory
+from kvmtools.attach.ram_file import RamFile
+from kvmtools.attach.registers import disagreements
+from kvmtools.attach.target import open_target
+from kvmtools.boot import kernels
+from kvmtools.boot.guests import Guest
+from kvmtools.errors import AttachError, GuestVanished, MemoryFault
+from kvmtools.records import PAGE_SIZE, Range
+
+
+def test_every_transport_shows_the_same_bytes_above_and_below_4_gib(split: Machine, tmp_path: Path) -> None:
+    places = scatter(split)
+    with Monitor(split.qmp) as monitor:
+        backed = memory_map.ram(monitor)
+        ranges = [Range(b.start, b.end) for b in backed]
+        assert ranges[-2].end == 64 * MIB
+        assert ranges[-1] == Range(FOUR_GIB, FOUR_GIB + 64 * MIB)
+        monitor.command("dump-guest-memory", paging=False, protocol=f"file:{tmp_path / 'core'}")
+        transports: list[SegmentedMemory] = [
+            RamFile(split.ram, backed),
+            ProcMem(monitor, backed),
+            PmemsaveMemory(monitor, ranges),
+            XpMemory(monitor, ranges),
+            ElfCore(tmp_path / "core"),
+        ]
+        for memory in transports:
+            for address, data in places.items():
+                assert memory.read(address, PAGE_SIZE) == data, f"{memory.name} at {address:#x}"
+            start = min(a for a in places if a > FOUR_GIB)
+            assert bytes(memory.view(start + 7, 64)) == places[start][7:71]
+            with pytest.raises(MemoryFault):
+                memory.read(64 * MIB, 1)
+            memory.close()
+
+
+def test_a_core_is_equal_to_the_paused_guest(split: Machine, tmp_path: Path) -> None:
+    scatter(split)
+    with open_target(qemu=split.qmp, ram=split.ram) as target:
+        assert target.monitor is not None
+        with target.paused():
+            target.monitor.command("dump-guest-memory", paging=False, protocol=f"file:{tmp_path / 'core'}")
+            with open_target(core=tmp_path / "core") as core:
+                for part in target.memory.ranges:
+                    for address in range(part.start, part.end, MIB):
+                        size = min(MIB, part.end - address)
+                        live = target.memory.read(address, size)
+                        assert core.memory.read(address, size) == live, f"{address:#x}"
+                assert disagreements(core.registers(), target.registers()) == ()
+                assert core.vmcoreinfo() is None
+
+
+def test_the_shared_file_proves_itself(split: Machine) -> None:
+    scatter(split)
+    with open_target(qemu=split.qmp) as target:
+        assert target.transport == "ram-file (proved against qmp: 8 pages, 4 above 4 GiB)"
+
+
+def test_a_transport_that_wraps_at_4_gib_is_found_out(split: Machine) -> None:
+    """DESIGN's trap: dropping the upper half of an address gives bytes, but another page's."""
+
+    class Wrapping(ProcMem):
+        name = "wrapping"
+
+        def read(self, address: int, size: int) -> bytes:
+            return super().read(address % FOUR_GIB, size)
+
+    scatter(split, pages=2000)
+    with Monitor(split.qmp) as monitor:
+        backed = memory_map.ram(monitor)
+        wrapping = Wrapping(monitor, backed)
+        with pytest.raises(AttachError, match="wrapping and qmp differ at 0x1"):
+            prove(wrapping, XpMemory(monitor, [Range(b.start, b.end) for b in backed]), tries=1024)
+        wrapping.close()
+
+
+@pytest.mark.parametrize(
+    ("program", "machine", "size"),
+    [
+        ("qemu-system-i386", "pc", 256),
+        ("qemu-system-i386", "pc", 3584),
+        ("qemu-system-i386", "q35", 3584),
+        ("qemu-system-x86_64", "q35", 6144),
+    ],
+)
+def test_any_machine_s_hole_is_where_qemu_says(start: Start, program: str, machine: str, size: int) -> None:
+    """No shared file: the process is read.  All the RAM is there, and nothing is called RAM that is not."""
+    guest = start("-m", str(size), "-machine", machine, "-vga", "std", program=program)
+    with open_target(qemu=guest.qmp) as target:
+        assert target.transport.startswith("proc-mem (proved against qmp: ")
+        highest = target.memory.ranges[-1].end
+        hole = sum(
+            b.start - a.end for a, b in zip(target.memory.ranges[1:], target.memory.ranges[2:], strict=False)
+        )
+        assert highest == size * MIB + hole
+        with pytest.raises(MemoryFault):
+            target.memory.read(0xFD000000, 4)
+
+
+def test_a_monitor_on_tcp(start: Start) -> None:
+    """The process at the other end is found; no file can be lent, so there is no VMCOREINFO, and QMP memory is text."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    start("-S", "-m", "64", "-device", "vmcoreinfo", "-qmp", f"tcp:127.0.0.1:{port},server=on,wait=off")
+    with open_target(qemu=f"127.0.0.1:{port}") as target:
+        assert target.transport.startswith("proc-mem (proved against qmp: 4 pages")
+        assert target.vmcoreinfo() is None
+        assert target.monitor is not None
+        with pytest.raises(AttachError, match="no file can be passed to QEMU here"):
+            PmemsaveMemory(target.monitor, target.memory.ranges)
+
+
+def test_qemu_killed_under_its_memory(start: Start) -> None:
+    machine = start("-m", "64")
+    with open_target(qemu=machine.qmp) as target:
+        assert target.memory.name == "proc-mem"
+        machine.kill()
+        with pytest.raises(GuestVanished, match="is gone"):
+            target.memory.read(0, PAGE_SIZE)
+
+
+def test_vmcoreinfo_and_a_guest_that_runs_on(guest: Guest) -> None:
+    with open_target(qemu=str(guest.qmp), ram=guest.ram) as target:
+        text = target.vmcoreinfo()
+        assert text is not None
+        assert text.startswith("OSRELEASE=6.1.")
+        assert ("CONFIG_X86_PAE=y" in text) == (guest.kernel == "pae")
+        assert target.monitor is not None
+        assert target.monitor.command("query-status")["running"]
+
+
+def test_a_hand_started_pae_guest_without_a_shared_file(start: Start) -> None:
+    """6 GiB, one QMP socket, no RAM file, no vmcoreinfo device: anybody's QEMU."""
+    kernel = kernels.ensure("pae", progress=print)
+    machine = start(
+        *("-cpu", "max", "-smp", "2", "-m", "6G"),
+        *("-kernel", str(kernel.bzimage), "-initrd", str(kernel.initrd)),
+    )
+    with open_target(qemu=machine.qmp, gdb=machine.gdb) as target:
+        assert target.transport.startswith("proc-mem (proved against qmp: 8 pages, 4 above 4 GiB")
+        assert target.memory.ranges[-1].end == 7 << 30
+        assert target.vmcoreinfo() is None
+        deadline = time.monotonic() + 120
+        while not all(one.cr0 >> 31 for one in target.registers()):
+            assert time.monotonic() < deadline, "the guest did not turn paging on"
+            time.sleep(0.2)
+        with target.paused(), target.gdb() as gdb:
+            assert disagreements(target.registers(), gdb.registers()) == ()
+    assert machine.running()
