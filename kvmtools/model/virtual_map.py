@@ -13,7 +13,8 @@ What follows from it can be tried here.
 * *The buddy allocator trips.*  It takes for granted that what is valid is so out to the largest block, 4 MiB or 1024
   ``struct page``.  4 KiB leaves break that, as Whitcroft answers on the 25th; leaves of 32 KiB or more would not, as
   32 KiB is what the ``struct page`` of a block fill.  Ends of blocks then exist whether they are RAM or not.
-* *A struct page may straddle two leaves*, if its size is no power of two; then both must be there.
+* *Sizes that are no power of two spoil it.*  A ``struct page`` of 40 bytes may straddle two leaves, and then both must
+  be there for it to be valid; and so may the 40 KiB of a block, which then is not whole even with 2 MiB leaves.
 * *The window is virtual space*, holes included, and i386 has that to spare even less than memory (Whitcroft again):
   :func:`window` takes it out of lowmem, where MAXMEM binds.
 

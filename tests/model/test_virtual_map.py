@@ -151,6 +151,16 @@ def test_a_struct_page_that_straddles_needs_both_leaves() -> None:
     assert second.valid[0] == Range(103, 204)
 
 
+def test_a_block_that_straddles_is_not_whole_even_in_large_leaves() -> None:
+    """40 bytes: 2 MiB end within pfn 52428, and so within the block of 1024 that begins at 52224."""
+    mem_map = small(Range(0, 52300), size=40, leaf=2 * MIB)
+    assert 52224 % 1024 == 0
+    assert both_tests(mem_map, 52299)
+    mem_map.read(mem_map.pfn_to_page(52427), 36)
+    with pytest.raises(Unmapped):
+        mem_map.read(mem_map.pfn_to_page(52429), 0)
+
+
 def test_costs_of_pfn_valid_by_hand() -> None:
     """max_pfn, then an entry of each of the three levels, or one byte.
 
