@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
-from kvmtools.model.command_line import number, size, values
+from kvmtools.model.command_line import memparse, number, size, values
 from kvmtools.model.ram import Ram
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout, Range, ZoneSpan
 
@@ -37,7 +37,7 @@ def find_low_pfn_range(configuration: Configuration, end_pfn: int, maxmem_pfn: i
 
 def _all_fits(configuration: Configuration, end_pfn: int, highmem: int) -> int:
     """``max_low_pfn`` when lowmem could hold everything; ``highmem=`` may still set pages apart."""
-    if not configuration.highmem or highmem >= end_pfn or end_pfn - highmem < SMALLEST_LOWMEM:
+    if not configuration.highmem or end_pfn - highmem < SMALLEST_LOWMEM:
         return end_pfn
     return end_pfn - highmem
 
@@ -61,10 +61,10 @@ def spans(configuration: Configuration, layout: Layout, ram: Ram) -> tuple[ZoneS
     reach = Range(ram.ranges[0].start, ram.ranges[-1].end)
     result = []
     for name in configuration.zone_names:
-        zone = _clamp(possible[name], reach) if name in possible else Range(0, 0)
-        if movable_start and name == "MOVABLE":
+        zone = _clamp(possible[name], reach)
+        if movable_start is not None and name == "MOVABLE":
             zone = Range(movable_start, min(reach.end, possible[_highest(possible)].end))
-        elif movable_start:
+        elif movable_start is not None:
             zone = Range(zone.start, min(zone.end, movable_start))
         result.append(ZoneSpan(name, zone.start, zone.end) if len(zone) else ZoneSpan(name, 0, 0))
     return tuple(result)
@@ -76,7 +76,7 @@ def present(span: ZoneSpan, ram: Ram) -> int:
 
 
 def _possible(configuration: Configuration, layout: Layout, ram: Ram) -> dict[str, Range]:
-    """The architecture's limits, each zone from where the last one ended; ``MOVABLE`` has none."""
+    """The architecture's limits, each zone from where the last one ended; DMA32 and MOVABLE have none."""
     assert layout.max_low_pfn is not None
     assert layout.max_pfn is not None
     limits = {
@@ -87,13 +87,11 @@ def _possible(configuration: Configuration, layout: Layout, ram: Ram) -> dict[st
     possible: dict[str, Range] = {}
     start = ram.ranges[0].start
     for name in configuration.zone_names:
-        if name == "MOVABLE":
-            continue
-        if name not in limits and name != "DMA32":
+        if name not in limits and name not in ("DMA32", "MOVABLE"):
             raise UsageError(
                 f"an i386 kernel has no zone {name}", hint=f"it has {', '.join(limits)}, MOVABLE"
             )
-        end = max(limits.get(name, 0), start)
+        end = max(limits.get(name, start), start)
         possible[name] = Range(start, end)
         start = end
     return possible
@@ -104,19 +102,21 @@ def _highest(possible: dict[str, Range]) -> str:
     return [name for name, zone in possible.items() if len(zone)][-1]
 
 
-def _movable_start(configuration: Configuration, possible: dict[str, Range], ram: Ram) -> int:
-    """The first pfn of ``MOVABLE``; 0 if ``kernelcore=`` and ``movablecore=`` ask for none."""
-    total = ram.pages(0, ram.ranges[-1].end)
+def _movable_start(configuration: Configuration, possible: dict[str, Range], ram: Ram) -> int | None:
+    """The first pfn of ``MOVABLE``; ``None`` if ``kernelcore=`` and ``movablecore=`` ask for none.
+
+    It may lie at the end of RAM or beyond: then the zone is empty all the same.
+    """
+    if any("mirror" in value.split(",") for value in values(configuration.command_line, "kernelcore")):
+        return None
+    total = sum(map(len, ram.ranges))
     block = 1 << (configuration.max_order - 1)
-    if "mirror" in ",".join(values(configuration.command_line, "kernelcore")).split(","):
-        return 0
-    kernelcore = _pages_asked(configuration, "kernelcore", total)
+    kernelcore = min(_pages_asked(configuration, "kernelcore", total), total)
     movablecore = _pages_asked(configuration, "movablecore", total)
     if movablecore:
-        movablecore = min(total, -(-movablecore // block) * block)
-        kernelcore = max(kernelcore, total - movablecore)
-    if not kernelcore or kernelcore >= total:
-        return 0
+        kernelcore = max(kernelcore, total - min(total, -(-movablecore // block) * block))
+    if not kernelcore:
+        return None
     lowest = possible[_highest(possible)].start
     # How far into each range the kernel's share reaches, if it begins there; it ends in the first that has room.
     reach = [
@@ -124,19 +124,18 @@ def _movable_start(configuration: Configuration, possible: dict[str, Range], ram
         for r in ram.within(lowest, ram.ranges[-1].end)
     ]
     start = next(end for r, end in reach if end <= r.end)
-    start = -(-start // block) * block
-    return start if start < ram.ranges[-1].end else 0
+    return -(-start // block) * block
 
 
 def _pages_asked(configuration: Configuration, name: str, total: int) -> int:
-    """``kernelcore=`` or ``movablecore=``, given in bytes or in percent of all RAM."""
+    """``kernelcore=`` or ``movablecore=``, given in bytes or in percent of all RAM; the last one counts."""
     given = values(configuration.command_line, name)
     if not given:
         return 0
     percent, rest = number(given[-1])
     if rest.startswith("%"):
         return total * 100 * percent // 10000
-    return (size(configuration.command_line, name) or 0) // PAGE_SIZE
+    return memparse(given[-1])[0] // PAGE_SIZE
 
 
 def _clamp(zone: Range, reach: Range) -> Range:

@@ -133,3 +133,61 @@ def test_memory_beyond_max_pfn_is_in_no_zone(configure: Configure) -> None:
 def test_a_zone_of_another_architecture_is_refused(configure: Configure) -> None:
     with pytest.raises(UsageError, match="no zone DEVICE"):
         spans(configure(zone_names=("NORMAL", "HIGHMEM", "MOVABLE", "DEVICE")))
+
+
+@pytest.mark.parametrize(
+    ("pages", "max_low_pfn"),
+    [
+        # lowmem_pfn_init: what highmem= leaves must be 64 MiB at least; else the option is ignored.
+        (0x7FE0 - 0x4000, 0x4000),
+        (0x7FE0 - 0x3FFF, 0x7FE0),
+        (0x7FE0, 0x7FE0),
+        (0x7FE1, 0x7FE0),
+    ],
+)
+def test_the_least_lowmem_that_highmem_leaves(configure: Configure, pages: int, max_low_pfn: int) -> None:
+    found = Prediction(configure(memory=128 * MIB, command_line=f"highmem={pages * 4}K"))
+    assert found.layout.max_low_pfn == max_low_pfn
+    assert found.layout.max_pfn == 0x7FE0
+
+
+@pytest.mark.parametrize(("pages", "max_low_pfn"), [(0x375FE, 0x335FE), (0x375FF, 0x375FE)])
+def test_ram_that_just_fits_into_lowmem(configure: Configure, pages: int, max_low_pfn: int) -> None:
+    """MAXMEM_PFN is 0x375fe [R]: up to there highmem= takes from lowmem, beyond it limits highmem."""
+    found = Prediction(configure(e820=(E820Entry(0, pages << 12, 1),), command_line="highmem=64M"))
+    assert found.layout.max_low_pfn == max_low_pfn
+    assert found.layout.max_pfn == pages
+
+
+def test_movable_ends_where_highmem_does(configure: Configure) -> None:
+    """highmem=64M leaves 0x4000 pages from 0x375fe on; the kernel's share is all lowmem."""
+    found = spans(configure(command_line="highmem=64M kernelcore=64M"))
+    assert (found["HIGHMEM"], found["MOVABLE"]) == ((0x375FE, 0x37800), (0x37800, 0x3B5FE))
+
+
+def test_one_mirror_is_enough(configure: Configure) -> None:
+    """cmdline_parse_kernelcore: "mirror" sets a flag, whatever else is given."""
+    assert spans(configure(command_line="kernelcore=64M kernelcore=mirror"))["MOVABLE"] == (0, 0)
+
+
+def test_non_pae_ends_at_4_gib(configure: Configure) -> None:
+    """MAX_NONPAE_PFN; one entry may reach beyond it."""
+    table = (E820Entry(0, 8 * GIB, 1),)
+    assert Prediction(configure(pae=False, e820=table)).layout.max_pfn == 0x100000
+    assert Prediction(configure(e820=table)).layout.max_pfn == 0x200000
+
+
+@pytest.mark.parametrize(
+    ("command_line", "movable"),
+    [
+        # 63 GiB of QEMU's are 0xfbff7e pages: 0xbff7e below the PCI hole, 0xf00000 above 4 GiB.
+        ("kernelcore=100%", (0, 0)),
+        ("kernelcore=50%", (0x820400, 0x1000000)),
+        ("kernelcore=64M kernelcore=50%", (0x820400, 0x1000000)),
+        ("movablecore=4M", (0xFFFC00, 0x1000000)),
+        ("movablecore=4100K", (0xFFF800, 0x1000000)),
+        ("movablecore=100%", (0, 0)),
+    ],
+)
+def test_percent_and_blocks(configure: Configure, command_line: str, movable: tuple[int, int]) -> None:
+    assert spans(configure(memory=63 * GIB, command_line=command_line))["MOVABLE"] == movable
