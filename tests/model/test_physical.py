@@ -53,6 +53,10 @@ def test_ranges_that_touch_are_one() -> None:
         Range(0, 0x1000),
         Range(0x1001, 0x2000),
     )
+    assert Physical((Range(0, 0x1000), Range(0x3000, 0x6000), Range(0x4000, 0x5000))).ranges == (
+        Range(0, 0x1000),
+        Range(0x3000, 0x6000),
+    )
     assert Physical(()).ranges == ()
 
 
