@@ -139,6 +139,23 @@ def test_hash_tables_at_least(configure: Configure) -> None:
     assert here["inode hash"] == (32, 64)
 
 
+def test_hash_tables_at_least_to_the_page(configure: Configure) -> None:
+    """70 MiB are 17,822 pages of RAM.  Known to be gone: 144 of map, 12 tables, the first MiB's 256, and an image of 1026;
+    16,384 are left, for which 8192 buckets do.  With an image smaller by a page it takes twice as many."""
+    for pages, least in ((1026, 8), (1025, 16)):
+        image = Image(0, {"_text": 0xC1000000, "_end": 0xC1000000 + pages * 4096})
+        assert taken(configure(command_line="mem=70M", image=image))["dentry hash"] == (least, 16)
+
+
+def test_constants_of_the_kernel() -> None:
+    """PCPU_MIN_UNIT_SIZE, PERCPU_MODULE_RESERVE and PERCPU_DYNAMIC_RESERVE (percpu.h), IO_TLB_DEFAULT_SIZE and
+    IO_TLB_SHIFT (swiotlb.h), reserve_low of 5.10 (setup.c)."""
+    assert managed.PER_CPU_SMALLEST == 32 * 1024
+    assert managed.PER_CPU_EXTRA == 8 * 1024 + 28 * 1024
+    assert (managed.SWIOTLB, managed.SWIOTLB_SLOT) == (64 * MIB, 2048)
+    assert managed.RESERVE_LOW == 64 * 1024
+
+
 def test_page_tables_without_large_pages(configure: Configure) -> None:
     """0x375fe pages in tables of 512 entries: 443; non-PAE 0x373fe in tables of 1024: 221, no page directory."""
     name = "page tables of the direct map and above"
@@ -158,6 +175,17 @@ def test_an_image_without_sections_is_kept_whole(configure: Configure) -> None:
         sections = dict(configure().image.sections)
         del sections[missing]
         assert taken(configure(image=Image(0, sections)))["kernel image"] == (0x720, 0x720)
+
+
+def test_sections_where_the_image_is_not_known(configure: Configure) -> None:
+    """The ordinary build's image of 8 MiB, less what is known to be freed."""
+    known = {
+        "__init_begin": 0xC1400000,
+        "__init_end": 0xC1500000,
+        "__bss_start": 0xC1600000,
+        "__bss_stop": 0xC1700000,
+    }
+    assert taken(configure(image=Image(0, known)))["kernel image"] == (0x400 + 0x100, 0x400 + 0x300)
 
 
 def test_an_image_across_two_zones(configure: Configure) -> None:
