@@ -190,7 +190,7 @@ def named(name: str) -> Era:
     if name not in _ERAS:
         from difflib import get_close_matches  # slow to import, and seldom wanted
 
-        near = get_close_matches(name, NAMES, 1)
+        near = get_close_matches(name, NAMES)
         raise UsageError(
             f"no era is named {name!r}" + (f"; did you mean {near[0]}?" if near else ""),
             hint=f"the eras are {', '.join(NAMES)}",
