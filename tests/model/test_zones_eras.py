@@ -216,7 +216,7 @@ def test_sections_hold_a_gib_in_2_6_and_half_of_that_later() -> None:
 
 
 def test_sections_of_a_node_that_covers_its_holes() -> None:
-    """2.6.24: sparse_memory_present_with_active_regions of one range; later the PCI hole has no section."""
+    """2.6.24, discontig_32.c: memory_present(0, 0, max_pfn); later the PCI hole has no section."""
     found = of("2.6.24", memory=6 * GIB, sparsemem=True)
     assert memmap.present_sections(found.configuration, found.node) == (0, 1, 2, 3, 4, 5, 6)
     assert found.memmap.valid == (Range(0, 0x1C0000),)
