@@ -1,4 +1,4 @@
-"""What needs no guest; the rest of gdb is in tests/live/test_attach.py."""
+"""What needs no guest; the rest of gdb is in tests/live/test_gdb.py."""
 
 from __future__ import annotations
 

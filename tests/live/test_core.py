@@ -54,7 +54,7 @@ def _run(*words: str) -> subprocess.CompletedProcess[str]:
 def still(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Still]:
     """A guest with pkmap in use, stopped and dumped.
 
-    It has just enough RAM for highmem: cores have no holes.  That a core shows RAM above 4 GiB, test_attach sees to.
+    It has just enough RAM for highmem: cores have no holes.  RAM above 4 GiB in a core is for test_transports.
     """
     core = tmp_path_factory.mktemp(request.param) / "core"
     name = f"test-core-{request.param}-{os.getpid()}"

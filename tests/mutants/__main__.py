@@ -33,7 +33,7 @@ def main(parts: Sequence[str]) -> int:
         print(f"no file of kvmtools/model has {' or '.join(parts)} in its name", file=sys.stderr)
         return 2
     with get_context("fork").Pool(jobs, maxtasksperchild=1) as pool:
-        files = baseline.ask(pool)
+        files = baseline.ask(pool, sources)
     base = Baseline(files)
     for test in base.failing:
         print(f"fails without any mutant, and is not used: {test}")

@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from hashlib import sha256
 from multiprocessing.pool import Pool
 from pathlib import Path
@@ -33,6 +33,9 @@ class TestFile:
     """What one run of one test file showed; ``touches[file][line]`` are indices of ``tests``."""
 
     key: str
+    """Digest of the file and of what tests share."""
+    model: dict[str, str] = field(default_factory=dict)
+    """Digests of the model's files, as they were then."""
     tests: list[str] = field(default_factory=list)
     seconds: list[float] = field(default_factory=list)
     failing: list[str] = field(default_factory=list)
@@ -94,23 +97,33 @@ def model_files() -> list[Path]:
     return sorted(path for path in MODEL.rglob("*.py") if path.name != "__main__.py")
 
 
-def ask(pool: Pool) -> list[TestFile]:
-    """Run every test file whose text, or whose model, is not the one that it was run with last."""
+def ask(pool: Pool, chosen: Iterable[str]) -> list[TestFile]:
+    """Run every test file that is new, or that was last run with other text of the ``chosen`` files."""
     store = CACHE / "baseline.json"
     known: dict[str, TestFile] = {}
-    with contextlib.suppress(FileNotFoundError):
+    # A file of an older version of this tool is as good as none.
+    with contextlib.suppress(FileNotFoundError, TypeError):
         known = {name: TestFile(**found) for name, found in json.loads(store.read_text()).items()}
-    ground = [*common_files(), *model_files()]
+    model = {str(path.relative_to(MODEL)): digest([path]) for path in model_files()}
+    common = common_files()
     wanted = {
-        str(path.relative_to(ROOT)): digest([path, *ground]) for path in sorted(TESTS.rglob("test_*.py"))
+        str(path.relative_to(ROOT)): digest([path, *common]) for path in sorted(TESTS.rglob("test_*.py"))
     }
-    unknown = [(name, key) for name, key in wanted.items() if name not in known or known[name].key != key]
+
+    def current(name: str) -> bool:
+        found = known.get(name)
+        return (
+            found is not None
+            and found.key == wanted[name]
+            and all(found.model.get(file) == model[file] for file in chosen)
+        )
+
+    unknown = [(name, wanted[name], model) for name in wanted if not current(name)]
     if unknown:
         print(f"asking {len(unknown)} of {len(wanted)} test files which lines they touch", file=sys.stderr)
     fresh = pool.starmap(_observe, unknown, chunksize=1)
-    files = {name: known[name] for name in wanted if name in known} | {
-        name: found for (name, _), found in zip(unknown, fresh, strict=True)
-    }
+    files = {name: known[name] for name in wanted if name in known}
+    files |= {name: found for (name, _, _), found in zip(unknown, fresh, strict=True)}
     keep(store, json.dumps({name: asdict(found) for name, found in files.items()}))
     return list(files.values())
 
@@ -123,7 +136,7 @@ def keep(path: Path, text: str) -> None:
     new.replace(path)
 
 
-def _observe(file: str, key: str) -> TestFile:
+def _observe(file: str, key: str, model: dict[str, str]) -> TestFile:
     """Run one test file under coverage, in a fork."""
     with tempfile.NamedTemporaryFile() as answer:
         child = os.fork()
@@ -131,14 +144,14 @@ def _observe(file: str, key: str) -> TestFile:
             status = 1
             try:
                 trial.silence()
-                found = _observed(file, key)
+                found = replace(_observed(file), key=key, model=model)
                 Path(answer.name).write_text(json.dumps(asdict(found)))
                 status = 0
             finally:
                 os._exit(status)
         os.waitpid(child, 0)
         text = Path(answer.name).read_text()
-    return TestFile(**json.loads(text)) if text else TestFile(key, failing=[file])
+    return TestFile(**json.loads(text)) if text else TestFile(key, model, failing=[file])
 
 
 class _Observer:
@@ -164,7 +177,7 @@ class _Observer:
             self.failing[report.nodeid] = None
 
 
-def _observed(file: str, key: str) -> TestFile:
+def _observed(file: str) -> TestFile:
     measure = coverage.Coverage(data_file=None, config_file=False, include=[f"{MODEL}/*"], branch=False)
     observer = _Observer(measure)
     measure.start()
@@ -182,7 +195,8 @@ def _observed(file: str, key: str) -> TestFile:
             if any(contexts)
         }
     seconds = [round(observer.seconds[test], 4) for test in tests]
-    return TestFile(key, tests, seconds, list(observer.failing), touches, _harmless(sys.modules))
+    failing, modules = list(observer.failing), _harmless(sys.modules)
+    return TestFile("", {}, tests, seconds, failing, touches, modules)
 
 
 def _harmless(names: Iterable[str]) -> list[str]:
