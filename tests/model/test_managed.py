@@ -140,8 +140,8 @@ def test_hash_tables_at_least(configure: Configure) -> None:
 
 
 def test_hash_tables_at_least_to_the_page(configure: Configure) -> None:
-    """70 MiB are 17,822 pages of RAM.  Known to be gone: 144 of map, 12 tables, the first MiB's 256, and an image of 1026;
-    16,384 are left, for which 8192 buckets do.  With an image smaller by a page it takes twice as many."""
+    """70 MiB are 17,822 pages of RAM.  Known to be gone: 144 of map, 12 tables, the first MiB's 256, and an image of
+    1026; 16,384 are left, for which 8192 buckets do.  With an image smaller by a page it takes twice as many."""
     for pages, least in ((1026, 8), (1025, 16)):
         image = Image(0, {"_text": 0xC1000000, "_end": 0xC1000000 + pages * 4096})
         assert taken(configure(command_line="mem=70M", image=image))["dentry hash"] == (least, 16)
