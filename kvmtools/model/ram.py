@@ -85,10 +85,11 @@ def usable(configuration: Configuration) -> Ram:
         _trim(table, configuration)
     entries = table.sanitized()
 
-    # Before 2.6.32 the limit is the zones' affair alone.
-    physical_limit = 1 << (36 if configuration.pae else 32) if era.ram_end_limited else _EVERYTHING + 1
-    ends = [e.end >> PAGE_SHIFT for e in entries if e.type in era.ram_end_types and e.start < physical_limit]
-    end_pfn = min(max(ends, default=0), physical_limit >> PAGE_SHIFT)
+    ending = [e for e in entries if e.type in era.ram_end_types]
+    if era.ram_end_limited:
+        reach = 1 << (36 if configuration.pae else 32)
+        ending = [_Entry(e.start, min(e.end, reach), e.type) for e in ending if e.start < reach]
+    end_pfn = max((e.end >> PAGE_SHIFT for e in ending), default=0)
 
     # An entry whose end does not fit phys_addr_t is skipped whole, even if it starts below 4 GiB.
     phys_addr_limit = 1 << (64 if configuration.pae else 32)

@@ -237,6 +237,14 @@ def test_a_vmalloc_area_of_one_page_is_one() -> None:
         layout("6.1", nr_cpus=1, command_line="vmalloc=0", fixmap_slots=(20, 1025))
 
 
+def test_options_are_32_bits_wide() -> None:
+    """__VMALLOC_RESERVE is an unsigned int, and so is what reserve_top_address gets."""
+    with pytest.raises(UsageError, match="leaves no vmalloc area"):
+        layout("6.1", command_line="vmalloc=4G")
+    assert layout("6.1", command_line="vmalloc=4352M") == layout("6.1", command_line="vmalloc=256M")
+    assert layout("6.1", command_line="reservetop=4112M") == layout("6.1", command_line="reservetop=16M")
+
+
 def test_lowmem_of_one_page_and_of_none() -> None:
     """6.1: VMALLOC_END - PAGE_OFFSET is 0x3f5fe000; less 8 MiB and what is asked, a page is left, or nothing."""
     asked = 0x3F5FE000 - 8 * MIB - 4096

@@ -71,7 +71,7 @@ def test_flatmem_covers_holes_and_whole_blocks(configure: Configure) -> None:
     assert found.size == 0x1C0000 * 32
     assert found.max_mapnr == 0x1C0000
     assert found.valid == (Range(0, 0x1C0000),)
-    assert len(found.tail) == 0
+    assert found.tail == Range(0x1C0000, 0x1C0000)
     assert ZoneRange(0xBFFE0, 0x100000, 2, False) in found.zones
 
 
@@ -104,7 +104,7 @@ def test_sparsemem_has_whole_sections(configure: Configure) -> None:
     assert prediction.memmap.valid == (Range(0, 0xC0000), Range(0x100000, 0x1C0000))
     assert prediction.memmap.length is None
     assert prediction.memmap.size is None
-    assert len(prediction.memmap.tail) == 0
+    assert prediction.memmap.tail == Range(0, 0)
     assert ZoneRange(0xBFFE0, 0xC0000, 2, False) in prediction.memmap.zones
 
 
