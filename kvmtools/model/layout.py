@@ -96,8 +96,10 @@ def _pkmap_base(era: Era, floor: int, pmd_size: int) -> int:
     :param floor: the lowest address in use above it
     :raises UsageError: if the constant of 2.4 does not leave the fixmap enough room
     """
+    if era.pkmap_below == "ldt":
+        return _down(floor - PAGE_SIZE, pmd_size)
     if era.pkmap_base is None:
-        return _down(floor - PAGE_SIZE - (pmd_size if era.pkmap_below == "fixmap" else 0), pmd_size)
+        return _down(floor - PAGE_SIZE - pmd_size, pmd_size)
     end = era.pkmap_base + pmd_size
     if floor < end:
         raise UsageError(
@@ -122,7 +124,7 @@ def _maxmem(configuration: Configuration, era: Era, vmalloc_end: int) -> int:
     reserve = _vmalloc_reserve(configuration, era)
     top = {"top": TOP, "vmalloc_end": vmalloc_end}[era.maxmem_below]
     maxmem = top - configuration.page_offset - reserve
-    if maxmem <= 0:
+    if maxmem < PAGE_SIZE:
         raise UsageError(
             f"a vmalloc area of {reserve >> 20} MiB below {top:#x} leaves no room for lowmem",
             hint="lower vmalloc= or reservetop= on the guest's command line",
