@@ -225,6 +225,10 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("5.10", 20, "5.10 include/asm-generic/kmap_types.h KM_TYPE_NR"),
         ("6.1", 16, "6.1 include/asm-generic/kmap_size.h KM_MAX_IDX"),
     ),
+    "kmap_slots_always": (
+        ("2.4", False, "2.4.0 include/asm/fixmap.h enum fixed_addresses"),
+        ("5.10", True, "5.10 arch/x86/include/asm/fixmap.h enum fixed_addresses"),
+    ),
     "kmap_stale": (
         ("2.4", True, "2.4.18-14 include/asm-i386/highmem.h kunmap_atomic"),
         ("2.6.24", False, "2.6.24 arch/x86/mm/highmem_32.c kunmap_atomic"),

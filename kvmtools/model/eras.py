@@ -105,6 +105,8 @@ class Era:
     stack"``, or by depth ``"per-task"``."""
     kmap_slots_per_cpu: int
     """``KM_TYPE_NR`` or ``KM_MAX_IDX`` without debugging."""
+    kmap_slots_always: bool
+    """The fixmap has these slots in kernels without ``CONFIG_HIGHMEM`` too."""
     kmap_stale: bool
     """Unmapping such a slot leaves its PTE, without ``CONFIG_DEBUG_HIGHMEM``."""
 
@@ -169,9 +171,11 @@ class Era:
     buddy_checks_pfn: bool
     """With ``CONFIG_HOLES_IN_ZONE`` the allocator asks ``pfn_valid`` before it looks at a buddy."""
 
-    def fixmap(self, nr_cpus: int, *, pae: bool) -> tuple[int, int]:
+    def fixmap(self, nr_cpus: int, *, pae: bool, highmem: bool = True) -> tuple[int, int]:
         """``(end_of_permanent_fixed_addresses, end_of_fixed_addresses)`` of an ordinary build, in slots."""
-        permanent = self.fixmap_slots + self.kmap_slots_per_cpu * nr_cpus
+        permanent = self.fixmap_slots
+        if highmem or self.kmap_slots_always:
+            permanent += self.kmap_slots_per_cpu * nr_cpus
         boot = self.fixmap_boot_slots
         if not boot:
             return permanent, permanent

@@ -67,7 +67,7 @@ def configuration(
     if e820 is None:
         e820 = e820_of(4 * _GIB if memory is None else memory)
     without = {"HIGHMEM": not highmem, "DMA": not zone_dma}
-    permanent, end = fixmap_slots or row.fixmap(nr_cpus, pae=pae)
+    permanent, end = fixmap_slots or row.fixmap(nr_cpus, pae=pae, highmem=highmem)
     image = page_offset + row.image_at
     return Configuration(
         pae=pae,

@@ -80,6 +80,7 @@ ON = {
     "highpte": since("2.6.18", "6.12"),  # Kconfig: HIGHPTE
     "flush_tlb_always": since("2.4", "2.6.24"),  # mm/highmem.c: no need_flush yet
     "kmap_flush_unused": since("2.6.24"),  # mm/highmem.c
+    "kmap_slots_always": since("5.10"),  # fixmap.h: FIX_KMAP_BEGIN is no longer under CONFIG_HIGHMEM
     "kmap_stale": since("2.4", "2.6.18"),  # highmem_32.c: kpte_clear_flush in kunmap_atomic
     "mem_map_rounded": since("2.6.18"),  # mm/page_alloc.c: alloc_node_mem_map
     "max_mapnr_aligned": ["7.2"],  # mm/mm_init.c: max_mapnr = end - start

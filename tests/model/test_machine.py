@@ -129,3 +129,17 @@ def test_the_image_is_in_order() -> None:
     assert list(sections) == order
     assert list(sections.values()) == sorted(sections.values())
     assert all(at % 4096 == 0 for at in sections.values())
+
+
+@pytest.mark.parametrize(
+    ("era", "slots"),
+    [
+        # 2.6.18: 72 slots, and 13 for each of 4 CPUs with highmem only; then 16 for booting and the WP test's.
+        ("2.6.18", (72, 89)),
+        # 6.1 without PAE: 69 and 16 for each of 4 CPUs in any case; 512 and one more fit into the same table.
+        ("6.1", (133, 646)),
+    ],
+)
+def test_slots_of_a_kernel_without_highmem(era: str, slots: tuple[int, int]) -> None:
+    found = configuration(era, pae=False, highmem=False)
+    assert (found.end_of_permanent_fixed_addresses, found.end_of_fixed_addresses) == slots
