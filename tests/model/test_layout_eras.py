@@ -191,12 +191,13 @@ def test_max_mapnr(era: str, expected: int) -> None:
 
 
 def test_max_mapnr_of_7_2_counts_ram_only() -> None:
-    """max_pfn is where ACPI's tables end, but the node ends with RAM: 0x3f800 pages, a multiple of 1024 as it is."""
-    table = (E820Entry(0, 1016 * MIB, 1), E820Entry(1020 * MIB, 64 * 1024, 3))
+    """max_pfn is where ACPI's tables end, but the node ends with RAM: 0x3f801 pages, up to a multiple of 1024."""
+    table = (E820Entry(0, 1016 * MIB + 4096, 1), E820Entry(1020 * MIB, 64 * 1024, 3))
     found = layout("7.2", e820=table)
     assert found.max_pfn == 0x3FC10
-    assert found.max_mapnr == 0x3F800
+    assert found.max_mapnr == 0x3FC00
     assert layout("7.2", e820=table, sparsemem=True).max_mapnr is None
+    assert layout("7.2", e820=(E820Entry(0, 1016 * MIB, 1),)).max_mapnr == 0x3F800
 
 
 @pytest.mark.parametrize(
