@@ -22,6 +22,8 @@ def command() -> None:
     kvmtools model layout --era 2.4 --memory 1G       where everything lies
     kvmtools model layout --diff 2.4 6.1              what changed between two kernels
     kvmtools model eras --field pkmap_base --sources  which constants, and says who
+    kvmtools model walk --memory 512M 0xc1000000      which entries lead there
+    kvmtools model pkmap                              kmap and kunmap, line by line, and the slots after each
     kvmtools model memmap --memory 64G                mem_map kept three ways, and what a conversion costs
     kvmtools model budget                             what mem_map leaves of lowmem, from 512 MiB to 64 GiB
 
