@@ -385,6 +385,13 @@ def test_what_backs_a_window_may_be_lacking(configure: Configure) -> None:
     assert bill.refusal == "beside a window of 864.0 MiB, lowmem lacks 1.7 MiB to back it"
 
 
+def test_constants() -> None:
+    """struct mem_section without CONFIG_PAGE_EXTENSION, NR_PAGEBLOCK_BITS, 32 and 36 bits of physical address."""
+    assert (budget.MEM_SECTION_SIZE, budget.PAGEBLOCK_BITS) == (8, 4)
+    assert budget.BIGGEST_MEMORY == {False: 4 * GIB, True: 64 * GIB}
+    assert budget.SMALLEST_MEMORY == 64 * MIB
+
+
 def test_limits(configure: Configure) -> None:
     """FACTS F's kernel boots with all that PAE reaches; one with struct pages of 64 bytes, as 2.4 had, does not."""
     assert budget.limit(configure(), FLATMEM) == Limit(64 * GIB, "")
