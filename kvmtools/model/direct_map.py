@@ -38,7 +38,7 @@ def regions(configuration: Configuration, layout: Layout, ram: Ram) -> Iterator[
     elif era.image_protection == "large pages":
         yield from _by_large_pages(configuration, end)
     else:
-        yield linear(configuration, "direct map", configuration.page_offset, end, True, True)
+        yield linear(configuration, "direct map", configuration.page_offset, end, True, None)
     if era.direct_map_overruns and _large_pages(configuration):
         yield linear(configuration, OVERRUN, end, _up(end, _span(configuration)), True, None)
 

@@ -178,6 +178,10 @@ def test_a_page_of_lowmem_is_enough_for_a_page_that_overruns() -> None:
     assert found.layout.max_low_pfn == 0x20001
     assert found.large_leaf_fault(leaf(0xE0000000, 0x20000000)) == ""
     assert "outside" in found.large_leaf_fault(leaf(0xE0200000, 0x20200000))
+    exact = old("2.4", memory=512 * MIB + 0x20000)
+    assert exact.layout.max_low_pfn == 0x20000
+    assert "outside" in exact.large_leaf_fault(leaf(0xE0000000, 0x20000000))
+    assert exact.large_leaf_fault(leaf(0xDFE00000, 0x1FE00000)) == ""
 
 
 @pytest.mark.parametrize("name", ["_etext", "__init_end"])
