@@ -1,9 +1,10 @@
 """What an i386 kernel *ought to have* in its page tables, ``mem_map`` and pkmap: an executable specification.
 
 Plain Python on the standard library, :mod:`kvmtools.records` and :mod:`kvmtools.errors`.  It shares no code
-with the observer, so that their agreement proves something.  The formulas are those of Linux 6.1 (5.10,
-6.12 agree wherever no difference is named); each module cites the kernel file it follows.  Start at
-:class:`kvmtools.model.prediction.Prediction`.
+with the observer, so that their agreement proves something.  What differs between Linux 2.4 and 7.2 is one table,
+:mod:`kvmtools.model.eras`; each module cites the kernel files that it follows.  Start at
+:class:`kvmtools.model.prediction.Prediction`, with a configuration observed or made by
+:func:`kvmtools.model.machine.configuration`.
 
 * Mel Gorman, *Understanding the Linux Virtual Memory Manager*, chapter 10.1: the pkmap area and its counts
   0, 1, n.
