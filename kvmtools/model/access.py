@@ -152,9 +152,10 @@ def access(
         _mark(memory, form, step, ACCESSED)
     if isinstance(found, Fault):
         return _stopped(found, asked, form)
-    reason, bit = _denial(found, write=write, user=user, fetch=fetch, control=control)
+    denial = _denial(found, write=write, user=user, fetch=fetch, control=control)
     leaf = steps[-1]
-    if reason:
+    if denial is not None:
+        reason, bit = denial
         to_blame = next((step for step in steps if _takes_away(step, bit)), leaf)
         where = Fault(virtual, to_blame.level.name, to_blame.table, to_blame.index, to_blame.entry, reason)
         return _fault(where, "#PF", asked | PROTECTION)
@@ -173,8 +174,8 @@ def access(
 
 def pat_index(leaf: Step) -> int:
     """Which byte of IA32_PAT counts for a page: its bits PAT, PCD and PWT as a number (table 11-11)."""
-    flags = (leaf.level.pat, CACHE_DISABLE, WRITE_THROUGH)
-    return sum(bool(leaf.entry & flag) << place for flag, place in zip(flags, (2, 1, 0), strict=True))
+    flags = (WRITE_THROUGH, CACHE_DISABLE, leaf.level.pat)
+    return sum(bool(leaf.entry & flag) << place for place, flag in enumerate(flags))
 
 
 def memory_type(pat: int, index: int) -> str:
@@ -224,8 +225,10 @@ def _fault(fault: Fault, exception: str, error_code: int) -> AccessFault:
     )
 
 
-def _denial(leaf: Mapping, *, write: bool, user: bool, fetch: bool, control: Control) -> tuple[str, int]:
-    """Why there is no right to an access, and the bit that took it away; empty if there is (4.6.1)."""
+def _denial(
+    leaf: Mapping, *, write: bool, user: bool, fetch: bool, control: Control
+) -> tuple[str, int] | None:
+    """Why there is no right to an access, and the bit that took it away; ``None`` if there is (4.6.1)."""
     supervisor_at_users = leaf.user and not user
     for denied, reason, bit in (
         (user and not leaf.user, "it is the supervisor's", USER),
@@ -240,7 +243,7 @@ def _denial(leaf: Mapping, *, write: bool, user: bool, fetch: bool, control: Con
     ):
         if denied:
             return reason, bit
-    return "", 0
+    return None
 
 
 def _takes_away(step: Step, bit: int) -> bool:
