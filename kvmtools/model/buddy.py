@@ -131,7 +131,7 @@ class Buddy:
 
         :raises Unmapped: if that touches a ``struct page`` that is not there
         """
-        largest = tuple(range(self.era.max_order - 1, -1, -1))
+        largest = tuple(reversed(range(self.era.max_order)))
         for r in ranges:
             for zone in self.zones:
                 orders = self._rules.boot_orders or largest

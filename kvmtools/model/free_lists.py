@@ -33,7 +33,7 @@ class FreeLists:
     def new(self) -> int:
         """``INIT_LIST_HEAD``: the head of a new, empty list."""
         head = 4 * len(self._heads)
-        self._heads[head + NEXT] = self._heads[head + PREV] = head
+        self._heads[head] = self._heads[head + PREV] = head
         return head
 
     def initialise(self, page: int) -> None:

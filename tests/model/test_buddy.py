@@ -324,6 +324,7 @@ class TestZones:
         assert [(zone.index, zone.span.name, zone.base) for zone in buddy.zones] == [
             (0, "DMA", 0), (1, "NORMAL", 0), (2, "HIGHMEM", 0), (3, "", 0),
         ]  # fmt: skip
+        assert (buddy.zones[3].span.start_pfn, buddy.zones[3].span.end_pfn) == (0, 0)
         assert 0 not in buddy.zones[3]
         three_bits = Buddy(TinyMap(()), self.ZONES, era=eras.named("6.1"), flags=FlagsLayout(32, 0, 29, 3))
         assert len(three_bits.zones) == 8

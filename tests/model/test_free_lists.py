@@ -38,6 +38,7 @@ def test_empty() -> None:
 def test_heads_are_apart() -> None:
     found, words = lists()
     heads = [found.new() for _ in range(3)]
+    assert heads == [0, 8, 16]  # two words each
     for pfn, head in enumerate(heads):
         found.add(words.pfn_to_page(pfn), head)
     assert [pfns(found, words, head) for head in heads] == [[0], [1], [2]]

@@ -160,11 +160,11 @@ class TestMark:
         """__SetPageBuddy clears one bit, and __ClearPageBuddy sets it."""
         words = TinyMap({0})
         page = words.pfn_to_page(0)
-        words.write(page, 24, 0xFFFFFBFF)
+        words.write(page, 24, 0xF00000A5)
         self.mark("6.1").set(words, page, 0)
-        assert words.read(page, 24) == 0xFFFFFB7F
+        assert words.read(page, 24) == 0xF0000025
         self.mark("6.1").clear(words, page)
-        assert words.read(page, 24) == 0xFFFFFBFF
+        assert words.read(page, 24) == 0xF00000A5
 
     @staticmethod
     def mark(name: str) -> Mark:
