@@ -11,37 +11,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from kvmtools.errors import MemoryFault
-from kvmtools.model.paging_forms import (
-    NX,
-    PRESENT,
-    USER,
-    WRITABLE,
-    Level,
-    PagingForm,
-    form_of,
-    long_mode,
-    non_pae,
-    pae,
-)
+from kvmtools.model.paging_forms import NX, USER, WRITABLE, Level
+from kvmtools.model.paging_forms import PRESENT as PRESENT
+from kvmtools.model.paging_forms import PagingForm as PagingForm
+from kvmtools.model.paging_forms import form_of as form_of
+from kvmtools.model.paging_forms import long_mode as long_mode
+from kvmtools.model.paging_forms import non_pae as non_pae
+from kvmtools.model.paging_forms import pae as pae
 from kvmtools.records import Mapping
-
-__all__ = [
-    "NX",
-    "PRESENT",
-    "USER",
-    "WRITABLE",
-    "Fault",
-    "Level",
-    "PagingForm",
-    "Read",
-    "Step",
-    "form_of",
-    "long_mode",
-    "non_pae",
-    "pae",
-    "translate",
-    "walk",
-]
 
 Read = Callable[[int, int], bytes]
 """``read(physical, size)``; raises :class:`MemoryFault` where there is no RAM."""
