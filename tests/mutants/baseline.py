@@ -32,7 +32,7 @@ SLOW_FILES = ("_machine.py", "_exhaustive.py")
 class TestFile:
     """What one run of one test file showed; ``touches[file][line]`` are indices of ``tests``."""
 
-    key: str
+    key: str = ""
     """Digest of the file and of what tests share."""
     model: dict[str, str] = field(default_factory=dict)
     """Digests of the model's files, as they were then."""
@@ -97,8 +97,11 @@ def model_files() -> list[Path]:
     return sorted(path for path in MODEL.rglob("*.py") if path.name != "__main__.py")
 
 
-def ask(pool: Pool, chosen: Iterable[str]) -> list[TestFile]:
-    """Run every test file that is new, or that was last run with other text of the ``chosen`` files."""
+def ask(pool: Pool, chosen: Iterable[str], words: Sequence[str] = ()) -> list[TestFile]:
+    """Run every test file that is new, or that was last run with other text of the ``chosen`` files.
+
+    :param words: only test files with one of them in their name; all if there is none
+    """
     store = CACHE / "baseline.json"
     known: dict[str, TestFile] = {}
     # A file of an older version of this tool is as good as none.
@@ -107,7 +110,9 @@ def ask(pool: Pool, chosen: Iterable[str]) -> list[TestFile]:
     model = {str(path.relative_to(MODEL)): digest([path]) for path in model_files()}
     common = common_files()
     wanted = {
-        str(path.relative_to(ROOT)): digest([path, *common]) for path in sorted(TESTS.rglob("test_*.py"))
+        str(path.relative_to(ROOT)): digest([path, *common])
+        for path in sorted(TESTS.rglob("test_*.py"))
+        if not words or any(word in path.stem for word in words)
     }
 
     def current(name: str) -> bool:
@@ -121,11 +126,10 @@ def ask(pool: Pool, chosen: Iterable[str]) -> list[TestFile]:
     unknown = [(name, wanted[name], model) for name in wanted if not current(name)]
     if unknown:
         print(f"asking {len(unknown)} of {len(wanted)} test files which lines they touch", file=sys.stderr)
-    fresh = pool.starmap(_observe, unknown, chunksize=1)
-    files = {name: known[name] for name in wanted if name in known}
-    files |= {name: found for (name, _, _), found in zip(unknown, fresh, strict=True)}
-    keep(store, json.dumps({name: asdict(found) for name, found in files.items()}))
-    return list(files.values())
+    for name, found in pool.imap_unordered(_observe, unknown):
+        known[name] = found
+        keep(store, json.dumps({name: asdict(found) for name, found in known.items()}))
+    return [known[name] for name in wanted]
 
 
 def keep(path: Path, text: str) -> None:
@@ -136,22 +140,24 @@ def keep(path: Path, text: str) -> None:
     new.replace(path)
 
 
-def _observe(file: str, key: str, model: dict[str, str]) -> TestFile:
+def _observe(wanted: tuple[str, str, dict[str, str]]) -> tuple[str, TestFile]:
     """Run one test file under coverage, in a fork."""
+    trial.die_with_parent()
+    file, key, model = wanted
     with tempfile.NamedTemporaryFile() as answer:
         child = os.fork()
         if child == 0:
             status = 1
             try:
                 trial.silence()
-                found = replace(_observed(file), key=key, model=model)
-                Path(answer.name).write_text(json.dumps(asdict(found)))
+                Path(answer.name).write_text(json.dumps(asdict(_observed(file))))
                 status = 0
             finally:
                 os._exit(status)
         os.waitpid(child, 0)
         text = Path(answer.name).read_text()
-    return TestFile(**json.loads(text)) if text else TestFile(key, model, failing=[file])
+    found = TestFile(**json.loads(text)) if text else TestFile(failing=[file])
+    return file, replace(found, key=key, model=model)
 
 
 class _Observer:

@@ -6,6 +6,7 @@ that anew, so that a mistake in a table or a default takes effect like any other
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import select
@@ -180,8 +181,14 @@ def _in_child(
         os._exit(status)
 
 
+def die_with_parent() -> None:
+    """A mutant may run for ever: no child shall outlive the one who would end it (prctl(2), PR_SET_PDEATHSIG)."""
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
 def silence() -> None:
     """A child is a group of its own, with nothing to read and nobody to tell."""
+    die_with_parent()
     os.setpgid(0, 0)
     os.chdir(ROOT)
     signal.signal(signal.SIGPROF, signal.SIG_DFL)

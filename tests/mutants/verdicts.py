@@ -36,7 +36,10 @@ class Court:
 
     baseline: Baseline
     everything: str
-    """Digest of all that a survivor rests on: it survived every test, so any new text is a new chance."""
+    """Digest of all that a survivor rests on: it survived every test, so any new text is a new chance.
+
+    Empty if not every test was tried: then its survival is not worth remembering.
+    """
     known: dict[str, Verdict]
     sources: dict[str, bytes]
     """The model's files as they were when the mutants were made of them; somebody may be editing them."""
@@ -64,7 +67,7 @@ class Court:
         former = self.known.get(label(mutant))
         if former is None:
             return None
-        return former if former.key == self.key(former.killed, former.by, source) else None
+        return former if former.key and former.key == self.key(former.killed, former.by, source) else None
 
     def key(self, killed: bool, by: str, source: Path) -> str:
         if not killed:
@@ -120,6 +123,7 @@ _seat: list[Court] = []
 
 
 def _take_seat(court: Court) -> None:
+    trial.die_with_parent()
     _seat[:] = [court]
 
 
