@@ -102,7 +102,7 @@ def _ram(configuration: Configuration, start: int, end: int) -> Iterator[Expecta
     """One range of RAM, cut where the image begins and ends."""
     at = start
     for region in _image(configuration):
-        if start <= region.start and region.end <= end and region.start < region.end:
+        if start <= region.start and region.end <= end:
             yield linear(configuration, "direct map", at, region.start, None, False)
             yield region
             at = region.end

@@ -125,6 +125,15 @@ def test_a_hole_at_the_end_of_lowmem(configure: Configure) -> None:
     assert (0xF6600000, 0xF75FE000, "hole in lowmem", "none", None, None) in found
 
 
+def test_ram_that_begins_and_ends_with_the_image(configure: Configure) -> None:
+    """Holes from 8 to 16 MiB and of 1 MiB behind _end, 23.125 MiB: the image is all of that range."""
+    found = rows(configure(command_line="memmap=8M$8M memmap=1M$0x1720000"))
+    first = found.index(IMAGE[0])
+    assert found[first : first + len(IMAGE)] == IMAGE
+    assert found[first - 1][1:3] == (0xC1000000, "boot map remnant")
+    assert found[first + len(IMAGE)][:3] == (0xC1720000, 0xC1820000, "boot map remnant")
+
+
 def test_rodata_off(configure: Configure) -> None:
     """mark_rodata_ro() does not run: text stays writable, and nothing past it is made NX."""
     found = {row[2]: row[4:] for row in rows(configure(command_line="rodata=off"))}
