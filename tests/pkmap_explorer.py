@@ -19,6 +19,7 @@ from kvmtools.model.pkmap_table import PkmapTable
 from kvmtools.model.pkmap_threads import UNINTERRUPTIBLE, PkmapThreads
 
 NO_PAGE = -1
+ABOUT_A_PAGE = ("kmap_high", "remove_wait_queue")
 ABOUT_THREADS = [rule for rule in INVARIANTS if rule.number in ("13", "14")]
 
 
@@ -60,15 +61,25 @@ class Explorer:
     """Threads that can be put into any state and let go on from there.
 
     :param maps: how many different pages one thread may have mapped
+    :param table: the class of the table, and ``machine`` that of the threads, for tests that damage them
     :param lists: tell apart states that differ in the order of the bucket and of the pool
     """
 
     def __init__(
-        self, era: str, *, slots: int, pages: int, threads: int, maps: int, lists: bool = False
+        self,
+        era: str,
+        *,
+        slots: int,
+        pages: int,
+        threads: int,
+        maps: int,
+        lists: bool = False,
+        table: type[PkmapTable] = PkmapTable,
+        machine: type[PkmapThreads] = PkmapThreads,
     ) -> None:
         self.era = eras.named(era)
-        self.table = PkmapTable(PkmapArea(0xFE000000, slots, 0x163), self.era, nr_cpus=threads)
-        self.threads = PkmapThreads(self.table, "ABCDEF"[:threads])
+        self.table = table(PkmapArea(0xFE000000, slots, 0x163), self.era, nr_cpus=threads)
+        self.threads = machine(self.table, "ABCDEF"[:threads])
         self.tasks = list(self.threads.threads.values())
         self.maps = maps
         self.lists = lists
@@ -104,7 +115,7 @@ class Explorer:
         asked = range(min(len(known) + 1, len(self.pages)))
         flushed = False
         for number, task in enumerate(state.tasks):
-            if task.asleep or task in state.tasks[:number]:
+            if task.state == UNINTERRUPTIBLE or task in state.tasks[:number]:
                 continue
             if task.section:
                 yield number, "run", NO_PAGE
@@ -182,20 +193,12 @@ class Explorer:
             if page is not None:
                 name[page] = len(name)
         unmapped = len(name)
-        tasks = sorted(
-            (
-                (
-                    task.section,
-                    task.state,
-                    name.get(task.page, unmapped)
-                    if task.section in ("kmap_high", "remove_wait_queue")
-                    else NO_PAGE,
-                    tuple(sorted([name[page] for page in task.maps])),
-                ),
-                task.page,
-            )
-            for task in self.tasks
-        )
+        tasks = []
+        for task in self.tasks:
+            maps = sorted([name[page] for page in task.maps])
+            page = name.get(task.page, unmapped) if task.section in ABOUT_A_PAGE else NO_PAGE
+            tasks.append((task.section, task.state, page, tuple(maps), task.page))
+        tasks.sort()
         return State(
             tuple(table.pkmap_count),
             tuple([NO_PAGE if page is None else name[page] for page in table.ptes]),
@@ -203,7 +206,7 @@ class Explorer:
             tuple(
                 [
                     Task(section, state, name.setdefault(real, len(name)) if page == unmapped else page, maps)
-                    for (section, state, page, maps), real in tasks
+                    for section, state, page, maps, real in tasks
                 ]
             ),
             self._freeze_lists() if self.lists else (),
@@ -213,7 +216,8 @@ class Explorer:
         """Put the threads and the table into a state; the TLBs hold what the invariant allows there."""
         table = self.table
         table.pkmap_count[:] = state.counts
-        table.ptes[:] = [None if page == NO_PAGE else self.pages[page] for page in state.pages]
+        pages = self.pages
+        table.ptes[:] = [None if page < 0 else pages[page] for page in state.pages]
         table.last_pkmap_nr = state.cursor
         table.flushes = 0
         mapped = [(slot, page) for slot, page in enumerate(table.ptes) if page is not None]
@@ -221,11 +225,11 @@ class Explorer:
         self._thaw_lists(state, mapped)
         self.threads.owner = None
         self.threads.queue = []
-        for task, frozen in zip(self.tasks, state.tasks, strict=True):
-            task.section, task.state, task.steps = frozen.section, frozen.state, None
-            task.page = self.pages[frozen.page]
-            task.maps = [self.pages[page] for page in frozen.maps]
-            if frozen.section == "remove_wait_queue":
+        for task, (section, running, wanted, maps) in zip(self.tasks, state.tasks, strict=True):
+            task.section, task.state, task.steps = section, running, None
+            task.page = pages[wanted]
+            task.maps = [pages[page] for page in maps]
+            if section == "remove_wait_queue":
                 self.threads.queue.append(task)
 
     def _freeze_lists(self) -> tuple[tuple[int, ...], ...]:

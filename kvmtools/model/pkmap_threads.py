@@ -173,8 +173,7 @@ class PkmapThreads:
         """Let everybody run in turns, section by section, until nobody can."""
         while names := self.runnable():
             for name in names:
-                if not self.blocked(name):
-                    self.run(name)
+                self.run(name)
 
     @property
     def sleepers(self) -> list[Thread]:

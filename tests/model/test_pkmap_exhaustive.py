@@ -12,10 +12,15 @@ this claim where there are few enough steps.
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from pkmap_explorer import Explorer, can_reach
 
 from kvmtools.model.pkmap_invariants import broken
+from kvmtools.model.pkmap_table import PkmapTable
+from kvmtools.model.pkmap_threads import RUNNING, PkmapThreads, Section, Thread
+from kvmtools.model.tlb import Tlbs
 
 GENERATIONS = {"2.4": "member", "2.6.18": "pool", "6.1": "indexed"}
 
@@ -73,7 +78,7 @@ def test_every_order_of_the_lists(era: str) -> None:
 
 def test_a_deadlock_is_a_state_like_others() -> None:
     """Three threads that each keep one of three slots and ask for another page sleep for ever."""
-    explorer = Explorer("6.1", slots=3, pages=4, threads=3, maps=2)
+    explorer = Explorer("2.6.18", slots=3, pages=4, threads=3, maps=2)
     states = explorer.explore()
     everything = set(range(len(states)))
     ended = can_reach({number for number in everything if states[number].at_rest}, explorer.edges)
@@ -117,3 +122,62 @@ def test_interleaving_every_step_shows_nothing_new() -> None:
                     if task.section and task.name in runnable
                 ]
     assert mixed > 100
+
+
+class Forgetful(Tlbs):
+    """TLBs that nobody flushes."""
+
+    def flush(self, cpu: int) -> None:
+        """Nothing happens."""
+
+
+class NoFlush(PkmapTable):
+    """A kernel that unmaps slots and leaves the TLBs alone."""
+
+    def __init__(self, *words: Any, **options: Any) -> None:
+        super().__init__(*words, **options)
+        self.tlbs = Forgetful(len(self.tlbs.cpus))
+
+
+class FreesAtOnce(PkmapTable):
+    """A kernel that frees a slot when its last user goes."""
+
+    def kunmap_high(self, page: int) -> bool:
+        unused = super().kunmap_high(page)
+        if unused:
+            slot = self.ptes.index(page)
+            self.pkmap_count[slot], self.ptes[slot] = 0, None
+            self.addresses.set_page_address(page, None)
+        return unused
+
+
+class NoWakeUp(PkmapThreads):
+    """A kernel that frees slots and tells nobody."""
+
+    def _kunmap_high(self, thread: Thread) -> Section:
+        yield from super()._kunmap_high(thread)
+        return ""
+
+
+class WakesOne(PkmapThreads):
+    """A kernel whose sleepers wait exclusively, so that only the first of them is woken."""
+
+    def _wake_up(self, thread: Thread) -> Section:
+        yield from ()
+        self.queue[-1].state = RUNNING
+        return ""
+
+
+@pytest.mark.parametrize(
+    ("wrong", "complaint"),
+    [
+        ({"table": NoFlush}, "no TLB holds what the page table does not"),
+        ({"table": FreesAtOnce}, "no TLB holds what the page table does not"),
+        ({"machine": NoWakeUp}, "who sleeps finds every slot in use, or a wake-up comes"),
+        ({"machine": WakesOne}, "who sleeps finds every slot in use, or a wake-up comes"),
+    ],
+)
+def test_the_search_finds_what_is_wrong(wrong: dict[str, Any], complaint: str) -> None:
+    """Each of these four kernels is wrong in a way that only some interleavings show."""
+    with pytest.raises(AssertionError, match=complaint):
+        Explorer("6.1", slots=2, pages=4, threads=3, maps=2, **wrong).explore()
