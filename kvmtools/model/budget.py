@@ -21,6 +21,7 @@ out from ranges, nothing page by page.
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -29,9 +30,9 @@ from kvmtools.model import eras, layout, machine, memmap
 from kvmtools.model.kernel_space import DEFAULT_IMAGE
 from kvmtools.model.memblock import Memblock
 from kvmtools.model.prediction import Prediction
-from kvmtools.model.ram import ISA_END, Ram
+from kvmtools.model.ram import ISA_END
 from kvmtools.model.zones import MAX_DMA_PFN
-from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Range
+from kvmtools.records import PAGE_SIZE, Configuration, Range
 
 MEM_SECTION_SIZE = 8
 """``sizeof(struct mem_section)`` without CONFIG_PAGE_EXTENSION: a map and a usage pointer."""
@@ -40,8 +41,6 @@ PAGEBLOCK_BITS = 4
 BIGGEST_MEMORY = {False: 1 << 32, True: 1 << 36}
 """What page-table entries can reach, by PAE."""
 SMALLEST_MEMORY = 64 << 20
-
-_EVERYTHING = Range(0, 1 << (36 - PAGE_SHIFT))
 
 
 class Kind(NamedTuple):
@@ -177,16 +176,11 @@ def limit(configuration: Configuration, kind: Kind, step: int = 1 << 20) -> Limi
         return None
     if bootable[-1] == most:
         return Limit(most, "")
-    fits, fails = bootable[-1] // step, 2 * bootable[-1] // step
-    reason = _refusal(configuration, kind, fails * step)
-    while fails - fits > 1:
-        middle = (fits + fails) // 2
-        answer = _refusal(configuration, kind, middle * step)
-        if answer:
-            fails, reason = middle, answer
-        else:
-            fits = middle
-    return Limit(fits * step, reason)
+    steps = range(bootable[-1] // step, 2 * bootable[-1] // step)
+    fails = steps.start + bisect_left(
+        steps, True, key=lambda n: bool(_refusal(configuration, kind, n * step))
+    )
+    return Limit((fails - 1) * step, _refusal(configuration, kind, fails * step))
 
 
 def _refusal(configuration: Configuration, kind: Kind, memory: int) -> str:
@@ -246,7 +240,7 @@ def _virtual(prediction: Prediction, kind: Kind) -> Budget:
     backing = leaf * _touched(prediction, edges.max_pfn, leaf)
     page_tables = 0 if kind.large else PAGE_SIZE * _touched(prediction, edges.max_pfn, directory_entry)
 
-    max_low_pfn = min(edges.max_low_pfn, max(0, edges.maxmem_pfn - window // PAGE_SIZE))
+    max_low_pfn = min(edges.max_low_pfn, max(0, layout.maxmem_pfn(configuration) - window // PAGE_SIZE))
     lowmem, highmem = Range(0, max_low_pfn), Range(max_low_pfn, edges.max_pfn)
     free = unreserved(prediction, Range(0, edges.max_pfn))
     wanted, align = backing // PAGE_SIZE, leaf // PAGE_SIZE
@@ -280,7 +274,7 @@ def _virtual(prediction: Prediction, kind: Kind) -> Budget:
 
 
 class _Edges:
-    """Where memory and zones end in a kernel that has no window, and how high lowmem could reach."""
+    """Where memory and zones end in a kernel that has no window."""
 
     def __init__(self, prediction: Prediction) -> None:
         found = prediction.layout
@@ -290,13 +284,6 @@ class _Edges:
         self.max_pfn = found.max_pfn
         self.memory = prediction.ram.pages(0, self.max_pfn) * PAGE_SIZE
         self._configuration = prediction.configuration
-
-    @property
-    def maxmem_pfn(self) -> int:
-        """``MAXMEM_PFN``: where lowmem ends on a machine that has all the RAM there can be."""
-        found = layout.predict(self._configuration, Ram((_EVERYTHING,), _EVERYTHING.end)).max_low_pfn
-        assert found is not None
-        return found
 
     def dma(self, max_low_pfn: int) -> int:
         """Bytes of zone DMA."""

@@ -42,8 +42,8 @@ def predict(configuration: Configuration, ram: Ram | None = None) -> Layout:
     if ram is None:
         ram = ram_of.usable(configuration)
     above, vmalloc_end = _above(configuration, era)
-    maxmem_pfn = _maxmem(configuration, era, vmalloc_end) >> PAGE_SHIFT
-    max_low_pfn, max_pfn = find_low_pfn_range(configuration, ram.end_pfn, maxmem_pfn)
+    most = _maxmem(configuration, era, vmalloc_end) >> PAGE_SHIFT
+    max_low_pfn, max_pfn = find_low_pfn_range(configuration, ram.end_pfn, most)
     highstart_pfn = min(max_low_pfn, max_pfn)
     high_memory = configuration.page_offset + highstart_pfn * PAGE_SIZE
     vmalloc_start = _up(high_memory + VMALLOC_OFFSET, era.vmalloc_start_rounding)
@@ -64,6 +64,15 @@ def predict(configuration: Configuration, ram: Ram | None = None) -> Layout:
         highend_pfn=max_pfn if configuration.highmem else None,
         max_mapnr=_max_mapnr(configuration, era, max_pfn, ram),
     )
+
+
+def maxmem_pfn(configuration: Configuration) -> int:
+    """``MAXMEM_PFN``: where lowmem ends if there is RAM enough.
+
+    :raises UsageError: if the areas above lowmem leave none
+    """
+    era = eras.shown(configuration.marks)
+    return _maxmem(configuration, era, _above(configuration, era)[1]) >> PAGE_SHIFT
 
 
 def _above(configuration: Configuration, era: Era) -> tuple[Layout, int]:

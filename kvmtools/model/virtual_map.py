@@ -43,8 +43,6 @@ from kvmtools.model.ram import Ram, joined
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Mapping, Range
 
 BACKINGS = ("highmem", "lowmem")
-_ENDLESS = 1 << 40
-"""Pfns of more RAM than any processor can address."""
 
 
 class VirtualMap(Conversions):
@@ -238,11 +236,8 @@ def window(prediction: Prediction) -> Window:
     :raises UsageError: if nothing would be left of lowmem
     """
     configuration = prediction.configuration
-    # What lowmem a kernel of this configuration has if RAM does not end is MAXMEM.
-    endless = Ram((Range(0, _ENDLESS),), _ENDLESS)
-    maxmem_pfn = layout.predict(configuration, endless).max_low_pfn
+    maxmem_pfn = layout.maxmem_pfn(configuration)
     max_low_pfn, max_pfn = prediction.layout.max_low_pfn, prediction.layout.max_pfn
-    assert maxmem_pfn is not None
     assert max_low_pfn is not None
     assert max_pfn is not None
     directory, block = prediction.form.levels[-2].span, 1 << (configuration.max_order - 1)
