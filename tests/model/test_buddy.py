@@ -10,6 +10,7 @@ from buddies import FLAGS, TinyMap, booted, small
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
 from kvmtools.model.buddy import Buddy
+from kvmtools.model.buddy_record import Bitmaps
 from kvmtools.model.bugs import KernelBug
 from kvmtools.model.memmap import FlagsLayout
 from kvmtools.model.struct_page import WORD, flag, members
@@ -176,6 +177,33 @@ class TestSplit:
         page = buddy.mem_map.pfn_to_page(buddy.alloc(3) or 0)
         head = buddy.zones[0].heads[3]
         assert (buddy.mem_map.read(page, 0), buddy.mem_map.read(page, 4)) == (head, head)
+
+
+class TestBitmap:
+    """free_area[order].map of 2.4: a bit for two buddies, set while one of them is free."""
+
+    @staticmethod
+    def bits(buddy: Buddy) -> set[tuple[int, int, int]]:
+        assert isinstance(buddy._record, Bitmaps)
+        return buddy._record.set_bits
+
+    def test_all_free(self) -> None:
+        assert self.bits(tiny("2.4")) == set()
+
+    def test_the_largest_have_none(self) -> None:
+        """``if (curr_order != MAX_ORDER-1)``, and a NULL map."""
+        buddy = tiny("2.4")
+        buddy.alloc(3)
+        assert self.bits(buddy) == set()
+
+    def test_split(self) -> None:
+        """Pfn 7 is taken out of [0, 8): 6, [4, 6) and [0, 4) are free, their buddies are not."""
+        buddy = tiny("2.4")
+        assert [buddy.alloc(3), buddy.alloc(0)] == [8, 7]
+        buddy.free(8, 3)
+        assert self.bits(buddy) == {(0, 0, 3), (0, 1, 1), (0, 2, 0)}
+        assert buddy.alloc(0) == 6
+        assert self.bits(buddy) == {(0, 1, 1), (0, 2, 0)}
 
 
 class TestMerge:
