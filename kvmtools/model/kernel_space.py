@@ -142,6 +142,10 @@ class KernelSpace:
         """Store a number; as :meth:`read`."""
         self.memory.write(self._physical(virtual), value.to_bytes(size, "little"))
 
+    def touch(self, virtual: int) -> None:
+        """A load whose value nobody wants; as :meth:`read`."""
+        self._physical(virtual)
+
     def measure(self, operation: Callable[[], object]) -> Cost:
         """What ``operation`` costs, found by doing it; an exception of its own passes through."""
         self._leaves, self._references, self._faults = {}, 0, 0

@@ -10,10 +10,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kvmtools.errors import UsageError
-from kvmtools.model.ram import Ram, joined
+from kvmtools.model.ram import joined
 from kvmtools.records import PAGE_SIZE, Range
-
-_EVERYTHING = 1 << 52
 
 
 class Memblock:
@@ -32,9 +30,11 @@ class Memblock:
 
     def reserve(self, taken: Range) -> None:
         """``[start, end)`` has an owner from now on; what is not RAM, or was taken before, does not matter."""
-        free = Ram(self._free, 0)
-        rest = (*free.within(0, taken.start), *free.within(taken.end, _EVERYTHING))
-        self._free = tuple(joined(rest))
+        cuts = (
+            (Range(r.start, min(r.end, taken.start)), Range(max(r.start, taken.end), r.end))
+            for r in self._free
+        )
+        self._free = tuple(joined(part for parts in cuts for part in parts if part))
 
     def take(self, pages: int, within: Range, *, align: int = 1) -> Range:
         """The highest ``pages`` frames in one piece that are free in ``within``.
@@ -61,11 +61,13 @@ class Memblock:
         for part in self._parts(within):
             end = part.end // align * align
             start = max(end - pages, -(-part.start // align) * align)
-            if start < end:
-                pieces.append(Range(start, end))
-                self.reserve(pieces[-1])
-                pages -= end - start
+            if piece := Range(start, end):
+                pieces.append(piece)
+                self.reserve(piece)
+                pages -= len(piece)
         return pieces
 
     def _parts(self, within: Range) -> list[Range]:
-        return [*Ram(self._free, 0).within(within.start, within.end)][::-1]
+        """What is free of it, from the top down."""
+        parts = (Range(max(r.start, within.start), min(r.end, within.end)) for r in reversed(self._free))
+        return [part for part in parts if part]

@@ -78,7 +78,7 @@ class VirtualMap(Conversions):
         self._populated: tuple[Range, ...] = ()
         """Leaves that are mapped, as numbers within the window."""
         self._max_pfn = space.variable()
-        self._flags = PRESENT | WRITABLE | ACCESSED | DIRTY | GLOBAL | (NX if space.form.nx else 0)
+        self._flags = PRESENT | WRITABLE | ACCESSED | DIRTY | GLOBAL | NX * space.form.nx
 
     def add(self, start: int, end: int) -> None:
         """Make the pfns ``[start, end)`` valid: map what their ``struct page`` need and is not mapped yet.
@@ -103,7 +103,7 @@ class VirtualMap(Conversions):
         max_pfn = self.space.read(self._max_pfn, self.space.word)
         size = self.page_struct_size
         found = (Range(-(-r.start * self.leaf // size), r.end * self.leaf // size) for r in self._populated)
-        return tuple(Range(r.start, min(r.end, max_pfn)) for r in found if r.start < r.end)
+        return tuple(Range(r.start, min(r.end, max_pfn)) for r in found if r)
 
     @property
     def footprint(self) -> Footprint:
@@ -133,9 +133,9 @@ class VirtualMap(Conversions):
             return False
         page, last = self._bytes(pfn)
         try:
-            self.space.read(page, 1)
+            self.space.touch(page)
             if page // PAGE_SIZE != last // PAGE_SIZE:
-                self.space.read(last, 1)
+                self.space.touch(last)
         except Unmapped:
             return False
         return True
@@ -201,7 +201,7 @@ class VirtualMap(Conversions):
     def _map(self, virtual: int, physical: int, length: int) -> None:
         """Leaves for ``length`` bytes; the first in a page table brings the table, the others only fill it."""
         form = self.space.form
-        span = self.space.large_page if self.leaf == PAGE_SIZE else self.leaf
+        span = self.space.large_page
         while length:
             self.space.tables.map(virtual, physical, size=self.leaf, flags=self._flags)
             run = min(length, span - virtual % span)

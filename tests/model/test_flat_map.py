@@ -82,6 +82,14 @@ def test_fields_are_read_and_written_through_the_page() -> None:
     assert caught.value.address == 0xC800001C
 
 
+def test_fields_are_32_bits_wide() -> None:
+    mem_map = small()
+    page = mem_map.pfn_to_page(5)
+    mem_map.write(page, 4, 0xFFFFFFFF)
+    mem_map.write(page, 0, 1)
+    assert (mem_map.read(page), mem_map.read(page, 4)) == (1, 0xFFFFFFFF)
+
+
 def test_every_conversion_is_one_load_of_a_variable() -> None:
     """The image is in the first large page, the array in the last: nothing needs both."""
     mem_map = small()

@@ -64,6 +64,17 @@ def test_what_is_not_in_the_direct_map_is_in_page_tables() -> None:
     assert space.read(0xF8003457, 1) == 0x33
 
 
+def test_a_touch_is_a_load_too() -> None:
+    space = kernel_space(*RAM)
+    assert space.measure(lambda: space.touch(0xC0345678)) == Cost(1, 1, 1)
+    with pytest.raises(Unmapped):
+        space.touch(0xF8000000)
+
+
+def test_memory_is_where_ram_is() -> None:
+    assert kernel_space(Range(0x80, 0x200)).memory.ranges == (Range(0x80000, 0x200000),)
+
+
 def test_what_nothing_maps_is_a_fault() -> None:
     space = kernel_space(*RAM)
     with pytest.raises(Unmapped, match=r"at f8000010: nothing is mapped there") as caught:
@@ -158,6 +169,7 @@ def test_a_fault_is_counted_and_is_no_load() -> None:
             space.read(0xF8000000, 4)
 
     assert space.measure(survive) == Cost(0, 0, 0, 1)
+    assert space.measure(lambda: (survive(), survive())) == Cost(0, 0, 0, 2)
     assert space.measure(lambda: None).faults == 0
 
 
@@ -188,6 +200,16 @@ def test_without_sections_the_image_is_where_images_are(configure: Configure) ->
     space = booted(Prediction(configure(image=Image(0, {}))))
     assert space.tables.root == 0x1000000
     assert space.memblock.free == (Range(0x100, 0x1000), Range(0x1800, 0x7FFE0))
+
+
+def test_three_sections_say_enough(configure: Configure) -> None:
+    sections = {"_text": 0xC1000000, "__bss_start": 0xC1100000, "_end": 0xC1200001}
+    space = booted(Prediction(configure(image=Image(0, sections))))
+    assert space.tables.root == 0x1100000
+    assert space.memblock.free[1].start == 0x1201
+    for name in sections:
+        without = {other: address for other, address in sections.items() if other != name}
+        assert booted(Prediction(configure(image=Image(0, without)))).tables.root == 0x1000000
 
 
 def test_lowmem_that_is_cut_short_ends_to_the_page(configure: Configure) -> None:

@@ -80,6 +80,35 @@ def test_pfn_valid_knows_whole_sections() -> None:
     ]:
         assert mem_map.pfn_valid(pfn) is answer, hex(pfn)
     assert mem_map.valid == (Range(0, 0x4000), Range(0xC000, 0x10000))
+    assert SparseMap(kernel_space(RAM), 32, (3, 0), SECTION, FLAGS).valid == mem_map.valid
+
+
+def test_pfn_valid_asks_for_one_flag() -> None:
+    """SECTION_HAS_MEM_MAP, bit 1 of section_mem_map (include/linux/mmzone.h)."""
+    mem_map = small()
+    for word, valid in ((2, True), (0xFFFFFFFD, False)):
+        mem_map.space.write(TABLE, 4, word)
+        assert mem_map.pfn_valid(0) is valid
+
+
+def test_what_follows_the_table_is_no_section() -> None:
+    mem_map = small()
+    mem_map.space.write(mem_map.space.variable(), 4, 0xF)
+    assert not mem_map.pfn_valid(64 * SECTION)
+
+
+def test_flags_are_four_bits_and_no_more() -> None:
+    """A map less its section's start may have bit 4 set, if sections are odd enough: 48 bytes before a page."""
+    mem_map = SparseMap(kernel_space(RAM), 48, (1,), 1, FLAGS)
+    assert mem_map.space.read(TABLE + 8, 4) & 0xFFF == 0xFD0 | 0xF
+    assert mem_map.pfn_to_page(1) == mem_map.arrays[1]
+
+
+def test_only_the_flags_word_is_initialised() -> None:
+    mem_map = small()
+    page = mem_map.pfn_to_page(0xC001)
+    mem_map.space.write(page + 4, 4, 0xFFFFFFFF)
+    assert (mem_map.read(page), mem_map.read(page, 4)) == (3 << 26, 0xFFFFFFFF)
 
 
 def test_the_section_comes_from_page_flags() -> None:
@@ -181,6 +210,7 @@ def test_a_table_of_tables_has_pages_where_sections_are() -> None:
     for section in (0, 4, 510, 512, 599, 601, 1024, 8191, 8192):
         assert not mem_map.pfn_valid(section * 16), section
     assert mem_map.cost("pfn_valid", 1024 * 16).references == 1
+    assert mem_map.space.memblock.free == (Range(0x110, 0x8000 - 5),)
     assert mem_map.footprint == Footprint(
         struct_pages=3 * 4096, window=0, lowmem=5 * 4096, highmem=0, page_tables=0, static=16 * 4
     )

@@ -151,6 +151,14 @@ def test_a_struct_page_that_straddles_needs_both_leaves() -> None:
     assert second.valid[0] == Range(103, 204)
 
 
+def test_one_byte_on_another_leaf_counts() -> None:
+    """33 bytes: 993 of them end one byte into the ninth page."""
+    assert 993 * 33 == 8 * 4096 + 1
+    mem_map = small(Range(0, 992), Range(2000, 2001), size=33)
+    assert both_tests(mem_map, 991)
+    assert not both_tests(mem_map, 992)
+
+
 def test_a_block_that_straddles_is_not_whole_even_in_large_leaves() -> None:
     """40 bytes: 2 MiB end within pfn 52428, and so within the block of 1024 that begins at 52224."""
     mem_map = small(Range(0, 52300), size=40, leaf=2 * MIB)
@@ -320,6 +328,15 @@ def test_the_window_is_whole_directory_entries() -> None:
     for pae, size in ((True, 6 * MIB), (False, 8 * MIB)):
         configuration = machine.configuration("6.1", memory=512 * MIB, pae=pae, page_struct_size=40)
         assert window(Prediction(configuration)).size == size
+
+
+def test_the_window_has_room_for_whole_blocks() -> None:
+    """RAM ends at pfn 0x20180; blocks have 0x400 pages, in 2.4 0x200."""
+    e820 = (E820Entry(0, 0x9F000, 1), E820Entry(MIB, 0x20180000 - MIB, 1))
+    for era, pages in (("6.1", 0x20400), ("2.4", 0x20200)):
+        configuration = machine.configuration(era, e820=e820)
+        assert window(Prediction(configuration)).pages == pages
+        assert virtual_map(configuration).pages == pages
 
 
 def test_64_gib_need_an_eighth_of_virtual_space() -> None:
