@@ -147,25 +147,23 @@ class PageTables:
         """Put a leaf below the entry that ended the walk, with as many new tables as it takes."""
         missing = [level for level in self.form.levels if leaf.number <= level.number < stop.level.number]
         at, above = stop.address, stop.level
-        tables = self._frames(len(missing), above.next_table)
-        for level, table in zip(missing, tables, strict=True):
+        for level, table in self._new(missing, above.next_table):
             self._clear(level, table)
             self._write(at, table | (self._table_flags if above.permissions else PRESENT))
             index = (virtual >> level.shift) & ((1 << level.bits) - 1)
             at, above = table + index * self.form.entry_size, level
         self._write(at, entry)
 
-    def _frames(self, count: int, mask: int) -> list[int]:
-        """So many frames or none: memory that runs out half-way leaves nothing behind."""
-        frames: list[int] = []
+    def _new(self, levels: list[Level], mask: int) -> list[Table]:
+        """A table for each level or none: memory that runs out half-way leaves nothing behind."""
+        tables: list[Table] = []
         try:
-            while len(frames) < count:
-                frames.append(self._frame(mask))
+            tables.extend(Table(level, self._frame(mask)) for level in levels)
         except KvmtoolsError:
-            for frame in frames:
-                self._release(frame)
+            for table in tables:
+                self._release(table.address)
             raise
-        return frames
+        return tables
 
     def _frame(self, mask: int) -> int:
         """A frame whose address an entry, or CR3, can hold."""
@@ -194,4 +192,5 @@ def _leaf(level: Level, form: PagingForm, physical: int, flags: int) -> int:
         raise UsageError(f"flags {flags:#x} lack the present bit: they map nothing")
     if flags & taken or flags >> 8 * form.entry_size:
         raise UsageError(f"flags {flags:#x} are not all flags of a {level.span:#x}-byte leaf")
-    return address | flags | (PAGE_SIZE_BIT if level.next_table else 0)
+    entry = address | flags
+    return entry | PAGE_SIZE_BIT if level.next_table else entry

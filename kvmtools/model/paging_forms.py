@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from kvmtools.errors import UsageError
 from kvmtools.records import Configuration, Range
 
-PRESENT = 1 << 0
+PRESENT = 1
 WRITABLE = 1 << 1
 USER = 1 << 2
 WRITE_THROUGH = 1 << 3

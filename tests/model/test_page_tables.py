@@ -155,6 +155,11 @@ def test_tables_can_be_prepared_for_pages_to_come(form: PagingForm) -> None:
     answer = found(tables, 0xC0001000)
     assert isinstance(answer, Fault)
     assert (answer.level, answer.index, answer.entry, answer.reason) == ("pte", 1, 0, "not present")
+    # What is not present may hold the kernel's own bits (a swapped page): they stay.
+    last = answer.table + answer.index * form.entry_size
+    tables.memory.write(last, b"\xa4")
+    tables.populate(0xC0001000)
+    assert tables.memory.read(last, 1) == b"\xa4"
     tables.map(0xC0001000, 0x7000)
     assert len(list(tables.tables())) == len(form.levels)
     with pytest.raises(UsageError, match="0xc0001000 is mapped already"):

@@ -254,6 +254,25 @@ def test_a_root_outside_ram_is_a_fault_of_the_first_level() -> None:
     assert str(answer) == "0xc0000000: pgd[3] at 0x5000: the table is not in RAM"
 
 
+def test_a_root_outside_ram_is_a_fault_of_either_half() -> None:
+    def nothing(address: int, size: int) -> bytes:
+        raise MemoryFault(address, "no RAM")
+
+    faults: list[Fault] = []
+    assert list(walk(nothing, 0x5000, long_mode(), faults=faults)) == []
+    assert [(fault.virtual, fault.index) for fault in faults] == [(0, 0), (0xFFFF_8000_0000_0000, 256)]
+
+
+def test_an_empty_window_sees_nothing_of_a_large_leaf() -> None:
+    page = struct.pack("<1024I", *([0x00000083] * 1024))
+    form = non_pae()
+
+    def seen_in(start: int, end: int) -> int:
+        return len(list(walk(lambda address, size: page[:size], 0x1000, form, start, end)))
+
+    assert [seen_in(0x1000, end) for end in (0xFFF, 0x1000, 0x1001, 0x400000, 0x400001)] == [0, 0, 1, 1, 2]
+
+
 def test_a_fault_says_where_and_what() -> None:
     page = struct.pack("<1024I", *([0x00200083] * 1024))
     answer = translate(lambda address, size: page[:size], 0x1000, 0xC0000000, non_pae())
