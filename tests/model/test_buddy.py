@@ -179,6 +179,29 @@ class TestSplit:
         assert (buddy.mem_map.read(page, 0), buddy.mem_map.read(page, 4)) == (head, head)
 
 
+class TestPageIsBuddy:
+    """Marks.merges(): a plain yes or no."""
+
+    @pytest.mark.parametrize(
+        ("holes_in_zone", "buddy_pfn", "order", "merges"),
+        [
+            (False, 4, 2, True),
+            (False, 4, 1, False),
+            (False, 5, 0, False),
+            (False, 8, 2, False),
+            (True, 12, 2, False),
+        ],
+    )
+    def test_answer(self, holes_in_zone: bool, buddy_pfn: int, order: int, merges: bool) -> None:
+        """[4, 8) is free as one block, and so is [8, 12), of another zone; pfn 12 is in a hole."""
+        zones = (ZoneSpan("NORMAL", 0, 8), ZoneSpan("HIGHMEM", 8, 16))
+        buddy = booted(
+            TinyMap(range(12)), (Range(4, 12),), small("5.10", 4), zones=zones, holes_in_zone=holes_in_zone
+        )
+        page, other = (buddy.mem_map.pfn_to_page(pfn) for pfn in (0, buddy_pfn))
+        assert buddy._record.merges(buddy.zones[0], page, 0, other, buddy_pfn, order) is merges
+
+
 class TestBitmap:
     """free_area[order].map of 2.4: a bit for two buddies, set while one of them is free."""
 
