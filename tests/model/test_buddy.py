@@ -193,10 +193,14 @@ class TestPageIsBuddy:
         ],
     )
     def test_answer(self, holes_in_zone: bool, buddy_pfn: int, order: int, merges: bool) -> None:
-        """[4, 8) is free as one block, and so is [8, 12), of another zone; pfn 12 is in a hole."""
+        """[4, 8) is free as one block, and so is [8, 12), of another zone; pfn 12 is not valid."""
         zones = (ZoneSpan("NORMAL", 0, 8), ZoneSpan("HIGHMEM", 8, 16))
         buddy = booted(
-            TinyMap(range(12)), (Range(4, 12),), small("5.10", 4), zones=zones, holes_in_zone=holes_in_zone
+            TinyMap(range(16), valid=range(12)),
+            (Range(4, 12),),
+            small("5.10", 4),
+            zones=zones,
+            holes_in_zone=holes_in_zone,
         )
         page, other = (buddy.mem_map.pfn_to_page(pfn) for pfn in (0, buddy_pfn))
         assert buddy._record.merges(buddy.zones[0], page, 0, other, buddy_pfn, order) is merges
