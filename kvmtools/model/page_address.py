@@ -107,11 +107,10 @@ class IndexedAddresses:
             entry.page, entry.virtual, entry.links = page, virtual, LISTED
             bucket.append(index)
             return
-        for index in bucket:
-            if self.maps[index].page == page:
-                bucket.remove(index)
-                self._give_back(index)
-                return
+        about_it = [index for index in bucket if self.maps[index].page == page]
+        for index in about_it[:1]:
+            bucket.remove(index)
+            self._give_back(index)
 
     def associations(self) -> list[tuple[int, int]]:
         """What the entries in the buckets say; stale ones are in none."""

@@ -92,7 +92,7 @@ def _entries_kept(threads: PkmapThreads) -> bool:
 def _users_counted(threads: PkmapThreads) -> bool:
     held = [page for thread in threads.threads.values() for page in thread.maps]
     table = threads.table
-    users = {page: count - 1 for page, count in zip(table.ptes, table.pkmap_count, strict=True) if count}
+    users = {table.ptes[nr]: count - 1 for nr, count in enumerate(table.pkmap_count) if count}
     return {page: held.count(page) for page in held} == {
         page: number for page, number in users.items() if number
     }

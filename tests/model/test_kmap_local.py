@@ -218,6 +218,19 @@ def test_a_tasks_mappings_go_and_come_with_it(debug: bool, indexes: list[int]) -
     assert (one.running, other.running, one.pages) == (True, False, [7, 8])
 
 
+def test_a_switch_touches_the_tasks_own_slots_only() -> None:
+    slots, task = stacked("6.1", nr_cpus=3), Stack(1)
+    for page in (7, 8):
+        slots.kmap_local(task, page)
+    for slot, page in enumerate(slots.ptes):
+        slots.ptes[slot] = page or 1000 + slot
+    before = list(slots.ptes)
+    slots.sched_out(task)
+    assert [slot for slot, page in enumerate(slots.ptes) if page is None] == [16, 17]
+    slots.sched_in(task)
+    assert slots.ptes == before
+
+
 def test_a_switch_that_cannot_be() -> None:
     slots, task = stacked("6.1"), Stack()
     assert (task.cpu, task.running) == (0, True)

@@ -24,6 +24,10 @@ PAGES = [0xC4000000 + 32 * number for number in range(2000)]
 LOWMEM = 0xC1000000
 
 
+def test_what_links_say_in_words() -> None:
+    assert (UNUSED, LISTED, POOLED, POISONED) == ("unused", "listed", "pooled", "poisoned")
+
+
 def addresses(era: str) -> PageAddresses:
     return page_addresses(eras.named(era), AREA, lambda page: page != LOWMEM)
 

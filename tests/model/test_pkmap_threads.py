@@ -43,7 +43,7 @@ def full(names: str = "ABC") -> PkmapThreads:
 def test_threads_are_spread_over_the_cpus() -> None:
     threads = machine("ABC").threads
     assert [(thread.name, thread.cpu) for thread in threads.values()] == [("A", 0), ("B", 1), ("C", 0)]
-    assert {thread.state for thread in threads.values()} == {RUNNING}
+    assert {thread.state for thread in threads.values()} == {RUNNING} == {"TASK_RUNNING"}
     assert {(thread.section, thread.page, thread.address, *thread.maps) for thread in threads.values()} == {
         ("", 0, 0)
     }
@@ -61,7 +61,10 @@ def test_a_call_that_need_not_wait() -> None:
     assert threads.run("A") == "kunmap_high"
     assert (thread.maps, thread.section) == ([], "")
     threads.kmap_flush_unused("A")
+    assert threads.step("A") == "slot 1: count 0"
+    assert threads.owner is threads.threads["A"]
     assert threads.run("A") == "kmap_flush_unused"
+    assert (thread.section, threads.owner) == ("", None)
     assert threads.table.ptes == [None, None]
     assert threads.runnable() == []
 
@@ -71,6 +74,7 @@ def test_steps_stop_at_every_store_and_the_lock_keeps_others_out() -> None:
     threads.kmap("A", page(1))
     threads.kmap("B", page(1))
     assert threads.runnable() == ["A", "B"]
+    assert threads.blocked("A") == ""
     assert threads.step("A") == "slot 1: set_pte"
     assert threads.owner is threads.threads["A"]
     assert threads.runnable() == ["A"]
