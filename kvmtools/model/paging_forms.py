@@ -132,7 +132,7 @@ def non_pae(*, pse: bool = True, physical_bits: int = 32) -> PagingForm:
     :param physical_bits: MAXPHYADDR; above 32 a 4 MiB page carries its address bits 39:32 in bits 20:13
         (PSE-36)
     """
-    high_bits = min(max(physical_bits, 32), 40) - 32
+    high_bits = min(physical_bits, 40) - 32
     directory = Level(
         name="pgd",
         number=2,
