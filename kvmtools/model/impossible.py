@@ -50,5 +50,5 @@ def _of_this_era(c: Configuration, era: Era) -> dict[str, bool]:
             c.pae and era.pae_needs_highmem and not c.highmem,
         f"{era.name} has no zone MOVABLE": "MOVABLE" in c.zone_names and "MOVABLE" not in era.zone_names,
         f"sizeof(struct cpu_entry_area) = {entry_area} is not a number of whole pages":
-            era.cpu_entry_area and (bool(entry_area % PAGE_SIZE) or entry_area <= 0),
+            era.cpu_entry_area and (bool(entry_area % PAGE_SIZE) or entry_area < PAGE_SIZE),
     }  # fmt: skip

@@ -36,7 +36,7 @@ class FlagsLayout:
         """Section number; ``None`` with FLATMEM."""
         if not self.section_width:
             return None
-        return flags >> self.section_shift & ((1 << self.section_width) - 1)
+        return flags >> self.section_shift
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +53,10 @@ class ZoneRange:
 class HoleFields:
     """What the ``struct page`` of a hole holds, from boot until power-off."""
 
-    flags: frozenset[str] = frozenset({"reserved"})
-    refcount: int = 1
-    mapcount: int | None = -1
+    refcount: int
+    mapcount: int | None
     """``None`` in 2.4, where a page does not count its mappings."""
+    flags: frozenset[str] = frozenset({"reserved"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class MemMap:
     max_mapnr: int | None
     image: Range
     """Pfns of the kernel's image up to its init sections: reserved for good (memblock_reserve in setup_arch)."""
-    hole: HoleFields = HoleFields()
+    hole: HoleFields
 
     @property
     def size(self) -> int | None:
@@ -192,13 +192,13 @@ def _zones_by_following(
 
 def _zones_by_span(ram: Ram, spans: tuple[ZoneSpan, ...], valid: tuple[Range, ...]) -> Iterator[ZoneRange]:
     """Every page, RAM or not, belongs to the zone that spans it."""
-    for start, end, index in sorted((span.start_pfn, span.end_pfn, n) for n, span in enumerate(spans)):
-        at = start
-        for r in ram.within(start, end):
+    for index, span in enumerate(spans):
+        at = span.start_pfn
+        for r in ram.within(at, span.end_pfn):
             yield from _hole(at, r.start, index, valid)
             yield ZoneRange(r.start, r.end, index, True)
             at = r.end
-        yield from _hole(at, end, index, valid)
+        yield from _hole(at, span.end_pfn, index, valid)
 
 
 def _hole(start: int, end: int, zone: int, valid: tuple[Range, ...]) -> Iterator[ZoneRange]:
@@ -222,10 +222,10 @@ def present_sections(configuration: Configuration, ram: Ram) -> tuple[int, ...]:
     """
     section_bits, physical_bits = _section_bits(configuration)
     size = 1 << (section_bits - PAGE_SHIFT)
-    found: set[int] = set()
-    for r in ram.within(0, 1 << (physical_bits - PAGE_SHIFT)):
-        found.update(range(r.start // size, -(-r.end // size)))
-    return tuple(sorted(found))
+    found: dict[int, None] = {}
+    for r in ram.below(1 << (physical_bits - PAGE_SHIFT)).ranges:
+        found.update(dict.fromkeys(range(r.start // size, -(-r.end // size))))
+    return tuple(found)
 
 
 def _section_bits(configuration: Configuration) -> tuple[int, int]:

@@ -119,6 +119,20 @@ def test_the_boot_tables_still_map_holes_they_reach(configure: Configure, pae: b
     assert (end, 0xC3800000, "hole in lowmem", "none", None, None) in found
 
 
+@pytest.mark.parametrize(
+    ("image_end", "end"),
+    [
+        # 516 pages of tables, 512 and one for each GiB: 0xc19fe000, and 0xc1a01000.
+        (0xC17FA000, 0xC1A00000),
+        (0xC17FD000, 0xC1C00000),
+    ],
+)
+def test_the_boot_tables_have_room_for_themselves(configure: Configure, image_end: int, end: int) -> None:
+    known = configure(command_line="memmap=32M$25M")
+    moved = replace(known, image=Image(0, known.image.sections | {"_end": image_end}))
+    assert (0xC1900000, end, "boot map remnant", "all", True, True) in rows(moved)
+
+
 def test_a_hole_at_the_end_of_lowmem(configure: Configure) -> None:
     """RAM goes on in highmem; lowmem ends in a hole from 870 MiB."""
     found = rows(configure(command_line="memmap=32M$870M"))

@@ -10,7 +10,7 @@ from kvmtools.errors import UsageError
 from kvmtools.model import memmap
 from kvmtools.model.memmap import FlagsLayout, ZoneRange
 from kvmtools.model.prediction import Prediction
-from kvmtools.records import Configuration, E820Entry, Range
+from kvmtools.records import Configuration, E820Entry, Image, Range
 
 MIB, GIB = 1 << 20, 1 << 30
 Configure = Callable[..., Configuration]
@@ -64,6 +64,21 @@ def test_the_image_is_reserved_up_to_its_init_sections(configure: Configure) -> 
     assert Prediction(configure(image_at=64 * MIB)).memmap.image == Range(0x4000, 0x45C0)
 
 
+def test_ram_that_begins_with_a_zone(configure: Configure) -> None:
+    """A hole from 15 MiB to where DMA ends: the RAM after it is all NORMAL's."""
+    prediction = Prediction(configure(command_line="memmap=1M$15M", image_at=64 * MIB))
+    assert prediction.memmap.zones[3:6] == (
+        ZoneRange(0x100, 0xF00, 0, True),
+        ZoneRange(0xF00, 0x1000, 1, False),
+        ZoneRange(0x1000, 0x375FE, 1, True),
+    )
+
+
+def test_two_symbols_are_enough_for_the_image(configure: Configure) -> None:
+    image = Image(0, {"_text": 0xC1000000, "__init_begin": 0xC1400000})
+    assert Prediction(configure(image=image)).memmap.image == Range(0x1000, 0x1400)
+
+
 def test_flatmem_covers_holes_and_whole_blocks(configure: Configure) -> None:
     """3 GiB below the PCI hole and 3 GiB above 4 GiB: the hole costs its 32 bytes per page too."""
     found = Prediction(configure(memory=6 * GIB)).memmap
@@ -115,6 +130,13 @@ def test_the_last_sections_rest_belongs_to_the_last_zone(configure: Configure) -
     assert found.zones[-1] == ZoneRange(0x7FFE0, 0x80000, 2, False)
 
 
+def test_the_rest_of_the_last_of_several_pieces(configure: Configure) -> None:
+    """4.25 GiB: 1.25 GiB lie above 4 GiB, two sections of 512 MiB and a half."""
+    found = Prediction(configure(sparsemem=True, memory=4 * GIB + 256 * MIB)).memmap
+    assert found.valid == (Range(0, 0xC0000), Range(0x100000, 0x160000))
+    assert found.zones[-1] == ZoneRange(0x150000, 0x160000, 2, False)
+
+
 def test_ram_beyond_what_sections_can_name_has_none(configure: Configure) -> None:
     table = (E820Entry(0, GIB, 1), E820Entry(64 * GIB, GIB, 1))
     configuration = configure(sparsemem=True, e820=table)
@@ -125,6 +147,8 @@ def test_ram_beyond_what_sections_can_name_has_none(configure: Configure) -> Non
     ("pfn", "order", "reason"),
     [
         (0x10000, 10, ""),
+        (0x1000, 10, ""),
+        (1, 0, ""),
         (0x7FFC0, 5, ""),
         (0x7FFDF, 0, ""),
         (0x10000, 11, "not below 11"),

@@ -167,7 +167,19 @@ def test_movable_ends_where_highmem_does(configure: Configure) -> None:
 
 def test_one_mirror_is_enough(configure: Configure) -> None:
     """cmdline_parse_kernelcore: "mirror" sets a flag, whatever else is given."""
-    assert spans(configure(command_line="kernelcore=64M kernelcore=mirror"))["MOVABLE"] == (0, 0)
+    for command_line in ("kernelcore=64M kernelcore=mirror", "kernelcore=mirror kernelcore=64M"):
+        assert spans(configure(command_line=command_line))["MOVABLE"] == (0, 0)
+
+
+def test_a_share_that_ends_with_lowmem(configure: Configure) -> None:
+    """highmem= puts the end of lowmem at 384 MiB, on a boundary of blocks: MOVABLE begins right there."""
+    found = spans(configure(memory=512 * MIB, command_line=f"highmem={0x7FE0 * 4}K kernelcore=64M"))
+    assert (found["HIGHMEM"], found["MOVABLE"]) == ((0, 0), (0x18000, 0x1FFE0))
+
+
+def test_the_last_size_counts(configure: Configure) -> None:
+    one = spans(configure(command_line="kernelcore=1G"))
+    assert spans(configure(command_line="kernelcore=64M kernelcore=1G")) == one
 
 
 def test_non_pae_ends_at_4_gib(configure: Configure) -> None:
@@ -184,6 +196,8 @@ def test_non_pae_ends_at_4_gib(configure: Configure) -> None:
         ("kernelcore=100%", (0, 0)),
         ("kernelcore=50%", (0x820400, 0x1000000)),
         ("kernelcore=64M kernelcore=50%", (0x820400, 0x1000000)),
+        # 0xfbff7e * 37 / 100 = 0x5d3d40; less 0xbff7e, from 4 GiB on: 0x613dc2.
+        ("kernelcore=37%", (0x614000, 0x1000000)),
         ("movablecore=4M", (0xFFFC00, 0x1000000)),
         ("movablecore=4100K", (0xFFF800, 0x1000000)),
         ("movablecore=100%", (0, 0)),

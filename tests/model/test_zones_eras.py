@@ -131,6 +131,12 @@ def test_kernelcore_that_reaches_over_the_hole(command_line: str, movable: tuple
     assert spans(of("6.1", memory=6 * GIB, command_line=command_line))["MOVABLE"] == movable
 
 
+def test_kernelcore_counts_page_0_where_it_is_ram() -> None:
+    """2.6.24: 0x10000 pages from pfn 0 on end at pfn 0x10000, a boundary of blocks."""
+    found = of("2.6.24", e820=(E820Entry(0, 512 * MIB, 1),), command_line="kernelcore=256M")
+    assert spans(found)["MOVABLE"] == (0x10000, 0x20000)
+
+
 def test_a_prediction_knows_its_era() -> None:
     assert of("2.6.32").era.name == "2.6.32"
 
