@@ -62,7 +62,6 @@ class Explorer:
 
     :param maps: how many different pages one thread may have mapped
     :param table: the class of the table, and ``machine`` that of the threads, for tests that damage them
-    :param together: how many maps and requests for one all threads may have together; ``None``: what ``maps`` allows
     :param lists: tell apart states that differ in the order of the bucket and of the pool
     """
 
@@ -74,7 +73,6 @@ class Explorer:
         pages: int,
         threads: int,
         maps: int,
-        together: int | None = None,
         lists: bool = False,
         table: type[PkmapTable] = PkmapTable,
         machine: type[PkmapThreads] = PkmapThreads,
@@ -84,7 +82,6 @@ class Explorer:
         self.threads = machine(self.table, "ABCDEF"[:threads])
         self.tasks = list(self.threads.threads.values())
         self.maps = maps
-        self.together = threads * maps if together is None else together
         self.lists = lists
         self.pages = _of_one_bucket(self.era, pages)
         self.edges: list[tuple[int, int]] = []
@@ -116,7 +113,6 @@ class Explorer:
         """What may happen; of threads in the same situation only the first moves, of untouched pages one is used."""
         known = {*state.pages, *(task.page for task in state.tasks)} - {NO_PAGE}
         asked = range(min(len(known) + 1, len(self.pages)))
-        busy = sum(len(task.maps) + (task.page != NO_PAGE) for task in state.tasks)
         flushed = False
         for number, task in enumerate(state.tasks):
             if task.state == UNINTERRUPTIBLE or task in state.tasks[:number]:
@@ -124,7 +120,7 @@ class Explorer:
             if task.section:
                 yield number, "run", NO_PAGE
                 continue
-            if len(task.maps) < self.maps and busy < self.together:
+            if len(task.maps) < self.maps:
                 yield from ((number, "kmap", page) for page in asked if page not in task.maps)
             yield from ((number, "kunmap", page) for page in task.maps)
             if self.era.kmap_flush_unused and not flushed:

@@ -3,8 +3,7 @@
 Two states are one if they differ only in the names of pages or threads: all pages are highmem and in one bucket of the
 hash, and every thread may do the same.  Left out of a state are the counter of flushes, the contents of stale hash
 entries (nobody reads them) and, with three threads, the order of the hash's lists.  Bounded is what a thread may
-have mapped at once: two different pages; the counts would grow without end otherwise.  With a hash all threads together
-may have five maps and requests, to save time: one thread then sleeps with four slots, and several with three.
+have mapped at once: two different pages; the counts would grow without end otherwise.
 
 Sections run as a whole, and what others could see meanwhile is checked step by step.  That loses nothing, for the lock
 keeps everybody else from changing what is seen; :func:`test_interleaving_every_step_shows_nothing_new` checks
@@ -39,7 +38,7 @@ GENERATIONS = {"2.4": "member", "2.6.18": "pool", "6.1": "indexed"}
 
 @pytest.mark.parametrize("era", GENERATIONS)
 def test_every_state_of_4_slots_6_pages_and_3_threads(era: str, capsys: pytest.CaptureFixture[str]) -> None:
-    explorer = Explorer(era, slots=4, pages=6, threads=3, maps=2, together=6 if era == "2.4" else 5)
+    explorer = Explorer(era, slots=4, pages=6, threads=3, maps=2)
     states = explorer.explore()
     with capsys.disabled():
         print(
@@ -50,7 +49,7 @@ def test_every_state_of_4_slots_6_pages_and_3_threads(era: str, capsys: pytest.C
     rest = {number for number, state in enumerate(states) if state.at_rest}
     assert len(can_reach(rest, explorer.edges)) == len(states)
     # The interesting states were among them.
-    assert {state.sleepers for state in states} == ({0, 1, 2} if era == "2.4" else {0, 1})
+    assert {state.sleepers for state in states} == {0, 1, 2}
     assert {max(state.counts) for state in states} == {0, 1, 2, 3, 4}
     assert {state.cursor for state in states} == {0, 1, 2, 3}
     events = {
