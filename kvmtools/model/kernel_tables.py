@@ -127,12 +127,14 @@ def _pages(prediction: Prediction, run: Run) -> Iterator[tuple[int, int]]:
 def _prepared(prediction: Prediction) -> Iterator[int]:
     """An address in every table that is there from boot on, for pages that come and go."""
     layout, span = prediction.layout, prediction.form.levels[-2].span
-    areas = [
-        (layout.fixaddr_start, layout.fixaddr_top),
-        (layout.cpu_entry_area_base, layout.cpu_entry_area_end),
-    ]
-    if layout.pkmap_base is not None and layout.last_pkmap is not None:
-        areas.append((layout.pkmap_base, layout.pkmap_base + layout.last_pkmap * PAGE_SIZE))
-    for start, end in areas:
-        if start is not None and end is not None:
-            yield from range(start & -span, end, span)
+    assert layout.fixaddr_start is not None
+    assert layout.fixaddr_top is not None
+    areas = [Range(layout.fixaddr_start, layout.fixaddr_top)]
+    if layout.cpu_entry_area_base is not None:
+        assert layout.cpu_entry_area_end is not None
+        areas.append(Range(layout.cpu_entry_area_base, layout.cpu_entry_area_end))
+    if layout.pkmap_base is not None:
+        assert layout.last_pkmap is not None
+        areas.append(Range(layout.pkmap_base, layout.pkmap_base + layout.last_pkmap * PAGE_SIZE))
+    for area in areas:
+        yield from range(area.start & -span, area.end, span)

@@ -121,9 +121,7 @@ class _Reader:
     """What the lines so far have said."""
 
     def __init__(self) -> None:
-        self.form: PagingForm | None = None
-        self.form_name = ""
-        self.options: dict[str, int] = {}
+        self.form: tuple[str, dict[str, int], PagingForm] | None = None
         self.cr3: int | None = None
         self.entries: dict[int, bytes] = {}
         self.leaves: list[Leaf] = []
@@ -147,15 +145,16 @@ class _Reader:
         """
         if self.form is None or self.cr3 is None:
             raise UsageError(f"{name}: there must be a form and a cr3 line", hint=HINT)
+        form_name, options, form = self.form
         pages = {address >> PAGE_SHIFT << PAGE_SHIFT for address in self.entries}
         memory = Physical(Range(page, page + PAGE_SIZE) for page in pages)
         for address, entry in self.entries.items():
             memory.write(address, entry)
         return Vector(
             name=name,
-            form=self.form,
-            form_name=self.form_name,
-            options=self.options,
+            form=form,
+            form_name=form_name,
+            options=options,
             cr3=self.cr3,
             memory=memory,
             leaves=tuple(self.leaves),
@@ -172,7 +171,7 @@ class _Reader:
             raise ValueError("this form has no such option")
         if options["physical_bits"] not in range(32, 53):
             raise ValueError("no processor has so many address bits")
-        self.form_name, self.options, self.form = name, options, make(**options)
+        self.form = name, options, make(**options)
 
     def take_cr3(self, cr3: str) -> None:
         self.cr3 = int(cr3, 16)
@@ -180,14 +179,15 @@ class _Reader:
     def take_entry(self, table: str, first: str, last: str | None, entry: str) -> None:
         if self.form is None:
             raise ValueError("the form comes before the first entry")
-        size, start, value = self.form.entry_size, int(table, 16), int(entry, 16)
+        form = self.form[2]
+        size, start, value = form.entry_size, int(table, 16), int(entry, 16)
         slots = range(int(first), int(last or first) + 1)
         if not slots or slots[-1] >= PAGE_SIZE // size or start % size:
             raise ValueError("no table has such entries")
         if value >> 8 * size:
             raise ValueError(f"an entry has {size} bytes")
         for index in slots:
-            self.entries[start + index * size] = struct.pack(f"<{self.form.entry}", value)
+            self.entries[start + index * size] = struct.pack(f"<{form.entry}", value)
 
     def take_leaf(
         self, virtual: str, physical: str, count: str, unit: str, writable: str, user: str, executable: str

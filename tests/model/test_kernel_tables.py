@@ -11,6 +11,7 @@ from kvmtools.errors import UsageError
 from kvmtools.model import eras, kernel_tables, machine
 from kvmtools.model.page_tables import PageTables
 from kvmtools.model.paging import Fault, translate, walk
+from kvmtools.model.physical import Physical
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import Configuration, E820Entry, Mapping, Range
 
@@ -57,9 +58,23 @@ def test_every_region_holds_what_it_ought_to(era: str, pae: bool) -> None:
     assert not any(prediction.large_leaf_fault(leaf) for leaf in large)
 
 
+def test_what_was_chosen_is_said() -> None:
+    said = (
+        "a large page wherever",
+        "writable and not executable",
+        "from the end of lowmem",
+        "nothing in the vmalloc",
+    )
+    assert len(kernel_tables.CHOICES) == len(said)
+    assert all(words in choice for words, choice in zip(said, kernel_tables.CHOICES, strict=True))
+
+
 @pytest.mark.parametrize("pae", [False, True], ids=["non-PAE", "PAE"])
-def test_a_large_page_wherever_the_kernel_may_have_one(configure: Configure, pae: bool) -> None:
-    prediction, _, leaves = built(configure(pae=pae, memory=512 * MIB))
+@pytest.mark.parametrize("whose", ["measured", "ordinary"])
+def test_a_large_page_wherever_the_kernel_may_have_one(configure: Configure, pae: bool, whose: str) -> None:
+    # The ordinary image has large pages that its data and its init sections share.
+    configuration = configure if whose == "measured" else machine.configuration
+    prediction, _, leaves = built(configuration(pae=pae, memory=512 * MIB))
     size = (2 if pae else 4) * MIB
     small = {leaf.virtual // size * size for leaf in leaves if leaf.size == 4096}
     rights: dict[int, set[tuple[bool, bool]]] = {}
@@ -115,6 +130,9 @@ def test_where_the_tables_lie(configure: Configure) -> None:
     found = sorted(table.address for table in tables.tables())
     assert found[-1] == tables.root == 64 * MIB - 0x20000 - 0x1000
     assert all(address >> 12 in prediction.ram for address in found)
+    memory = tables.memory
+    assert isinstance(memory, Physical)
+    assert memory.ranges == tuple(Range(r.start * 4096, r.end * 4096) for r in prediction.ram.ranges)
     assert found[0] > 63 * MIB
     assert tables.memory.frames[-1] == found[-1] >> 12
 

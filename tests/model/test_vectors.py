@@ -110,6 +110,7 @@ def test_a_file_needs_a_form_and_a_root(text: str) -> None:
         ("form non-pae maxphyaddr=31", "no processor has so many address bits"),
         ("control cet=on", "cet is not one of wp, smep, smap, ac, pge, pat"),
         ("0x1000[512] = 0x0", "no table has such entries"),
+        ("0x1000[510..512] = 0x0", "no table has such entries"),
         ("0x1000[3..2] = 0x0", "no table has such entries"),
         ("0x1004[0] = 0x0", "no table has such entries"),
         ("0x1000[0] = 0x10000000000000000", "an entry has 8 bytes"),
