@@ -8,19 +8,19 @@ threads are sorted, so that states which differ only in names are one.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kvmtools.model import eras
 from kvmtools.model.page_address import LISTED, IndexedAddresses, MemberAddresses, PoolAddresses
 from kvmtools.model.pkmap import PkmapArea, bucket_of
-from kvmtools.model.pkmap_invariants import INVARIANTS, broken
+from kvmtools.model.pkmap_invariants import INVARIANTS, Invariant, broken
 from kvmtools.model.pkmap_table import PkmapTable
 from kvmtools.model.pkmap_threads import UNINTERRUPTIBLE, PkmapThreads
 
 NO_PAGE = -1
 ABOUT_A_PAGE = ("kmap_high", "remove_wait_queue")
-ABOUT_THREADS = [rule for rule in INVARIANTS if rule.number in ("13", "14")]
+ABOUT_THREADS = tuple(rule for rule in INVARIANTS if rule.number in ("13", "14"))
 
 
 class Task(NamedTuple):
@@ -30,6 +30,8 @@ class Task(NamedTuple):
     state: str
     page: int
     maps: tuple[int, ...]
+    queued: int
+    """How often it is in the wait queue, whose order says nothing: all are woken."""
 
     @property
     def asleep(self) -> bool:
@@ -87,9 +89,8 @@ class Explorer:
         self.edges: list[tuple[int, int]] = []
         """From which state to which, by their numbers in the order of their discovery."""
         self.events: Counter[str] = Counter()
-        self.tables: set[object] = set()
-        self.inside: set[object] = set()
-        """The tables met, and the sections run on them.  What can be seen within a section depends on these only."""
+        self.sections: set[object] = set()
+        """The sections run, and the tables they ran on: all that decides what they make of the table, and how."""
         self.instants = 0
         """How many instants with the lock held were looked at."""
 
@@ -105,7 +106,7 @@ class Explorer:
                 there = number.setdefault(after, len(states))
                 self.edges.append((here, there))
                 if there == len(states):
-                    self.check(after, choice)
+                    self.check(ABOUT_THREADS, state, choice)
                     states.append(after)
         return states
 
@@ -129,19 +130,22 @@ class Explorer:
 
     def take(self, state: State, choice: Choice) -> State:
         """Do it, up to the end of the section, and note what was worth seeing."""
-        number, _, page = choice
         self.begin(choice)
-        task = self.tasks[number]
+        task = self.tasks[choice[0]]
+        page = task.page if task.page in self.table.ptes else None
         section = (state.counts, state.pages, state.cursor, state.lists, task.section, page)
-        seen = section in self.inside
-        self.inside.add(section)
+        known = section in self.sections
+        self.sections.add(section)
         self.threads.step(task.name)
-        while task.steps is not None and not seen:
+        while task.steps is not None and not known:
             self.instants += 1
             assert not broken(self.threads), (state, choice, broken(self.threads))
             self.threads.step(task.name)
         if task.steps is not None:
             self.threads.run(task.name)
+        if not known:
+            # Also if it ends in a state that was met before: a state says nothing of TLBs and page addresses.
+            self.check(INVARIANTS, state, choice)
         after = self.freeze()
         self.note(state, choice, after)
         return after
@@ -175,16 +179,11 @@ class Explorer:
                 if any(self.table.area.pkmap_nr(addresses.maps[index].virtual) != index for index in bucket):
                     self.events["entry is not slot"] += 1
 
-    def check(self, state: State, choice: Choice) -> None:
-        """Check the invariants in a new state; those about the table alone only if the table is new too."""
-        table = (state.counts, state.pages, state.cursor, state.lists)
-        complaints = [
-            rule.says
-            for rule in (ABOUT_THREADS if table in self.tables else INVARIANTS)
-            if not rule.holds(self.threads)
-        ]
-        self.tables.add(table)
-        assert not complaints, (state, choice, complaints)
+    def check(self, rules: Iterable[Invariant], before: State, choice: Choice) -> None:
+        """Check what must hold now that the choice was carried out, and nobody holds the lock."""
+        assert self.threads.owner is None, (before, choice)
+        complaints = [rule.says for rule in rules if not rule.holds(self.threads)]
+        assert not complaints, (before, choice, complaints)
 
     def freeze(self) -> State:
         """The state as it is, with names taken out of it."""
@@ -198,7 +197,8 @@ class Explorer:
         for task in self.tasks:
             maps = sorted([name[page] for page in task.maps])
             page = name.get(task.page, unmapped) if task.section in ABOUT_A_PAGE else NO_PAGE
-            tasks.append((task.section, task.state, page, tuple(maps), task.page))
+            queued = self.threads.queue.count(task)
+            tasks.append((task.section, task.state, page, tuple(maps), queued, task.page))
         tasks.sort()
         return State(
             tuple(table.pkmap_count),
@@ -206,8 +206,14 @@ class Explorer:
             table.last_pkmap_nr,
             tuple(
                 [
-                    Task(section, state, name.setdefault(real, len(name)) if page == unmapped else page, maps)
-                    for section, state, page, maps, real in tasks
+                    Task(
+                        section,
+                        state,
+                        name.setdefault(real, len(name)) if page == unmapped else page,
+                        maps,
+                        queued,
+                    )
+                    for section, state, page, maps, queued, real in tasks
                 ]
             ),
             self._freeze_lists() if self.lists else (),
@@ -226,12 +232,11 @@ class Explorer:
         self._thaw_lists(state, mapped)
         self.threads.owner = None
         self.threads.queue = []
-        for task, (section, running, wanted, maps) in zip(self.tasks, state.tasks, strict=True):
+        for task, (section, running, wanted, maps, queued) in zip(self.tasks, state.tasks, strict=True):
             task.section, task.state, task.steps = section, running, None
             task.page = pages[wanted]
             task.maps = [pages[page] for page in maps]
-            if section == "remove_wait_queue":
-                self.threads.queue.append(task)
+            self.threads.queue += [task] * queued
 
     def _freeze_lists(self) -> tuple[tuple[int, ...], ...]:
         addresses = self.table.addresses
