@@ -127,20 +127,22 @@ class Buddy:
                 self.lists.initialise(page)
 
     def free_all(self, ranges: Iterable[Range]) -> None:
-        """The boot allocator hands over these pfns: lowmem in large blocks, highmem page by page.
+        """The boot allocator hands over these pfns: in large blocks, but highmem page by page up to 6.12.
+
+        A block never lies in two zones here.  7.2 does not look at that: it relies on what was allocated at the end of
+        lowmem, such as ``mem_map``, to keep free memory on either side apart.
 
         :raises Unmapped: if that touches a ``struct page`` that is not there
         """
         largest = tuple(reversed(range(self.era.max_order)))
         for r in ranges:
             for zone in self.zones:
-                orders = self._rules.boot_orders or largest
-                if zone.span.name == "HIGHMEM":
-                    orders = (0,)
+                singly = self.era.highmem_freed_singly and zone.span.name == "HIGHMEM"
+                orders = (0,) if singly else self._rules.boot_orders or largest
                 pfn, end = max(r.start, zone.span.start_pfn), min(r.end, zone.span.end_pfn)
                 while pfn < end:
                     order = next(o for o in orders if pfn % (1 << o) == 0 and pfn + (1 << o) <= end)
-                    self._free_at_boot(pfn, order)
+                    self._free_at_boot(pfn, order, to_tail=self._rules.merge_likely and not singly)
                     pfn += 1 << order
 
     def free(self, pfn: int, order: int = 0) -> None:
@@ -201,14 +203,14 @@ class Buddy:
         self._refused += not valid
         return valid
 
-    def _free_at_boot(self, pfn: int, order: int) -> None:
-        """``__free_pages_core`` (5.10), ``__free_pages_bootmem`` (2.6)."""
+    def _free_at_boot(self, pfn: int, order: int, *, to_tail: bool) -> None:
+        """``__free_pages_core`` (5.10, FPI_TO_TAIL), ``__free_pages_bootmem`` (2.6), ``free_highmem_page``."""
         page = self.mem_map.pfn_to_page(pfn)
         for i in range(1 << order):
             each = self._beside(page, i)
             self.pages.set_flags(each, self.pages.flags(each) & ~self._reserved)
             self.pages.set_refcount(each, 0)
-        self._free_pages_ok(page, pfn, order, to_tail=self._rules.merge_likely)
+        self._free_pages_ok(page, pfn, order, to_tail=to_tail)
 
     def _free_pages_ok(self, page: int, pfn: int, order: int, *, to_tail: bool = False) -> None:
         if "idle" in self._checked:

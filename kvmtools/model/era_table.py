@@ -413,6 +413,10 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("5.10", 0xFFFF_FF7F, "5.10 include/linux/page-flags.h PAGE_TYPE_OPS"),
         ("6.12", 0xF000_0000, "6.12 include/linux/page-flags.h PAGE_TYPE_OPS"),
     ),
+    "highmem_freed_singly": (
+        ("2.4", True, "2.4.18-14 arch/i386/mm/init.c one_highpage_init"),
+        ("7.2", False, "7.2 mm/memblock.c __free_memory_core"),
+    ),
     "buddy_checks_pfn": (
         ("2.4", False, "2.4.18-14 mm/page_alloc.c __free_pages_ok"),
         ("2.6.18", True, "2.6.18 mm/page_alloc.c page_is_buddy"),

@@ -168,6 +168,8 @@ class Era:
     ``page_type`` by a cleared bit (``"page_type bit"``) or its top byte (``"page_type byte"``)."""
     buddy_page_type: int | None
     """``page_type`` of such a head, ``None`` before there was one."""
+    highmem_freed_singly: bool
+    """At boot highmem is freed page by page, like any page that was in use; lowmem goes in large blocks."""
     buddy_checks_pfn: bool
     """With ``CONFIG_HOLES_IN_ZONE`` the allocator asks ``pfn_valid`` before it looks at a buddy."""
 

@@ -76,18 +76,30 @@ class TestBoot:
         era = small(name, 7)
         buddy = Buddy(TinyMap(range(64)), (ZoneSpan("NORMAL", 0, 64),), era=era, flags=FLAGS)
         found: list[tuple[int, int]] = []
-        monkeypatch.setattr(buddy, "_free_at_boot", lambda pfn, order: found.append((pfn, order)))
+        monkeypatch.setattr(buddy, "_free_at_boot", lambda pfn, order, to_tail: found.append((pfn, order)))
         buddy.free_all((Range(0, 35),))
         assert found == freed
 
-    def test_highmem_page_by_page(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        """add_highpages_with_active_regions(), 6.1 highmem_32.c; and no block is freed across zones."""
+    @pytest.mark.parametrize(
+        ("name", "highmem"), [("6.12", [(8, 0), (9, 0), (10, 0)]), ("7.2", [(8, 1), (10, 0)])]
+    )
+    def test_highmem_page_by_page(
+        self, name: str, highmem: list[tuple[int, int]], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """add_highpages_with_active_regions() is gone in 7.2 (mm/memblock.c); no block is freed across zones."""
         zones = (ZoneSpan("NORMAL", 0, 8), ZoneSpan("HIGHMEM", 8, 16))
-        buddy = Buddy(TinyMap(range(16)), zones, era=small("6.1", 5), flags=FLAGS)
+        buddy = Buddy(TinyMap(range(16)), zones, era=small(name, 5), flags=FLAGS)
         found: list[tuple[int, int]] = []
-        monkeypatch.setattr(buddy, "_free_at_boot", lambda pfn, order: found.append((pfn, order)))
+        monkeypatch.setattr(buddy, "_free_at_boot", lambda pfn, order, to_tail: found.append((pfn, order)))
         buddy.free_all((Range(0, 3), Range(4, 11), Range(20, 30)))
-        assert found == [(0, 1), (2, 0), (4, 2), (8, 0), (9, 0), (10, 0)]
+        assert found == [(0, 1), (2, 0), (4, 2), *highmem]
+
+    @pytest.mark.parametrize(("name", "order"), [("6.1", (24, 16)), ("7.2", (16, 24))])
+    def test_order_of_freeing_highmem(self, name: str, order: tuple[int, ...]) -> None:
+        """__free_page() puts a block first, as always; only __free_pages_core() puts it last (FPI_TO_TAIL)."""
+        zones = (ZoneSpan("NORMAL", 0, 16), ZoneSpan("HIGHMEM", 16, 32))
+        buddy = booted(TinyMap(range(32)), (Range(0, 32),), small(name, 4), zones=zones)
+        assert [buddy.free_lists(zone)[3] for zone in (0, 1)] == [(0, 8), order]
 
     @pytest.mark.parametrize("name", eras.NAMES)
     def test_struct_pages(self, name: str) -> None:

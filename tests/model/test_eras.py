@@ -94,6 +94,7 @@ ON = {
     "zones_cover_holes": since("2.4", "2.6.24"),
     "numa": since("2.6.18", "6.12"),  # Kconfig: NUMA depends on X86_64 in 7.2
     "discontigmem": since("2.6.18", "2.6.32"),  # Kconfig: ARCH_DISCONTIGMEM_ENABLE depends on NUMA
+    "highmem_freed_singly": since("2.4", "6.12"),  # init_32.c: add_highpages_with_active_regions
     "buddy_checks_pfn": since("2.6.18", "5.10"),  # mm/page_alloc.c: pfn_valid_within
 }
 
