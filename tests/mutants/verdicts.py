@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from multiprocessing import get_context
@@ -49,14 +50,26 @@ class Court:
         base = self.baseline
         near = base.in_file(mutant.file)
         touching = base.touching(mutant.file, mutant.lines) if mutant.in_function else set(base.seconds)
-        own = f"test_{Path(mutant.file).stem}"
-        named = {t for t in base.seconds if _file_of(t).name.startswith(own) and not base.slow(t)}
-        fast = {test for test in touching if not base.slow(test)}
+        fast = {test for test in base.seconds if not base.slow(test)}
+        # Collecting a test file costs more than most tests: the files that are about the mutant's come first.
+        stem = Path(mutant.file).stem
+        near_files = Counter(_file_of(test) for test in near & touching)
+        groups = [
+            {test for test in fast if _file_of(test).name.startswith(f"test_{stem}")},
+            {test for test in touching if _file_of(test).name.startswith(f"test_{stem.partition('_')[0]}")},
+            {test for test in touching if _file_of(test) in dict(near_files.most_common(3))},
+            touching,
+        ]
 
         def order(tests: Iterable[str]) -> list[str]:
             return sorted(tests, key=lambda t: (t not in touching, t not in near, base.seconds[t], t))
 
-        stages = [order(named), order(fast - named), order(touching - fast - named)]
+        stages: list[list[str]] = []
+        left = set(base.seconds)
+        for group in groups:
+            stages.append(order(group & left & fast))
+            left -= group
+        stages.append(order(touching - fast))
         former = self.known.get(label(mutant))
         if former is not None and former.by in base.seconds:
             stages.insert(0, [former.by])
