@@ -5,7 +5,7 @@ before its PTE is clear when it is flushed.  Somebody who looks without the lock
 
 The numbers are those of the sheet of invariants that the rules of ``kvmtools check`` were made from; "T" is about TLBs.
 
-Source: mm/highmem.c, 2.4.18 to 6.12; Gorman 2004, 10.2 (a slot whose count is 1 may still be in a TLB).
+Source: mm/highmem.c, 2.4.18 to 6.12; Gorman 2004, 10.1 (a slot whose count is 1 may still be in a TLB).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The slots of pkmap and what ``kmap_lock`` protects: counts, PTEs, the cursor, page addresses, TLBs.
 
-Gorman (2004, 10.2) on the counts: 0 is a free slot, 1 a slot that nobody uses but that cannot be used yet because
+Gorman (2004, 10.1) on the counts: 0 is a free slot, 1 a slot that nobody uses but that cannot be used yet because
 a TLB may still hold it, n a slot with n - 1 users.  A flush is expensive, so it waits until every slot was handed out.
 
 The functions here run with ``kmap_lock`` held.  Each is a generator that stops after every store that somebody who

@@ -2,7 +2,8 @@
 
 A state is which blocks are held and what is on the free lists, in which order: all that decides what comes next.  In
 each of them the invariants of FACTS E 34, 35 and 38 must hold, and the invariants are shown to notice what they are
-there for.  How many sets of held blocks there are is known without the allocator: any set of disjoint aligned blocks
+there for.  Whatever way leads to a state, all struct pages say the same there, so that one look at each is enough.
+How many sets of held blocks there are is known without the allocator: any set of disjoint aligned blocks
 of RAM, because from all pages held one by one, freeing those of a block makes that block and no other available.
 """
 
@@ -19,6 +20,7 @@ from buddy_oracle import faults
 
 from kvmtools.model.buddy_record import Bitmaps
 from kvmtools.model.bugs import Unmapped
+from kvmtools.model.struct_page import members
 from kvmtools.records import Range, ZoneSpan
 
 MAX_ORDER = 4
@@ -79,6 +81,16 @@ class Explorer:
         if isinstance(self.buddy._record, Bitmaps):
             self.buddy._record.set_bits = set(memory.bits)
 
+    def said(self) -> tuple[object, ...]:
+        """What struct pages, counters and bitmaps say.  Links are left out: blocks on no list keep old ones."""
+        memory, links = self.save(), members(self.buddy.era).next
+        words = {
+            (address, word)
+            for address, word in memory.words.items()
+            if word and (address - self.map.base) % self.map.page_struct_size not in (links, links + 4)
+        }
+        return words, memory.nr_free, memory.bits
+
     def free_of(self, held: Held) -> frozenset[int]:
         """RAM that nobody has."""
         return self.ram - {pfn for start, order in held for pfn in range(start, start + (1 << order))}
@@ -98,7 +110,7 @@ class Explorer:
     def states(self) -> Iterator[tuple[Memory, Held]]:
         """All that can be reached, breadth first; the allocator is in the state that is handed out."""
         nobody: Held = frozenset()
-        seen = {(self.buddy.free_lists(0), nobody)}
+        seen = {(self.buddy.free_lists(0), nobody): self.said()}
         waiting = deque([(self.save(), nobody)])
         while waiting:
             memory, held = waiting.popleft()
@@ -107,8 +119,9 @@ class Explorer:
             for after in self.steps(memory, held):
                 key = (self.buddy.free_lists(0), after)
                 if key not in seen:
-                    seen.add(key)
+                    seen[key] = self.said()
                     waiting.append((self.save(), after))
+                assert seen[key] == self.said(), (held, key)
 
 
 def held_sets(ram: frozenset[int]) -> int:

@@ -1,9 +1,8 @@
 """Whitcroft's remark, demonstrated: a hole inside a block of MAX_ORDER, and a buddy allocator that looks into it.
 
-linux-mm, 25 September 2006: pfn_valid "is most commonly required on virtual mem_map setups as its implementation
-(currently) violates the 'contiguious and present' out to MAX_ORDER constraint that the buddy expects. So we have
-additional frequent checks on pfn_valid in the allocator".  Lameter's side of it: only pfn_valid pays, and is not that
-frequent, all else is arithmetic.  Both are counted here.
+linux-mm, 25 September 2006: a virtual mem_map is what needs pfn_valid most, for it does not keep to the rule that a
+struct page is there out to MAX_ORDER, so the allocator has to ask, and often.  Lameter's side of it: only pfn_valid
+pays, which is called rarely, and all else is arithmetic.  Both are counted here.
 """
 
 from __future__ import annotations
@@ -192,7 +191,7 @@ class TestCounts:
     def test_an_allocator_without_checks_never_calls_pfn_valid(
         self, name: str, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Lameter: pfn_valid is not that frequent.  Nothing else in the allocator needs it."""
+        """Lameter: it is rarely asked.  Nothing else in the allocator needs it."""
         ram = (Range(0, 16),)
         mem_map, flags = kind(name, ram, 4)
         buddy = booted(mem_map, ram, small("6.1", 4), flags=flags, debug_vm=True)
