@@ -195,7 +195,7 @@ def _in_the_direct_map(prediction: Prediction, kind: Kind) -> Budget:
     configuration, edges = prediction.configuration, _Edges(prediction)
     if kind is SPARSEMEM:
         section = memmap.pages_per_section(configuration)
-        pieces = len(memmap.present_sections(configuration, prediction.node))
+        pieces = len(memmap.present_sections(configuration, prediction.registered))
         piece = -(-section * configuration.page_struct_size // PAGE_SIZE)
         spanned = pieces * section
         mem_section = MEM_SECTION_SIZE << prediction.memmap.flags.section_width

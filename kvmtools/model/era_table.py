@@ -50,8 +50,10 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.6.18", True, "2.6.18 include/asm-i386/fixmap.h FIX_HOLE"),
     ),
     "reservetop_option": (
-        ("2.4", False, "2.4.0 include/asm/fixmap.h FIXADDR_TOP; 2.6.18 include/asm-i386/fixmap.h __FIXADDR_TOP"),
-        ("2.6.24", True, "2.6.24 arch/x86/kernel/setup_32.c parse_reservetop"),
+        ("2.4", "none", "2.4.0 include/asm/fixmap.h FIXADDR_TOP; 2.6.18 include/asm-i386/fixmap.h __FIXADDR_TOP"),
+        ("2.6.24", "exact and vmalloc", "2.6.24 arch/x86/mm/pgtable_32.c reserve_top_address"),
+        ("2.6.32", "exact", "2.6.32 arch/x86/mm/pgtable.c reserve_top_address"),
+        ("5.10", "rounded", "5.10 arch/x86/mm/pgtable.c reserve_top_address"),
     ),
     "fixmap_slots": (
         # Local APIC and 8 IO-APICs; then hole, vdso, 64 IO-APICs, 4 for ACPI, PCI configuration; two for consoles more;
@@ -346,8 +348,12 @@ TABLE: dict[str, tuple[Cell, ...]] = {
     ),
     # -- RAM --------------------------------------------------------------------------------------------------
     "ram_types": (
-        ("2.4", (1,), "2.4.18-14 arch/i386/kernel/setup.c find_max_pfn, page_is_ram"),
-        ("2.6.32", (1, 128), "2.6.32 arch/x86/kernel/e820.c E820_RESERVED_KERN"),
+        (
+            "2.4",
+            (1,),
+            "2.4.18-14 arch/i386/kernel/setup.c find_max_pfn; 2.6.32 arch/x86/kernel/e820.c e820_find_active_region",
+        ),
+        ("5.10", (1, 128), "5.10 arch/x86/kernel/e820.c e820__memblock_setup"),
         ("7.2", (1,), "7.2 arch/x86/kernel/e820.c e820__memblock_setup"),
     ),
     "ram_end_types": (
@@ -362,8 +368,14 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.4", False, "2.4.18-14 arch/i386/kernel/setup.c setup_memory_region"),
         ("5.10", True, "5.10 arch/x86/kernel/setup.c trim_bios_range, e820_add_kernel_range"),
     ),
+    "ram_must_fit": (
+        ("2.4", False, "2.4.18-14 arch/i386/mm/init.c page_is_ram"),
+        ("5.10", True, "5.10 arch/x86/kernel/e820.c e820__memblock_setup"),
+    ),
     "ram_ends_at_max_pfn": (
         ("2.4", False, "2.4.18-14 arch/i386/kernel/setup.c"),
+        ("2.6.32", True, "2.6.32 arch/x86/mm/init_32.c initmem_init"),
+        ("5.10", False, "5.10 arch/x86/kernel/e820.c e820__memblock_setup"),
         ("7.2", True, "7.2 arch/x86/kernel/e820.c e820__memblock_setup"),
     ),
     # -- zones and the buddy allocator ------------------------------------------------------------------------

@@ -29,8 +29,9 @@ class Era:
     """``FIXADDR_TOP``: fixmap slot *i* is the page at ``fixaddr_top - i * PAGE_SIZE``."""
     fixmap_hole: bool
     """Slot 0 is kept as a hole."""
-    reservetop_option: bool
-    """``reservetop=`` lowers ``FIXADDR_TOP``."""
+    reservetop_option: str
+    """``reservetop=N`` is unknown (``"none"``), lowers ``FIXADDR_TOP`` by N (``"exact"``), takes N from lowmem too
+    (``"exact and vmalloc"``), or lowers it to the next boundary of the page directory (``"rounded"``)."""
     fixmap_slots: int
     """Permanent fixmap slots of an ordinary build (local APIC, IO-APICs, PCI), those of ``kmap_atomic`` not counted."""
     fixmap_boot_slots: int
@@ -144,6 +145,8 @@ class Era:
     """RAM that begins where no page table entry reaches is overlooked when ``max_pfn`` is looked for."""
     ram_trimmed: bool
     """Page 0 and the BIOS area are never RAM, the kernel's image always is."""
+    ram_must_fit: bool
+    """RAM that ends at or beyond what ``phys_addr_t`` can hold is skipped whole, wherever it begins."""
     ram_ends_at_max_pfn: bool
     """RAM that ``max_pfn`` leaves out is forgotten, not only unused."""
 

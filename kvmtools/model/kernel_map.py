@@ -77,7 +77,7 @@ def _above(configuration: Configuration, era: Era, layout: Layout, at: int) -> I
             yield replace(region, start=max(at, region.start))
         at = max(at, regions[-1].end)
     # reservetop= moves the early fixmap's page table, but its first place in the directory keeps it too.
-    moved = era.reservetop_option and values(configuration.command_line, "reservetop")
+    moved = era.reservetop_option != "none" and values(configuration.command_line, "reservetop")
     yield Expectation("top of memory", at, TOP, SOME if moved else NONE)
 
 

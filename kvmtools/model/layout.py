@@ -119,10 +119,16 @@ def _pkmap_base(era: Era, floor: int, pmd_size: int) -> int:
 
 
 def _fixaddr_top(configuration: Configuration, era: Era, pmd_size: int) -> int:
-    reserve = size(configuration.command_line, "reservetop")
-    if reserve is None or not era.reservetop_option:
+    reserve = _reserved_top(configuration, era)
+    if reserve is None:
         return era.fixaddr_top
-    return (_down(-reserve % TOP, pmd_size) - PAGE_SIZE) % TOP
+    alignment = pmd_size if era.reservetop_option == "rounded" else 1
+    return (_down(-reserve % TOP, alignment) - PAGE_SIZE) % TOP
+
+
+def _reserved_top(configuration: Configuration, era: Era) -> int | None:
+    """``reservetop=`` in bytes; ``None`` if it is not given, or not known."""
+    return None if era.reservetop_option == "none" else size(configuration.command_line, "reservetop")
 
 
 def _maxmem(configuration: Configuration, era: Era, vmalloc_end: int) -> int:
@@ -143,10 +149,14 @@ def _maxmem(configuration: Configuration, era: Era, vmalloc_end: int) -> int:
 
 def _vmalloc_reserve(configuration: Configuration, era: Era) -> int:
     """``__VMALLOC_RESERVE``, in bytes; 2.4 does not know the option."""
-    asked = size(configuration.command_line, "vmalloc")
-    if asked is None or era.vmalloc_option == "none":
-        return VMALLOC_RESERVE
-    return (asked + (VMALLOC_OFFSET if era.vmalloc_option == "plus offset" else 0)) % TOP
+    reserve = size(configuration.command_line, "vmalloc")
+    if reserve is None or era.vmalloc_option == "none":
+        reserve = VMALLOC_RESERVE
+    elif era.vmalloc_option == "plus offset":
+        reserve += VMALLOC_OFFSET
+    if era.reservetop_option == "exact and vmalloc":
+        reserve += _reserved_top(configuration, era) or 0
+    return reserve % TOP
 
 
 def _max_mapnr(configuration: Configuration, era: Era, max_pfn: int, ram: Ram) -> int | None:

@@ -67,7 +67,8 @@ class MemMap:
     page_struct_size: int
     max_order: int
     valid: tuple[Range, ...]
-    """Pfns with an initialised ``struct page``."""
+    """Pfns with an initialised ``struct page``.  FLATMEM's ``pfn_valid`` may say yes to more: ``max_mapnr`` counts
+    ACPI's tables behind the last RAM too."""
     zones: tuple[ZoneRange, ...]
     """The zone of every pfn that boot gave one, ascending; since 5.10 those are all valid ones."""
     spans: tuple[ZoneSpan, ...]
@@ -85,13 +86,13 @@ class MemMap:
 
     @property
     def tail(self) -> Range:
-        """Entries beyond ``max_mapnr``: allocated to fill the last block, holding anything.
+        """Entries beyond the valid ones: allocated to fill the last block, holding anything.
 
-        7.2 has none: there ``max_mapnr`` itself is the end of the block, and the entries are initialised.
+        7.2 has none: there the entries up to the end of the block are initialised.
         """
-        if self.length is None or self.max_mapnr is None:
+        if self.length is None:
             return Range(0, 0)
-        return Range(self.max_mapnr, self.length)
+        return Range(self.valid[-1].end, self.length)
 
     def buddy_fault(self, pfn: int, order: int) -> str:
         """Why no free block of ``order`` can start at ``pfn``; empty if one can (__free_one_page)."""
@@ -120,23 +121,32 @@ def flags_layout(configuration: Configuration) -> FlagsLayout:
 
 
 def predict(
-    configuration: Configuration, layout: Layout, ram: Ram, node: Ram, spans: tuple[ZoneSpan, ...]
+    configuration: Configuration,
+    layout: Layout,
+    ram: Ram,
+    registered: Ram,
+    node: Ram,
+    spans: tuple[ZoneSpan, ...],
 ) -> MemMap:
     """The map of this kernel.
 
     :param ram: what really is RAM
-    :param node: what the kernel takes for it, as :func:`kvmtools.model.zones.node` says
+    :param registered: what the kernel was told of it, as :func:`kvmtools.model.zones.registered` says
+    :param node: what zones are made of, as :func:`kvmtools.model.zones.node` says
     :raises UsageError: if FLATMEM's array could not begin at pfn 0
     """
     era = eras.shown(configuration.marks)
     length = None
     if configuration.sparsemem:
         size = pages_per_section(configuration)
-        valid = tuple(joined(Range(n * size, (n + 1) * size) for n in present_sections(configuration, node)))
+        valid = tuple(
+            joined(Range(n * size, (n + 1) * size) for n in present_sections(configuration, registered))
+        )
     else:
         length = _flat_length(configuration, era, node, spans)
         assert layout.max_mapnr is not None
-        valid = (Range(0, layout.max_mapnr),)
+        initialised = length if era.tail_initialised else max(span.end_pfn for span in spans)
+        valid = (Range(0, min(layout.max_mapnr, initialised)),)
     zones = _zones_by_span if era.hole_zone == "spanning" else _zones_by_following
     return MemMap(
         flags=flags_layout(configuration),

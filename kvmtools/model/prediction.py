@@ -39,8 +39,13 @@ class Prediction:
 
     @cached_property
     def node(self) -> Ram:
-        """What the kernel's memory management takes for RAM; the eras differ on holes and on what is beyond reach."""
+        """What zones are made of; the eras differ on holes and on what is beyond reach."""
         return zones.node(self.configuration, self.layout, self.ram)
+
+    @cached_property
+    def registered(self) -> Ram:
+        """What the kernel's memory management is told of RAM; SPARSEMEM's sections hold some of it."""
+        return zones.registered(self.configuration, self.layout, self.ram)
 
     @cached_property
     def zones(self) -> tuple[ZoneSpan, ...]:
@@ -73,7 +78,9 @@ class Prediction:
     @cached_property
     def memmap(self) -> MemMap:
         """``mem_map``: valid pfns, their zones, what holes hold."""
-        return memmap.predict(self.configuration, self.layout, self.ram, self.node, self.zones)
+        return memmap.predict(
+            self.configuration, self.layout, self.ram, self.registered, self.node, self.zones
+        )
 
     @cached_property
     def pkmap(self) -> PkmapArea | None:

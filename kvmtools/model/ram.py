@@ -91,9 +91,10 @@ def usable(configuration: Configuration) -> Ram:
         ending = [_Entry(e.start, min(e.end, reach), e.type) for e in ending if e.start < reach]
     end_pfn = max((e.end >> PAGE_SHIFT for e in ending), default=0)
 
-    # An entry whose end does not fit phys_addr_t is skipped whole, even if it starts below 4 GiB.
-    phys_addr_limit = 1 << (64 if configuration.pae else 32)
-    memory = [e for e in entries if e.type in era.ram_types and e.end < phys_addr_limit]
+    memory = [e for e in entries if e.type in era.ram_types]
+    if era.ram_must_fit:
+        phys_addr_limit = 1 << (64 if configuration.pae else 32)
+        memory = [e for e in memory if e.end < phys_addr_limit]
     ranges = tuple(_whole_pages(joined(Range(e.start, e.end) for e in memory)))
     if not ranges or not end_pfn:
         raise UsageError(

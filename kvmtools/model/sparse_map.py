@@ -177,7 +177,7 @@ def sparse_map(configuration: Configuration, *, extreme: bool = False) -> Sparse
     return SparseMap(
         space,
         configuration.page_struct_size,
-        memmap.present_sections(prediction.configuration, prediction.node),
+        memmap.present_sections(prediction.configuration, prediction.registered),
         memmap.pages_per_section(prediction.configuration),
         prediction.memmap.flags,
         flag_bits=flag_bits,

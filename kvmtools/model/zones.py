@@ -43,12 +43,17 @@ def _all_fits(configuration: Configuration, end_pfn: int, highmem: int) -> int:
 
 
 def node(configuration: Configuration, layout: Layout, ram: Ram) -> Ram:
-    """The pages that the kernel tells its memory management are there: RAM, until 2.6.24 with all holes in it."""
+    """The pages that zones are made of: RAM, until 2.6.24 with all holes in it."""
     assert layout.max_pfn is not None
-    era = eras.shown(configuration.marks)
-    if era.zones_cover_holes:
+    if eras.shown(configuration.marks).zones_cover_holes:
         return Ram((Range(0, layout.max_pfn),), ram.end_pfn)
-    return ram.below(layout.max_pfn) if era.ram_ends_at_max_pfn else ram
+    return registered(configuration, layout, ram)
+
+
+def registered(configuration: Configuration, layout: Layout, ram: Ram) -> Ram:
+    """The RAM that the kernel's memory management is told of; the sections of SPARSEMEM are those that hold some."""
+    assert layout.max_pfn is not None
+    return ram.below(layout.max_pfn) if eras.shown(configuration.marks).ram_ends_at_max_pfn else ram
 
 
 def spans(configuration: Configuration, layout: Layout, ram: Ram) -> tuple[ZoneSpan, ...]:
@@ -103,10 +108,12 @@ def _highest(possible: dict[str, Range]) -> str:
 
 
 def _movable_start(configuration: Configuration, possible: dict[str, Range], ram: Ram) -> int | None:
-    """The first pfn of ``MOVABLE``; ``None`` if ``kernelcore=`` and ``movablecore=`` ask for none.
+    """The first pfn of ``MOVABLE``; ``None`` if ``kernelcore=`` and ``movablecore=`` ask for none, or nobody listens.
 
     It may lie at the end of RAM or beyond: then the zone is empty all the same.
     """
+    if "MOVABLE" not in configuration.zone_names:
+        return None
     if any("mirror" in value.split(",") for value in values(configuration.command_line, "kernelcore")):
         return None
     total = sum(map(len, ram.ranges))
@@ -118,12 +125,13 @@ def _movable_start(configuration: Configuration, possible: dict[str, Range], ram
     if not kernelcore:
         return None
     lowest = possible[_highest(possible)].start
-    # How far into each range the kernel's share reaches, if it begins there; it ends in the first that has room.
+    # How far into each range the kernel's share reaches, if it begins there; it ends in the first that has room.  The
+    # zone has none at all if max_pfn is the end of something else than RAM.
     reach = [
         (r, r.start + max(0, kernelcore - ram.pages(0, r.start)))
         for r in ram.within(lowest, ram.ranges[-1].end)
     ]
-    start = next(end for r, end in reach if end <= r.end)
+    start = next((end for r, end in reach if end <= r.end), ram.ranges[-1].end)
     return -(-start // block) * block
 
 

@@ -60,7 +60,6 @@ def test_the_top_of_2_4_leaves_two_pages() -> None:
 #: The eras in which a switch is on, and where that is to be seen.
 ON = {
     "fixmap_hole": since("2.6.18"),  # fixmap.h: FIX_HOLE
-    "reservetop_option": since("2.6.24"),  # arch/x86/kernel/setup_32.c
     "cpu_entry_area": since("5.10"),  # Documentation/x86/pti.rst: with page-table isolation
     "ldt_remap": since("5.10"),
     "pti": since("5.10"),
@@ -87,7 +86,8 @@ ON = {
     "tail_initialised": ["7.2"],
     "ram_end_limited": since("2.6.32"),  # e820.c: e820_end_pfn
     "ram_trimmed": since("5.10"),  # setup.c: trim_bios_range
-    "ram_ends_at_max_pfn": ["7.2"],
+    "ram_must_fit": since("5.10"),  # e820.c: e820__memblock_setup
+    "ram_ends_at_max_pfn": ["2.6.32", "7.2"],  # 2.6.32 init_32.c: initmem_init; 7.2 e820.c: memblock_remove
     "first_mib_reserved": since("6.1"),  # setup.c: memblock_reserve(0, SZ_1M)
     "highmem64g": since("2.4", "6.12"),  # Kconfig: HIGHMEM64G
     "pae_needs_highmem": since("2.4", "2.6.18"),  # 2.6.18 Kconfig: X86_PAE depends on HIGHMEM64G
@@ -114,6 +114,8 @@ WORDS = {
     "pkmap_below": "fixed fixmap fixmap fixmap ldt ldt ldt ldt",
     # setup.c, pgtable_32.c: VMALLOC_OFFSET is added to what was asked for
     "vmalloc_option": "none exact exact plus_offset plus_offset plus_offset plus_offset plus_offset",
+    # pgtable_32.c, later pgtable.c: reserve_top_address
+    "reservetop_option": "none none exact_and_vmalloc exact rounded rounded rounded rounded",
     # page.h; pgtable_32_types.h: MAXMEM
     "maxmem_below": "top top top vmalloc_end vmalloc_end vmalloc_end vmalloc_end vmalloc_end",
     # fixmap.h: FIX_BTMAP_END
@@ -214,7 +216,7 @@ def test_holes() -> None:
 
 def test_ram_types() -> None:
     # e820/types.h: 1 RAM, 3 ACPI, 128 RAM that the boot loader's data lie in.
-    assert [era.ram_types for era in ALL] == [(1,)] * 3 + [(1, 128)] * 4 + [(1,)]
+    assert [era.ram_types for era in ALL] == [(1,)] * 4 + [(1, 128)] * 3 + [(1,)]
     assert [era.ram_end_types for era in ALL] == [(1,)] * 6 + [(1, 3)] * 2
 
 

@@ -138,10 +138,23 @@ def test_the_option_vmalloc(era: str, max_low_pfn: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("era", "top"), [("2.4", 0xFFFFE000), ("2.6.18", 0xFFFFF000), ("2.6.24", 0xFEFFF000)]
+    ("era", "top", "max_low_pfn"),
+    [
+        ("2.4", 0xFFFFE000, 0x38000),
+        ("2.6.18", 0xFFFFF000, 0x38000),
+        # -reserve - PAGE_SIZE; __VMALLOC_RESERVE grows by 0x1100000.
+        ("2.6.24", 0xFEEFF000, 0x38000 - 0x1100),
+        # pkmap of PAE: 0xfeeff000 - 613 pages = 0xfec9a000, down to 2 MiB; less two pages and 128 MiB.
+        ("2.6.32", 0xFEEFF000, 0x36BFE),
+        # -0x1100000 = 0xfef00000, down to 2 MiB.
+        ("5.10", 0xFEDFF000, None),
+    ],
 )
-def test_reservetop_came_with_2_6_24(era: str, top: int) -> None:
-    assert layout(era, command_line="reservetop=16M").fixaddr_top == top
+def test_reservetop(era: str, top: int, max_low_pfn: int | None) -> None:
+    """The option came with 2.6.24; PMD-aligned it is since 3.11."""
+    found = layout(era, command_line="reservetop=17M", fixmap_slots=(83, 100))
+    assert found.fixaddr_top == top
+    assert max_low_pfn is None or found.max_low_pfn == max_low_pfn
 
 
 @pytest.mark.parametrize("era", ["5.10", "6.1", "6.12", "7.2"])

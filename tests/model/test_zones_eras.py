@@ -85,13 +85,68 @@ def test_7_2_forgets_what_max_pfn_leaves_out() -> None:
     assert before.node is before.ram
 
 
+def test_2_6_32_registers_ram_up_to_max_pfn() -> None:
+    """initmem_init: e820_register_active_regions(0, 0, highend_pfn)."""
+    found = of("2.6.32", memory=8 * GIB, sparsemem=True, fixmap_slots=(83, 100), command_line="highmem=64M")
+    assert found.layout.max_pfn == 0x37BFE + 0x4000
+    assert found.node.ranges == found.registered.ranges == (Range(0, 0x9F), Range(0x100, 0x3BBFE))
+    assert found.memmap.valid == (Range(0, 0x40000),)
+
+
+@pytest.mark.parametrize(
+    ("era", "ranges"),
+    [
+        ("2.4", (Range(0, 0x40000), Range(0x80000, 0x140000))),
+        ("2.6.32", (Range(0, 0x40000), Range(0x80000, 0x140000))),
+        ("5.10", (Range(1, 0xA0), Range(0x100, 0x40000))),
+    ],
+)
+def test_ram_across_4_gib_without_pae(era: str, ranges: tuple[Range, ...]) -> None:
+    """page_is_ram and e820_find_active_region count in pfns and take what is below 4 GiB; e820__memblock_setup skips
+    an entry whose end phys_addr_t cannot hold."""
+    found = of(era, pae=False, e820=(E820Entry(0, GIB, 1), E820Entry(2 * GIB, 3 * GIB, 1)))
+    assert found.ram.ranges == ranges
+    assert found.layout.max_pfn == 0x100000
+    assert spans(found)["HIGHMEM"][1] == (0x40000 if era == "5.10" else 0x100000)
+
+
+def test_ram_that_ends_at_4_gib_without_pae() -> None:
+    """1 << 32 is no 32-bit phys_addr_t: the entry is lost, as if it went beyond; a page less and it is there."""
+    ending = (E820Entry(0, GIB, 1), E820Entry(3 * GIB, GIB, 1))
+    assert spans(of("6.1", pae=False, e820=ending))["HIGHMEM"][1] == 0x40000
+    short = (E820Entry(0, GIB, 1), E820Entry(3 * GIB, GIB - 4096, 1))
+    assert spans(of("6.1", pae=False, e820=short))["HIGHMEM"][1] == 0xFFFFF
+    assert spans(of("6.1", e820=ending))["HIGHMEM"][1] == 0x100000
+    assert spans(of("2.6.24", pae=False, e820=ending))["HIGHMEM"][1] == 0x100000
+
+
+def test_kernelcore_came_with_zone_movable() -> None:
+    for era in ("2.4", "2.6.18"):
+        plain, asked = (spans(of(era, command_line=text)) for text in ("", "kernelcore=64M"))
+        assert plain == asked
+
+
+def test_no_ram_to_be_movable() -> None:
+    """6.12: ACPI's tables alone lie above MAXMEM_PFN 0x375fe, so zone HIGHMEM could be, but nothing is in it."""
+    table = (E820Entry(0, 0x375FE000, 1), E820Entry(0x375FE000, 0x10000, 3))
+    found = of("6.12", nr_cpus=1, fixmap_slots=(20, 1025), e820=table, command_line="kernelcore=64M")
+    assert found.layout.max_pfn == 0x3760E
+    assert spans(found) == {
+        "DMA": (1, 0x1000),
+        "NORMAL": (0x1000, 0x375FE),
+        "HIGHMEM": (0, 0),
+        "MOVABLE": (0, 0),
+    }
+
+
 def test_what_is_ram() -> None:
-    """RESERVED_KERN came after 2.6.24 and went after 6.12; before 5.10 nobody trims the BIOS area or page 0."""
+    """RESERVED_KERN is RAM from 5.10 to 6.12; 2.6.32 has it, but registers E820_RAM only.  Before 5.10 nobody trims the
+    BIOS area or page 0."""
     table = (E820Entry(0, MIB, 1), E820Entry(MIB, MIB, 128), E820Entry(2 * MIB, GIB, 1))
     expected = {
         "2.4": (Range(0, 0x100), Range(0x200, 0x40200)),
         "2.6.24": (Range(0, 0x100), Range(0x200, 0x40200)),
-        "2.6.32": (Range(0, 0x40200),),
+        "2.6.32": (Range(0, 0x100), Range(0x200, 0x40200)),
         "5.10": (Range(1, 0xA0), Range(0x100, 0x40200)),
         "6.12": (Range(1, 0xA0), Range(0x100, 0x40200)),
         "7.2": (Range(1, 0xA0), Range(0x200, 0x40200)),
@@ -163,6 +218,22 @@ def test_the_array(era: str, length: int, tail: Range) -> None:
     assert found.size == length * (64 if era == "2.4" else 32)
 
 
+@pytest.mark.parametrize(
+    ("era", "valid", "tail"),
+    [
+        ("6.12", Range(0, 0x3F801), Range(0x3F801, 0x3FC00)),
+        ("7.2", Range(0, 0x3FC00), Range(0x3FC00, 0x3FC00)),
+    ],
+)
+def test_no_entry_for_tables_behind_the_last_ram(era: str, valid: Range, tail: Range) -> None:
+    """max_pfn is 0x3fc10, where ACPI's tables end; the array ends with the last block that holds RAM."""
+    table = (E820Entry(0, 1016 * MIB + 4096, 1), E820Entry(1020 * MIB, 64 * 1024, 3))
+    found = of(era, e820=table).memmap
+    assert found.max_mapnr == (0x3FC10 if era == "6.12" else 0x3FC00)
+    assert found.length == 0x3FC00
+    assert (found.valid, found.tail) == ((valid,), tail)
+
+
 def test_7_2_gives_the_tail_to_the_last_zone() -> None:
     """memmap_init rounds the last hole up to MAX_ORDER_NR_PAGES."""
     found = of("7.2", memory=2 * GIB).memmap
@@ -221,26 +292,14 @@ def test_sections_hold_a_gib_in_2_6_and_half_of_that_later() -> None:
         assert memmap.pages_per_section(configuration(era, pae=False, sparsemem=True)) == 0x4000
 
 
-def test_sections_of_a_node_that_covers_its_holes() -> None:
-    """2.6.24, discontig_32.c: memory_present(0, 0, max_pfn); later the PCI hole has no section."""
+def test_a_hole_has_no_section_even_if_the_node_covers_it() -> None:
+    """2.6.24, e820_32.c: memory_present() for every range of E820_RAM; the PCI hole is section 3, a GiB each."""
     found = of("2.6.24", memory=6 * GIB, sparsemem=True)
-    assert memmap.present_sections(found.configuration, found.node) == (0, 1, 2, 3, 4, 5, 6)
-    assert found.memmap.valid == (Range(0, 0x1C0000),)
+    assert memmap.present_sections(found.configuration, found.registered) == (0, 1, 2, 4, 5, 6)
+    assert found.memmap.valid == (Range(0, 0xC0000), Range(0x100000, 0x1C0000))
+    assert found.node.ranges == (Range(0, 0x1C0000),)
     later = of("5.10", memory=6 * GIB, sparsemem=True)
-    assert memmap.present_sections(later.configuration, later.node) == (
-        0,
-        1,
-        2,
-        3,
-        4,
-        5,
-        8,
-        9,
-        10,
-        11,
-        12,
-        13,
-    )
+    assert memmap.present_sections(later.configuration, later.registered) == (*range(6), *range(8, 14))
 
 
 def test_2_4_has_no_sections() -> None:
