@@ -19,7 +19,7 @@ from kvmtools.model.pkmap_table import PkmapTable
 from kvmtools.model.pkmap_threads import UNINTERRUPTIBLE, PkmapThreads
 
 NO_PAGE = -1
-ABOUT_A_PAGE = ("kmap_high", "remove_wait_queue")
+ABOUT_NO_PAGE = ("", "wake_up")
 ABOUT_THREADS = tuple(rule for rule in INVARIANTS if rule.number in ("13", "14"))
 
 
@@ -196,7 +196,7 @@ class Explorer:
         tasks = []
         for task in self.tasks:
             maps = sorted([name[page] for page in task.maps])
-            page = name.get(task.page, unmapped) if task.section in ABOUT_A_PAGE else NO_PAGE
+            page = NO_PAGE if task.section in ABOUT_NO_PAGE else name.get(task.page, unmapped)
             queued = self.threads.queue.count(task)
             tasks.append((task.section, task.state, page, tuple(maps), queued, task.page))
         tasks.sort()

@@ -13,7 +13,7 @@ this claim where there are few enough steps.
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterator
+from collections.abc import Generator, Iterable, Iterator
 from typing import Any
 
 import pytest
@@ -21,7 +21,7 @@ from pkmap_explorer import Explorer, can_reach
 
 from kvmtools.model.pkmap_invariants import broken
 from kvmtools.model.pkmap_table import PkmapTable
-from kvmtools.model.pkmap_threads import RUNNING, PkmapThreads, Section, Thread
+from kvmtools.model.pkmap_threads import RUNNING, UNINTERRUPTIBLE, PkmapThreads, Section, Thread
 from kvmtools.model.tlb import Tlbs
 
 
@@ -150,6 +150,18 @@ class NoFlush(PkmapTable):
         self.tlbs = Forgetful(len(self.tlbs.cpus))
 
 
+class NoFlushOnRequest(NoFlush):
+    """A kernel that flushes the TLBs when the cursor wraps only, and not after kmap_flush_unused."""
+
+    def kmap_high(self, page: int) -> Generator[str, None, int | None]:
+        flushes = self.flushes
+        virtual = yield from super().kmap_high(page)
+        if self.flushes > flushes:
+            for cached in self.tlbs.cpus:
+                cached.intersection_update(enumerate(self.ptes))
+        return virtual
+
+
 class FreesAtOnce(PkmapTable):
     """A kernel that frees a slot when its last user goes."""
 
@@ -170,6 +182,28 @@ class NoWakeUp(PkmapThreads):
         return ""
 
 
+class QueuesLate(PkmapThreads):
+    """A kernel whose sleepers join the wait queue after they have dropped the lock."""
+
+    def __init__(self, table: PkmapTable, names: Iterable[str]) -> None:
+        super().__init__(table, names)
+        self._sections["add_wait_queue"] = self._add_wait_queue
+
+    def _kmap_high(self, thread: Thread) -> Section:
+        following = yield from super()._kmap_high(thread)
+        if following:
+            self.queue.remove(thread)
+            thread.state = RUNNING
+            return "add_wait_queue"
+        return following
+
+    def _add_wait_queue(self, thread: Thread) -> Section:
+        yield from ()
+        thread.state = UNINTERRUPTIBLE
+        self.queue.insert(0, thread)
+        return "remove_wait_queue"
+
+
 class WakesOne(PkmapThreads):
     """A kernel whose sleepers wait exclusively, so that only the first of them is woken."""
 
@@ -183,12 +217,14 @@ class WakesOne(PkmapThreads):
     ("wrong", "complaint"),
     [
         ({"table": NoFlush}, "no TLB holds what the page table does not"),
+        ({"table": NoFlushOnRequest}, "no TLB holds what the page table does not"),
         ({"table": FreesAtOnce}, "no TLB holds what the page table does not"),
         ({"machine": NoWakeUp}, "who sleeps finds every slot in use, or a wake-up comes"),
+        ({"machine": QueuesLate}, "who sleeps finds every slot in use, or a wake-up comes"),
         ({"machine": WakesOne}, "who sleeps finds every slot in use, or a wake-up comes"),
     ],
 )
 def test_the_search_finds_what_is_wrong(wrong: dict[str, Any], complaint: str) -> None:
-    """Each of these four kernels is wrong in a way that only some interleavings show."""
+    """Each of these kernels is wrong in a way that only some interleavings show."""
     with pytest.raises(AssertionError, match=complaint):
         Explorer("6.1", slots=2, pages=4, threads=3, maps=2, **wrong).explore()
