@@ -76,7 +76,10 @@ def _run(words: list[str]) -> int:
         complain(str(error))
         return error.exit_code
     except click.ClickException as error:
-        error.show()
+        try:
+            error.show()
+        except OSError:  # a lost stderr is nobody's problem here either
+            pass
         return 2
     except click.Abort:
         raise KeyboardInterrupt from None

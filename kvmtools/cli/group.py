@@ -11,7 +11,22 @@ import click
 from kvmtools import __version__
 
 
-class Commands(click.Group):
+class Group(click.Group):
+    """A group that knows what a misspelt command was meant to be."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not (ctx.resilient_parsing or name.startswith("-") or self.get_command(ctx, name)):
+            from difflib import get_close_matches  # slow to import, and seldom wanted
+
+            near = get_close_matches(name, self.list_commands(ctx))
+            ctx.fail(f"No such command {name!r}." + (f" Did you mean {' or '.join(near)}?" if near else ""))
+        return super().resolve_command(ctx, args)
+
+
+class Commands(Group):
     """A group whose commands are the modules of a package that define ``command``.
 
     :param package: the package's dotted name

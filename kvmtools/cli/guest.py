@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
+from kvmtools.cli.group import Group
 from kvmtools.cli.options import complete_guest, format_option
 from kvmtools.cli.output import emit, emit_json, note, progress
 from kvmtools.errors import AttachError, GuestVanished, UsageError
@@ -26,7 +27,7 @@ def complete_kernel(_ctx: click.Context, _param: click.Parameter, incomplete: st
     return [*ours, CompletionItem(incomplete, type="file")]
 
 
-@click.group()
+@click.group(cls=Group)
 def command() -> None:
     """Build kernels; start, look at and stop guests.
 

@@ -55,6 +55,23 @@ def test_help_loads_nothing_heavy() -> None:
         assert f"  {name} " in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["model", "lay"], "Did you mean layout?"),
+        (["chek"], "Did you mean check?"),
+        (["guest", "strt"], "Did you mean start or status?"),
+        (["nothing-like-it"], None),
+    ],
+)
+def test_a_misspelt_command_is_guessed(invoke: Invoke, words: list[str], meant: str | None) -> None:
+    with pytest.raises(click.UsageError) as refusal:
+        invoke(*words)
+    said = refusal.value.format_message()
+    assert said.startswith(f"No such command {words[-1]!r}.")
+    assert said.partition(". ")[2] == (meant or "")
+
+
 def completions(*words: str) -> list[str]:
     *before, incomplete = words
     found = ShellComplete(cli, {}, "kvmtools", "_KVMTOOLS_COMPLETE").get_completions(before, incomplete)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -39,6 +40,25 @@ def test_without_stderr_the_exit_code_stays() -> None:
     assert shell("kvmtools check -c nothing 2>&-").returncode == 3
     assert shell("kvmtools rules >&- 2>&-").returncode == 4
     assert shell("kvmtools rules pkmap.waiters 2>&-").stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        ("model layout --split 4G", 2),
+        ("no-such-command", 2),
+        ("model walk no-such-file", 2),
+        ("check -c nothing", 3),
+    ],
+)
+def test_who_reads_our_stderr_may_leave(words: str, code: int) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    try:
+        done = subprocess.run([sys.executable, "-m", "kvmtools", *words.split()], stderr=writer, check=False)
+    finally:
+        os.close(writer)
+    assert done.returncode == code
 
 
 def test_ctrl_c_in_the_middle_of_an_import(tmp_path: Path) -> None:
