@@ -5,11 +5,16 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from kvmtools.model.vectors import Vector, parse
 
 VECTORS = Path(__file__).resolve().parent.parent / "fixtures" / "paging"
 LONG_MODE = "4-level"
+
+# A busy machine is no bug.
+settings.register_profile("kvmtools", deadline=None)
+settings.load_profile("kvmtools")
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -364,6 +364,10 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.4", False, "2.4.18-14 arch/i386/kernel/setup.c find_max_pfn"),
         ("2.6.32", True, "2.6.32 arch/x86/kernel/e820.c e820_end_pfn, MAX_ARCH_PFN"),
     ),
+    "bios_area_trimmed": (
+        ("2.4", True, "2.4.18-14 arch/i386/kernel/setup.c copy_e820_map; 2.6.24 arch/x86/kernel/e820_32.c"),
+        ("2.6.32", False, "2.6.32 arch/x86/kernel/e820.c __append_e820_map"),
+    ),
     "ram_trimmed": (
         ("2.4", False, "2.4.18-14 arch/i386/kernel/setup.c setup_memory_region"),
         ("5.10", True, "5.10 arch/x86/kernel/setup.c trim_bios_range, e820_add_kernel_range"),

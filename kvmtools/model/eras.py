@@ -143,6 +143,8 @@ class Era:
     """E820 types whose last page decides ``max_pfn``."""
     ram_end_limited: bool
     """RAM that begins where no page table entry reaches is overlooked when ``max_pfn`` is looked for."""
+    bios_area_trimmed: bool
+    """Of the firmware's map, the BIOS area is never taken for RAM; what the command line adds is believed."""
     ram_trimmed: bool
     """Page 0 and the BIOS area are never RAM, the kernel's image always is."""
     ram_must_fit: bool

@@ -2,7 +2,7 @@
 
 Source: arch/x86/kernel/e820.c (parse_memopt, parse_memmap_one, e820__update_table, e820_end_pfn,
 e820__memblock_setup), arch/x86/kernel/setup.c (e820_add_kernel_range, trim_bios_range), mm/memblock.c
-(memblock_trim_memory), 5.10 to 7.2; arch/i386/kernel/setup.c (find_max_pfn), 2.4.18 and 2.6.18, which trim nothing.
+(memblock_trim_memory), 5.10 to 7.2; arch/i386/kernel/setup.c (copy_e820_map, find_max_pfn), 2.4.18 and 2.6.18.
 
 A running kernel's ``e820_table`` already carries all these edits.  Every edit is a projection, so replaying
 the command line on the edited table changes nothing: the model may be given the firmware's map or the
@@ -80,6 +80,8 @@ def usable(configuration: Configuration) -> Ram:
     """
     era = eras.shown(configuration.marks)
     table = _Table(configuration.e820)
+    if era.bios_area_trimmed:
+        table.change(BIOS.start, BIOS.end, RAM, None)
     table.follow(configuration.command_line)
     if era.ram_trimmed:
         _trim(table, configuration)

@@ -85,6 +85,7 @@ ON = {
     "max_mapnr_aligned": ["7.2"],  # mm/mm_init.c: max_mapnr = end - start
     "tail_initialised": ["7.2"],
     "ram_end_limited": since("2.6.32"),  # e820.c: e820_end_pfn
+    "bios_area_trimmed": since("2.4", "2.6.24"),  # e820_32.c: copy_e820_map
     "ram_trimmed": since("5.10"),  # setup.c: trim_bios_range
     "ram_must_fit": since("5.10"),  # e820.c: e820__memblock_setup
     "ram_ends_at_max_pfn": ["2.6.32", "7.2"],  # 2.6.32 init_32.c: initmem_init; 7.2 e820.c: memblock_remove

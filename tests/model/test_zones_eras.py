@@ -96,7 +96,7 @@ def test_2_6_32_registers_ram_up_to_max_pfn() -> None:
 @pytest.mark.parametrize(
     ("era", "ranges"),
     [
-        ("2.4", (Range(0, 0x40000), Range(0x80000, 0x140000))),
+        ("2.4", (Range(0, 0xA0), Range(0x100, 0x40000), Range(0x80000, 0x140000))),
         ("2.6.32", (Range(0, 0x40000), Range(0x80000, 0x140000))),
         ("5.10", (Range(1, 0xA0), Range(0x100, 0x40000))),
     ],
@@ -140,18 +140,24 @@ def test_no_ram_to_be_movable() -> None:
 
 
 def test_what_is_ram() -> None:
-    """RESERVED_KERN is RAM from 5.10 to 6.12; 2.6.32 has it, but registers E820_RAM only.  Before 5.10 nobody trims the
-    BIOS area or page 0."""
+    """RESERVED_KERN is RAM from 5.10 to 6.12; 2.6.32 has it, but registers E820_RAM only.  Until 2.6.24 the BIOS
+    area was trimmed as the map was read, 2.6.32 believes everything, and since 5.10 page 0 goes too."""
     table = (E820Entry(0, MIB, 1), E820Entry(MIB, MIB, 128), E820Entry(2 * MIB, GIB, 1))
     expected = {
-        "2.4": (Range(0, 0x100), Range(0x200, 0x40200)),
-        "2.6.24": (Range(0, 0x100), Range(0x200, 0x40200)),
+        "2.4": (Range(0, 0xA0), Range(0x200, 0x40200)),
+        "2.6.24": (Range(0, 0xA0), Range(0x200, 0x40200)),
         "2.6.32": (Range(0, 0x100), Range(0x200, 0x40200)),
         "5.10": (Range(1, 0xA0), Range(0x100, 0x40200)),
         "6.12": (Range(1, 0xA0), Range(0x100, 0x40200)),
         "7.2": (Range(1, 0xA0), Range(0x200, 0x40200)),
     }
     assert {era: of(era, e820=table).ram.ranges for era in expected} == expected
+
+
+def test_the_command_line_may_claim_the_bios_area_in_2_4() -> None:
+    """copy_e820_map trims the firmware's map; add_memory_region takes what memmap= says."""
+    found = of("2.4", e820=(E820Entry(0, GIB, 1),), command_line="memmap=64K@960K")
+    assert found.ram.ranges == (Range(0, 0xA0), Range(0xF0, 0x40000))
 
 
 def test_the_image_is_ram_since_5_10() -> None:
@@ -164,7 +170,7 @@ def test_the_image_is_ram_since_5_10() -> None:
 def test_ram_without_a_whole_page_is_none() -> None:
     """memblock_trim_memory: 8 KiB that touch three pages hold one, 4 KiB between pages none."""
     table = (E820Entry(0, MIB, 1), E820Entry(0x200800, 0x1000, 1), E820Entry(0x300800, 0x2000, 1))
-    assert of("2.4", e820=table).ram.ranges == (Range(0, 0x100), Range(0x301, 0x302))
+    assert of("2.4", e820=table).ram.ranges == (Range(0, 0xA0), Range(0x301, 0x302))
 
 
 @pytest.mark.parametrize(("start", "pages"), [(0x3FFFF, 1), (0x40000, 0)])
