@@ -78,6 +78,7 @@ def _run(words: list[str]) -> int:
     except click.ClickException as error:
         try:
             error.show()
+            sys.stderr.flush()
         except OSError:  # a lost stderr is nobody's problem here either
             pass
         return 2
