@@ -147,6 +147,10 @@ class Explorer:
             # Also if it ends in a state that was met before: a state says nothing of TLBs and page addresses.
             self.check(INVARIANTS, state, choice)
         after = self.freeze()
+        if task.state == UNINTERRUPTIBLE:
+            # FACTS E 13: nobody falls asleep but on the last slot, whatever the cursor was, and with all in use.
+            assert after.cursor == len(after.counts) - 1, (state, choice)
+            assert min(after.counts) >= 2, (state, choice)
         self.note(state, choice, after)
         return after
 

@@ -174,6 +174,9 @@ class KernelSpace:
 def booted(prediction: Prediction, max_low_pfn: int | None = None) -> KernelSpace:
     """The space of the kernel that ``prediction`` is about, before it has a ``mem_map``.
 
+    Of the direct map it has what leads to RAM: in the first MiB, and up to 2.6.32 in holes as well, a kernel maps more,
+    where no ``struct page`` could be.
+
     :param max_low_pfn: where lowmem ends instead, for a kernel that keeps virtual space for something else
     """
     configuration, layout, ram = prediction.configuration, prediction.layout, prediction.ram

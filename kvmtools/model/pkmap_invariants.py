@@ -4,6 +4,8 @@ While the lock is held one slot may be half way: its PTE is set before its count
 before its PTE is clear when it is flushed.  Somebody who looks without the lock, such as a debugger, sees that.
 
 The numbers are those of the sheet of invariants that the rules of ``kvmtools check`` were made from; "T" is about TLBs.
+Missing are 3 and 15, about the bits of PTEs and the table that they are in, which the model does without; 14 is about
+references to a page in use, and here whoever has mapped it stands for them.
 
 Source: mm/highmem.c, 2.4.18 to 6.12; Gorman 2004, 10.1 (a slot whose count is 1 may still be in a TLB).
 """

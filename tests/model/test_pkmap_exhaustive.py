@@ -63,18 +63,6 @@ def test_every_state_of_4_slots_6_pages_and_3_threads(era: str, capsys: pytest.C
     assert ("entry is not slot" in explorer.events) == (era == "2.6.18")
 
 
-def test_sleepers_always_leave_the_cursor_on_the_last_slot() -> None:
-    """The sleep is reached only there, whatever the cursor was when the search began."""
-    explorer = Explorer("6.1", slots=3, pages=4, threads=2, maps=3)
-    states = explorer.explore()
-    moves = [(states[here], states[there]) for here, there in explorer.edges]
-    slept = [after for before, after in moves if after.sleepers > before.sleepers]
-    assert slept
-    for state in slept:
-        assert state.cursor == 2
-        assert min(state.counts) >= 2
-
-
 @pytest.mark.parametrize("era", ["2.6.32", "6.1"])
 def test_every_order_of_the_lists(era: str) -> None:
     """With two threads the orders of bucket and pool can be told apart; kmap_flush_unused brings all of them about."""
