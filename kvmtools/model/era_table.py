@@ -41,6 +41,13 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.6.18", ((_3G, _3G_OPT, _2G_OPT, _1G), (_3G,)), "2.6.18 arch/i386/Kconfig VMSPLIT, PAGE_OFFSET"),
         ("2.6.24", ((_3G, _3G_OPT, _2G, _2G_OPT, _1G), (_3G, _2G, _1G)), "2.6.24 arch/x86/Kconfig VMSPLIT"),
     ),
+    "most_cpus": (
+        ("2.4", 32, "2.4.18-14 include/linux/threads.h NR_CPUS"),
+        ("2.6.18", 255, "2.6.18 arch/i386/Kconfig NR_CPUS"),
+        ("2.6.32", 512, "2.6.32 arch/x86/Kconfig NR_CPUS, with X86_BIGSMP"),
+        ("5.10", 64, "5.10 arch/x86/Kconfig NR_CPUS_RANGE_END, with X86_BIGSMP"),
+        ("7.2", 8, "7.2 arch/x86/Kconfig NR_CPUS_RANGE_END"),
+    ),
     "fixaddr_top": (
         ("2.4", 0xFFFF_E000, "2.4.0 include/asm/fixmap.h FIXADDR_TOP"),
         ("2.6.18", 0xFFFF_F000, "2.6.18 include/asm-i386/fixmap.h __FIXADDR_TOP, FIX_HOLE"),

@@ -7,12 +7,15 @@ shows: 5.4 has no ``task_struct.kmap_ctrl`` yet and counts as 5.10, 5.15 and 6.6
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from kvmtools.errors import UsageError
 from kvmtools.model.era_table import NAMES as NAMES
 from kvmtools.model.era_table import TABLE, Cell
+
+_VERSION = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){1,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,8 @@ class Era:
 
     page_offsets: tuple[tuple[int, ...], tuple[int, ...]]
     """The values of ``PAGE_OFFSET`` that the build configuration offers."""
+    most_cpus: int
+    """The largest ``NR_CPUS`` that the build configuration offers."""
     fixaddr_top: int
     """``FIXADDR_TOP``: fixmap slot *i* is the page at ``fixaddr_top - i * PAGE_SIZE``."""
     fixmap_hole: bool
@@ -199,14 +204,24 @@ def named(name: str) -> Era:
     :raises UsageError: if there is none
     """
     if name not in _ERAS:
-        from difflib import get_close_matches  # slow to import, and seldom wanted
-
-        near = get_close_matches(name, NAMES)
         raise UsageError(
-            f"no era is named {name!r}" + (f"; did you mean {near[0]}?" if near else ""),
-            hint=f"the eras are {', '.join(NAMES)}",
+            f"no era is named {name!r}{_neighbours(name)}", hint=f"the eras are {', '.join(NAMES)}"
         )
     return _ERAS[name]
+
+
+def _neighbours(name: str) -> str:
+    """What to add about a kernel that is between two eras or outside them; nothing if ``name`` is no version."""
+    if not _VERSION.fullmatch(name):
+        return ""
+    older = sum(_age(era) < _age(name) for era in NAMES)
+    if older in (0, len(NAMES)):
+        return f"; the oldest is {NAMES[0]}, the newest {NAMES[-1]}"
+    return f"; it lies between {NAMES[older - 1]} and {NAMES[older]}"
+
+
+def _age(version: str) -> tuple[int, ...]:
+    return tuple(map(int, version.split(".")))
 
 
 def shown(marks: frozenset[str]) -> Era:
