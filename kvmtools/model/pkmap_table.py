@@ -27,6 +27,7 @@ class PkmapTable:
 
     :param highmem: says whether a page is high memory; by default every page is
     :param lowmem_address: ``page_address`` of a page that is not
+    :param page_name: what messages call a page
     """
 
     def __init__(
@@ -37,6 +38,7 @@ class PkmapTable:
         nr_cpus: int = 1,
         highmem: Callable[[int], bool] = lambda page: True,
         lowmem_address: Callable[[int], int] = lambda page: 0,
+        page_name: Callable[[int], str] = hex,
     ) -> None:
         self.area = area
         self.era = era
@@ -51,6 +53,7 @@ class PkmapTable:
         """How often all CPUs had to flush their TLBs: what the scheme costs."""
         self.highmem = highmem
         self.lowmem_address = lowmem_address
+        self.page_name = page_name
 
     def page_address(self, page: int) -> int | None:
         """The address a page can be reached at now; ``None`` for high memory that is not mapped."""
@@ -115,7 +118,7 @@ class PkmapTable:
         """
         virtual = self.page_address(page)
         if virtual is None:
-            raise KernelBug("!vaddr", f"kunmap of page {page:#x}, which is not mapped")
+            raise KernelBug("!vaddr", f"kunmap of page {self.page_name(page)}, which is not mapped")
         nr = self.area.pkmap_nr(virtual)
         self.pkmap_count[nr] -= 1
         if self.pkmap_count[nr] == 0:

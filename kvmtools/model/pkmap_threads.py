@@ -169,11 +169,17 @@ class PkmapThreads:
             self.run(name)
         return self.threads[name]
 
-    def settle(self) -> None:
-        """Let everybody run in turns, section by section, until nobody can."""
+    def settle(self) -> list[str]:
+        """Let everybody run in turns, section by section, until nobody can.
+
+        :returns: who ran, in the order in which they first did
+        """
+        ran: list[str] = []
         while names := self.runnable():
+            ran += [name for name in names if name not in ran]
             for name in names:
                 self.run(name)
+        return ran
 
     @property
     def sleepers(self) -> list[Thread]:
@@ -195,6 +201,11 @@ class PkmapThreads:
 
     def _idle(self, name: str) -> Thread:
         thread = self._thread(name)
+        if thread.state == UNINTERRUPTIBLE:
+            page = self.table.page_name(thread.page)
+            raise UsageError(
+                f"{name} sleeps for page {page}", hint="another thread's kunmap wakes it; then let it run"
+            )
         if thread.section:
             raise UsageError(
                 f"{name} is in {thread.section} already", hint="let it run to the end of its call"

@@ -156,6 +156,12 @@ def test_what_somebody_sees_who_does_not_take_the_lock() -> None:
     ]
 
 
+def test_messages_call_a_page_what_its_owner_calls_it() -> None:
+    table = PkmapTable(SMALL, eras.named("6.1"), page_name=lambda p: f"number {(p - page(0)) // 32}")
+    with pytest.raises(KernelBug, match=r"^BUG_ON\(!vaddr\): kunmap of page number 3, which is not mapped$"):
+        table.kunmap_high(page(3))
+
+
 def test_what_the_kernel_would_stop_at() -> None:
     table = small()
     with pytest.raises(

@@ -173,13 +173,14 @@ def test_all_sleepers_wake_and_new_ones_join_at_the_head() -> None:
     threads.finish("A")
     assert threads.sleepers == []
     assert threads.runnable() == ["B", "C"]
-    threads.settle()
+    assert threads.settle() == ["B", "C"]
     assert threads.threads["B"].maps == [page(2)]
     assert threads.threads["C"].state == UNINTERRUPTIBLE
     threads.kunmap("A", page(1))
-    threads.settle()
+    assert threads.settle() == ["A", "C"]
     assert threads.threads["C"].maps == [page(3)]
     assert threads.runnable() == []
+    assert threads.settle() == []
 
 
 def test_a_waker_does_not_free_the_lock_that_another_holds() -> None:
@@ -269,6 +270,16 @@ def test_what_a_thread_may_not_do() -> None:
             call()
     with pytest.raises(UsageError, match="A is in kmap_high already"):
         threads.kmap_flush_unused("A")
+
+
+def test_who_sleeps_can_begin_nothing() -> None:
+    threads = full()
+    for call in (threads.kmap, threads.kunmap):
+        with pytest.raises(
+            UsageError,
+            match=r"^B sleeps for page 0xc4000040 \(another thread's kunmap wakes it; then let it run\)$",
+        ):
+            call("B", page(1))
 
 
 @pytest.mark.parametrize("era", ["2.4", "2.6.18"])
