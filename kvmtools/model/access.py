@@ -16,7 +16,7 @@ import struct
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from kvmtools.errors import UsageError
+from kvmtools.errors import MemoryFault, UsageError
 from kvmtools.model.paging import Fault, Read, Step, translate
 from kvmtools.model.paging_forms import (
     ACCESSED,
@@ -103,14 +103,17 @@ def load_cr3(read: Read, cr3: int, form: PagingForm) -> int | PointerRegisters |
     """MOV to CR3: what later accesses start from, which with PAE paging is no longer memory.
 
     :returns: the address of the first table; with PAE paging the loaded registers; or #GP for a PDPTE that is present
-        with a reserved bit set, and then the registers stay as they were
-    :raises MemoryFault: if the PDPTEs are not in RAM
+        with a reserved bit set, and then the registers stay as they were; no exception if they are not in RAM
     """
     table = cr3 & form.root
     if not form.pointer_registers:
         return table
     level = form.levels[0]
-    entries = struct.unpack(f"<{1 << level.bits}{form.entry}", read(table, form.entry_size << level.bits))
+    try:
+        raw = read(table, form.entry_size << level.bits)
+    except MemoryFault:
+        return _fault(Fault(0, level.name, table, 0, None, "the table is not in RAM"), "", 0)
+    entries = struct.unpack(f"<{1 << level.bits}{form.entry}", raw)
     for index, entry in enumerate(entries):
         # The form forgives bit 5, for the sake of QEMU; table 4-8 and a processor do not.
         wrong = entry & (level.reserved | ACCESSED)

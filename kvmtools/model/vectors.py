@@ -1,6 +1,6 @@
 """Page tables written down in a text file, with what a walk and an access must find in them.
 
-The format is described in fixtures/paging/README.md; ``kvmtools model walk FILE`` reads it too.
+The format is described in fixtures/paging/README.md and by ``kvmtools model walk --help``, which reads it too.
 """
 
 from __future__ import annotations
@@ -19,12 +19,15 @@ from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Range
 FORMS: dict[str, Callable[..., PagingForm]] = {"non-pae": non_pae, "pae": pae, "4-level": long_mode}
 OPTIONS = {"nx": "nx", "pse": "pse", "maxphyaddr": "physical_bits", "gib": "gib_pages"}
 """A word of the ``form`` line and the argument of the form that it sets."""
-HINT = "fixtures/paging/README.md and kvmtools model walk --help describe the lines"
+HINT = "kvmtools model walk --help describes the lines"
 UNITS = {"K": 10, "M": 20, "G": 30}
 
 _HEX = "(0x[0-9a-fA-F]+)"
 _VALUE = "on|off|0x[0-9a-fA-F]+|[0-9]+"
 _SAID = rf"((?: [a-z]+=(?:{_VALUE}))*)"
+_IS = " *= *"
+_COMMENT = r"(?<!raises)\s+#.*"
+"""``raises #PF`` is no comment."""
 _WHO = rf"(supervisor|user) (read|write|fetch) {_HEX}"
 
 
@@ -98,20 +101,22 @@ class Vector(NamedTuple):
     stops: tuple[Stop, ...]
     script: tuple[Attempt | Then, ...]
     """In the order of the file: attempts leave marks."""
+    control: Control
+    """As the last ``control`` line leaves it."""
 
 
 def parse(name: str, text: str) -> Vector:
     """Read a vector.
 
     :param name: what messages call it
-    :raises UsageError: if a line means nothing, or there is no form or no CR3
+    :raises UsageError: if a line means nothing or says again what another said, or there is no form or no CR3
     """
     reader = _Reader()
     for number, line in enumerate(text.splitlines(), 1):
         said = line.strip()
         try:
             if said and not said.startswith("#"):
-                reader.read(said)
+                reader.read(re.sub(_COMMENT, "", said))
         except ValueError as error:
             raise UsageError(f"{name}:{number}: {error}: {said!r}", hint=HINT) from None
     return reader.vector(name)
@@ -124,6 +129,7 @@ class _Reader:
         self.form: tuple[str, dict[str, int], PagingForm] | None = None
         self.cr3: int | None = None
         self.entries: dict[int, bytes] = {}
+        self.lengths: dict[int, int] = {}
         self.leaves: list[Leaf] = []
         self.leaf_count: int | None = None
         self.stops: list[Stop] = []
@@ -161,6 +167,7 @@ class _Reader:
             leaf_count=self.leaf_count,
             stops=tuple(self.stops),
             script=tuple(self.script),
+            control=self.control,
         )
 
     def take_form(self, name: str, said: str) -> None:
@@ -171,10 +178,15 @@ class _Reader:
             raise ValueError("this form has no such option")
         if options["physical_bits"] not in range(32, 53):
             raise ValueError("no processor has so many address bits")
+        if self.form is not None:
+            raise ValueError("there is a form line already")
         self.form = name, options, make(**options)
 
     def take_cr3(self, cr3: str) -> None:
+        if self.cr3 is not None:
+            raise ValueError("there is a cr3 line already")
         self.cr3 = int(cr3, 16)
+        self._check_root()
 
     def take_entry(self, table: str, first: str, last: str | None, entry: str) -> None:
         if self.form is None:
@@ -187,7 +199,19 @@ class _Reader:
         if value >> 8 * size:
             raise ValueError(f"an entry has {size} bytes")
         for index in slots:
-            self.entries[start + index * size] = struct.pack(f"<{form.entry}", value)
+            address = start + index * size
+            if address in self.entries:
+                raise ValueError(f"there is a line for entry {index} already")
+            self.entries[address] = struct.pack(f"<{form.entry}", value)
+        self.lengths[start] = max(slots.stop, self.lengths.get(start, 0))
+        self._check_root()
+
+    def _check_root(self) -> None:
+        """A PDPT has four entries only; whichever of it and CR3 comes later shows that there are more."""
+        if self.form is not None and self.cr3 is not None:
+            form = self.form[2]
+            if self.lengths.get(self.cr3 & form.root, 0) > 1 << form.levels[0].bits:
+                raise ValueError(f"the table of cr3 has {1 << form.levels[0].bits} entries")
 
     def take_leaf(
         self, virtual: str, physical: str, count: str, unit: str, writable: str, user: str, executable: str
@@ -224,7 +248,7 @@ class _Reader:
 _LINES: tuple[tuple[str, Callable[..., None]], ...] = (
     (rf"form ({'|'.join(FORMS)}){_SAID}", _Reader.take_form),
     (rf"cr3 {_HEX}", _Reader.take_cr3),
-    (rf"{_HEX}\[([0-9]+)(?:\.\.([0-9]+))?\] = {_HEX}", _Reader.take_entry),
+    (rf"{_HEX}\[([0-9]+)(?:\.\.([0-9]+))?\]{_IS}{_HEX}", _Reader.take_entry),
     (rf"{_HEX} -> {_HEX} ([0-9]+)([KMG]) ([-w])([-u])([-x])", _Reader.take_leaf),
     (
         rf"{_HEX} stops at (\w+)\[([0-9]+)\]: (not present|reserved|no RAM|no such address)",
@@ -234,7 +258,7 @@ _LINES: tuple[tuple[str, Callable[..., None]], ...] = (
     (rf"control{_SAID}", _Reader.take_control),
     (rf"{_WHO} meets {_HEX} (\S+)( global)?", _Reader.take_meets),
     (rf"{_WHO} raises (#PF|#GP) {_HEX} at (\w+)\[([0-9]+)\]", _Reader.take_raises),
-    (rf"then {_HEX}\[([0-9]+)\] = {_HEX}", _Reader.take_then),
+    (rf"then {_HEX}\[([0-9]+)\]{_IS}{_HEX}", _Reader.take_then),
 )
 
 

@@ -78,10 +78,57 @@ def test_entries_are_as_wide_as_the_form_says() -> None:
     assert last.memory.read(0x1FFC, 4) == b"\x07\0\0\0"
 
 
-def test_later_lines_win() -> None:
-    vector = parse("twice", HEAD + "0x1000[0..3] = 0x1\n0x1000[1] = 0x0\ncr3 0x2000\n")
-    assert vector.memory.read(0x1000, 32) == (b"\x01" + bytes(7) + bytes(8)) + 2 * (b"\x01" + bytes(7))
-    assert vector.cr3 == 0x2000
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        ("form pae", "there is a form line already: 'form pae'"),
+        ("cr3 0x1000", "there is a cr3 line already: 'cr3 0x1000'"),
+        ("0x1000[1..2]=0x1", "there is a line for entry 1 already: '0x1000[1..2]=0x1'"),
+        ("0x1008[0] = 0x1", "there is a line for entry 0 already: '0x1008[0] = 0x1'"),
+    ],
+)
+def test_nothing_is_said_twice(lines: str, said: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        parse("twice", f"{HEAD}0x1000[1] = 0x0\n{lines}\n")
+    assert raised.value.message == f"twice:4: {said}"
+
+
+@pytest.mark.parametrize("cr3", ["0x1000", "0x101f"])
+def test_a_pdpt_has_four_entries(cr3: str) -> None:
+    for lines, number in (
+        (f"form pae\ncr3 {cr3}\n0x1000[3] = 0x1\n0x1000[4] = 0x2001", 4),
+        (f"form pae\n0x1000[4] = 0x2001\n0x1000[0] = 0x1\ncr3 {cr3}", 4),
+        (f"cr3 {cr3}\nform pae\n0x1000[0..4] = 0x2001", 3),
+    ):
+        with pytest.raises(UsageError, match=rf"^pdpt:{number}: the table of cr3 has 4 entries: "):
+            parse("pdpt", lines)
+    assert parse("pdpt", f"form pae\ncr3 {cr3}\n0x1000[0..3] = 0x1\n0x1020[0] = 0x7").cr3 == int(cr3, 16)
+    assert parse("other", f"form pae\ncr3 {cr3}\n0x2000[511] = 0x1").memory.ranges == (Range(0x2000, 0x3000),)
+
+
+def test_blanks_and_comments_are_free() -> None:
+    vector = parse(
+        "free",
+        """form pae # the form
+        cr3 0x1000	# not = 0x2000
+        0x1000[0]=0x2001   #the table below
+        0x2000[0] =0x3063 # #PF
+        # user read 0x0 raises #PF 0x5 at pte[0]
+        user write 0x0 raises #PF 0x5 at pte[0]  # raises #PF 0x7
+        then 0x2000[0]=0x3063
+        """,
+    )
+    assert vector.memory.read(0x1000, 8) == (0x2001).to_bytes(8, "little")
+    assert vector.memory.read(0x2000, 8) == (0x3063).to_bytes(8, "little")
+    assert vector.script == (
+        Attempt(True, "write", 0, Control(), Raises("#PF", 5, "pte", 0)),
+        Then(0x2000, 0, 0x3063),
+    )
+
+
+def test_the_last_control_line_is_what_remains() -> None:
+    assert parse("none", HEAD).control == Control()
+    assert parse("two", HEAD + "control smap=on\ncontrol wp=off").control == Control(wp=False)
 
 
 @pytest.mark.parametrize("text", ["", "# nothing", "form pae", "cr3 0x1000"])
@@ -121,7 +168,7 @@ def test_a_line_that_means_nothing_is_named(line: str, reason: str) -> None:
         parse("broken", HEAD + line)
     assert raised.value.message.startswith(f"broken:3: {reason}")
     assert raised.value.message.endswith(f": {line!r}")
-    assert "fixtures/paging/README.md" in raised.value.hint
+    assert raised.value.hint == "kvmtools model walk --help describes the lines"
 
 
 def test_an_entry_before_its_form() -> None:
