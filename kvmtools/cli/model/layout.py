@@ -6,14 +6,18 @@ from collections.abc import Iterator
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from kvmtools.cli.drawing import Edge, staircase
 from kvmtools.cli.model.address_space import Area, address_space
+from kvmtools.cli.model.boot_options import printable
 from kvmtools.cli.model.eras import beside, differs, era_json
 from kvmtools.cli.model.options import MachineOptions, complete_era, era_name, machine_request_options
+from kvmtools.cli.model.ram_in_use import RamInUse, ram_in_use
 from kvmtools.cli.options import format_option
 from kvmtools.cli.output import emit, emit_json
 from kvmtools.cli.tables import Column, columns, hexadecimal, paint, size, table
+from kvmtools.errors import UsageError
 from kvmtools.model.era_table import TABLE
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, ZoneSpan
@@ -34,7 +38,8 @@ _TOP = 1 << 32
     help="What changed between two eras, for this machine.",
 )
 @format_option
-def command(request: MachineOptions, diff: tuple[str, str] | None, form: str) -> None:
+@click.pass_context
+def command(ctx: click.Context, request: MachineOptions, diff: tuple[str, str] | None, form: str) -> None:
     """Draw the kernel's address space from the top down, with its guard holes, and its zones.
 
     Everything is worked out from the description of the machine; nothing is booted.  With --diff the two eras'
@@ -47,6 +52,8 @@ def command(request: MachineOptions, diff: tuple[str, str] | None, form: str) ->
     kvmtools model layout --diff 2.4 6.1
     """
     if diff is not None:
+        if ctx.get_parameter_source("era") is not ParameterSource.DEFAULT:
+            raise UsageError("--diff names two eras, --era a third", hint="leave --era out")
         _show_difference(request, diff, form)
         return
     prediction = Prediction(request.configuration())
@@ -62,7 +69,7 @@ def _text(prediction: Prediction) -> Iterator[str]:
     edges = [Edge(_TOP, "4 GiB   ", ""), *(Edge(a.start, f"{a.start:08x}", a.boundary) for a in areas)]
     yield from staircase(edges, [area.name for area in areas])
     yield ""
-    heads = columns("zone >start_pfn >end_pfn >spanned >present >RAM")
+    heads = columns("zone >start_pfn >end_pfn >spanned >present >present_bytes")
     yield table(heads, [_zone_row(prediction, zone) for zone in prediction.zones])
     yield ""
     yield table(columns("limit >value >bytes"), list(_limits(prediction)))
@@ -72,8 +79,8 @@ def _machine(prediction: Prediction) -> str:
     """The machine in one line."""
     c = prediction.configuration
     words = ["PAE" if c.pae else "no PAE", f"NR_CPUS={c.nr_cpus}", "SPARSEMEM" if c.sparsemem else "FLATMEM"]
-    ram = size(prediction.ram.pages(0, prediction.ram.end_pfn) * PAGE_SIZE)
-    return ", ".join([*words, f"{ram} of RAM", *([c.command_line] if c.command_line else [])])
+    words.append(str(ram_in_use(prediction)))
+    return ", ".join([*words, *([printable(c.command_line)] if c.command_line else [])])
 
 
 def _zone_row(prediction: Prediction, zone: ZoneSpan) -> tuple[object, ...]:
@@ -104,6 +111,7 @@ def _json(prediction: Prediction) -> dict[str, Any]:
     return {
         "era": prediction.era.name,
         "pae": prediction.configuration.pae,
+        "ram": _ram_json(ram_in_use(prediction)),
         "boundaries": {
             name: hexadecimal(value) for name, value in prediction.layout.items() if not _counts(name)
         },
@@ -119,6 +127,14 @@ def _json(prediction: Prediction) -> dict[str, Any]:
             for zone in prediction.zones
         ],
         "mem_map": {"entries": prediction.memmap.length, "size_bytes": prediction.memmap.size},
+    }
+
+
+def _ram_json(ram: RamInUse) -> dict[str, Any]:
+    return {
+        "used_bytes": ram.used,
+        "unused_from": hexadecimal(ram.unused_from),
+        "why_unused": ram.why or None,
     }
 
 
@@ -159,7 +175,20 @@ def _show_difference(request: MachineOptions, names: tuple[str, str], form: str)
         return
     heads = (Column("boundary"), *(Column(name, right=True) for name in names), Column("moved", right=True))
     rows = [(n, _value(n, a) or "-", _value(n, b) or "-", _distance(n, a, b)) for n, a, b in moved]
-    emit("\n".join([paint(_machine(old), bold=True), table(heads, rows), "", *beside(names, switches, True)]))
+    lines = [paint(line, bold=True) for line in _machines(names, (old, new))]
+    if rows:
+        lines += [table(heads, rows), ""]
+    if switches:
+        lines += beside(names, switches, True)
+    emit("\n".join(lines if rows or switches else [*lines, "nothing differs"]))
+
+
+def _machines(names: tuple[str, str], predictions: tuple[Prediction, Prediction]) -> list[str]:
+    """The machine in one line, or one for each era if they do not use the same RAM of it."""
+    lines = [_machine(prediction) for prediction in predictions]
+    if lines[0] == lines[1]:
+        return lines[:1]
+    return [f"{name}: {line}" for name, line in zip(names, lines, strict=True)]
 
 
 def _value(name: str, value: int | None) -> str | None:

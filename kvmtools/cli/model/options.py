@@ -10,10 +10,12 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from kvmtools.cli.model.ram_map import ram_map
+from kvmtools.cli.model.boot_options import FOLLOWED, without_effect
+from kvmtools.cli.model.ram_in_use import refuse_image_outside_ram
+from kvmtools.cli.model.ram_map import amount, ram_map
+from kvmtools.cli.output import note
 from kvmtools.errors import UsageError
 from kvmtools.model import eras, machine
-from kvmtools.model.command_line import memparse
 from kvmtools.records import Configuration, E820Entry
 
 SPLITS = {
@@ -28,12 +30,12 @@ DEFAULT_MEMORY = "4G"
 
 
 def size_of(text: str) -> int:
-    """Bytes, written as the kernel's command line writes them: ``512M``, ``4G``, ``0x1000``.
+    """Bytes, written as the kernel's command line writes them: ``512M``, ``4G``, ``0x1000``; or ``1.5G``.
 
     :raises UsageError: if that is no size
     """
-    number, rest = memparse(text)
-    if rest or not number:
+    number = amount(text)
+    if not number:
         raise UsageError(f"{text!r} is no size", hint="sizes look like 896M, 4G, 64G")
     return number
 
@@ -70,10 +72,16 @@ class MachineOptions:
     def configuration(self, era: str | None = None) -> Configuration:
         """The configuration of the kernel, of the era asked for or of another.
 
-        :raises UsageError: if the era never had what is asked for
+        :raises UsageError: if the era never had what is asked for, or the kernel would not lie in RAM
         """
-        return machine.configuration(
-            era or self.era,
+        row = eras.named(era or self.era)
+        if self.nr_cpus > row.most_cpus:
+            raise UsageError(
+                f"{row.name} cannot be built for {self.nr_cpus} CPUs",
+                hint=f"--nr-cpus is {row.most_cpus} at most: kvmtools model eras --field most_cpus --sources",
+            )
+        configuration = machine.configuration(
+            row.name,
             pae=self.pae,
             memory=self.memory,
             e820=self.e820,
@@ -85,6 +93,10 @@ class MachineOptions:
             page_struct_size=self.sizeof_page,
             pti=self.pti,
         )
+        refuse_image_outside_ram(configuration)
+        for line in without_effect(configuration):
+            note(line)
+        return configuration
 
 
 _MACHINE = (
@@ -102,15 +114,19 @@ _MACHINE = (
         "--memory",
         metavar="SIZE",
         type=size_of,
-        help=f"RAM of QEMU's machine 'pc': 896M, 4G, 64G.  [default: {DEFAULT_MEMORY}]",
+        help=f"RAM of QEMU's machine 'pc': 896M, 1.5G, 64G.  [default: {DEFAULT_MEMORY}]",
     ),
     click.option(
         "--e820",
         metavar="MAP",
-        help="Another RAM map: 0-640K,1M-3G,4G-5G, or a file with lines of /proc/iomem or of a boot log.",
+        help="Another RAM map: 0-640K,1M-3.5G,4G-5G, or a file with lines of /proc/iomem or of a boot log.",
     ),
     click.option(
-        "--append", metavar="TEXT", default="", help='The kernel\'s command line: "vmalloc=256M highmem=64M".'
+        "--append",
+        metavar="TEXT",
+        default="",
+        help='The kernel\'s command line: "vmalloc=256M highmem=64M".  The model follows '
+        f"{', '.join(f'{name}=' for name in FOLLOWED)}, of which it says what the era does not.",
     ),
     click.option(
         "--split",
@@ -121,10 +137,10 @@ _MACHINE = (
     ),
     click.option(
         "--nr-cpus",
-        type=click.IntRange(1, 4096),
+        type=click.IntRange(1),
         default=4,
         show_default=True,
-        help="CONFIG_NR_CPUS, which sizes the fixmap and the CPU entry area.",
+        help="CONFIG_NR_CPUS, which sizes the fixmap and the CPU entry area; each era has its limit.",
     ),
     click.option(
         "--sizeof-page",

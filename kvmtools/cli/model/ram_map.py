@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 from kvmtools.errors import UsageError
 from kvmtools.model.command_line import memparse
-from kvmtools.records import E820Entry
+from kvmtools.records import PAGE_SIZE, E820Entry
 
 _RAM, _RESERVED = 1, 2
+PHYSICAL_BITS = 52
+"""SDM vol. 3A, 4.1.4: no x86 has more."""
+_LONGEST = 40
+"""Characters of a size; Python refuses to read numbers of thousands of digits."""
 _TYPES = {"usable": _RAM, "System RAM": _RAM, "ACPI data": 3, "ACPI Tables": 3, "ACPI NVS": 4}
 
-_RANGES = re.compile(r"[0-9][0-9a-zA-Z]*-[0-9][0-9a-zA-Z]*(,[0-9][0-9a-zA-Z]*-[0-9][0-9a-zA-Z]*)*")
-_HEX = r"(?:0x)?([0-9a-f]+)"
+_FRACTION = re.compile(r"([0-9]+)\.([0-9]+)([KMGT])", re.IGNORECASE)
+# What begins like a range was meant as ranges, unless there is a file of that name.
+_RANGES = re.compile(r"\s*[0-9][0-9a-zA-Z.]*\s*(-|,|$)")
+_HEX = r"(?:0x)?([0-9a-f]{1,16})"
 # A nested resource is indented; only what stands at the margin is a range of the firmware's.
 _IOMEM = re.compile(rf"^{_HEX}-{_HEX} : (.+)$")
 # "BIOS-e820: [mem 0x0-0x9fbff] usable" since 3.x, with the last byte; before, with the end:
@@ -27,13 +34,41 @@ def ram_map(text: str) -> tuple[E820Entry, ...]:
 
     :raises UsageError: if it is neither, or has no usable RAM
     """
-    entries = _typed(text) if _RANGES.fullmatch(text) else _read(Path(text))
+    if not text.strip():
+        raise UsageError("the RAM map is empty", hint=_FORMS)
+    entries = _typed(text) if _RANGES.match(text) and not os.path.isfile(text) else _read(Path(text))
     if not any(entry.type == _RAM and entry.size for entry in entries):
         raise UsageError(
             f"{text} has no usable RAM",
             hint="/proc/iomem shows its addresses to root only" if entries else _FORMS,
         )
     return entries
+
+
+def amount(text: str) -> int | None:
+    """Bytes, written as the kernel's command line writes them, or as ``1.5G``, which is rounded down to a page.
+
+    :returns: ``None`` if that is no size
+
+    :raises UsageError: if no x86 has so much
+    """
+    text = text.strip()
+    if len(text) > _LONGEST or not text[:1].isdigit():
+        return None
+    if fraction := _FRACTION.fullmatch(text):
+        whole, part, suffix = fraction.groups()
+        value: int = int(whole + part) * memparse("1" + suffix)[0] // 10 ** len(part) & -PAGE_SIZE
+        rest = ""
+    else:
+        value, rest = memparse(text)
+    if rest:
+        return None
+    if value > 1 << PHYSICAL_BITS:
+        raise UsageError(
+            f"{text} is beyond the physical addresses of any x86",
+            hint=f"they have {PHYSICAL_BITS} bits at most: 4096T",
+        )
+    return value
 
 
 _FORMS = "write 0-640K,1M-3G or name a file with lines of /proc/iomem or of a boot log (BIOS-e820: ...)"
@@ -43,12 +78,16 @@ def _typed(text: str) -> tuple[E820Entry, ...]:
     """``START-END,...``: half-open, each side written as the kernel's command line writes sizes."""
     entries = []
     for part in text.split(","):
+        part = part.strip()
+        words = part.split("-")
+        if len(words) != 2:
+            raise UsageError(f"{part!r} is no range", hint=_FORMS)
         ends = []
-        for word in part.split("-"):
-            value, rest = memparse(word)
-            if rest:
+        for word in words:
+            value = amount(word)
+            if value is None:
                 raise UsageError(
-                    f"{word!r} in {part!r} is no address", hint="they look like 640K, 1M, 0xa0000"
+                    f"{word!r} in {part!r} is no address", hint="they look like 640K, 1M, 1.5G, 0xa0000"
                 )
             ends.append(value)
         start, end = ends

@@ -56,13 +56,52 @@ def test_2_4_drawn_from_the_top_down(invoke: Invoke) -> None:
 
 def test_zones_and_limits_below_the_drawing(invoke: Invoke) -> None:
     lines = [" ".join(line.split()) for line in drawn(invoke, "--era", "2.4", "--no-pae", "--memory", "2G")]
+    assert "zone start pfn end pfn spanned present present bytes" in lines
     assert "HIGHMEM 0x38000 0x7ffe0 294880 294880 1.1 GiB" in lines
     assert "max_low_pfn 0x38000 896 MiB" in lines
     assert "LAST_PKMAP 1024 4 MiB" in lines
     assert "mem_map 524257 32.0 MiB" in lines
     sparse = drawn(invoke, "--sparsemem", "--no-highmem", "--append", "quiet")
-    assert sparse[0] == "6.1, PAE, NR_CPUS=4, SPARSEMEM, 4.0 GiB of RAM, quiet"
+    assert sparse[0] == (
+        "6.1, PAE, NR_CPUS=4, SPARSEMEM, 887.6 MiB of RAM (none above 888.0 MiB is used: no HIGHMEM), quiet"
+    )
     assert not any(line.startswith(("mem_map", "max_mapnr", "LAST_PKMAP")) for line in sparse)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--era", "7.2"), "3.0 GiB of RAM (none above 4 GiB is used: 7.2 has no HIGHMEM64G)"),
+        (("--era", "6.12"), "4.0 GiB of RAM"),
+        (("--memory", "65G"), "63.0 GiB of RAM (none above 64 GiB is used: PAE reaches 36 bits)"),
+        (("--memory", "63G"), "63.0 GiB of RAM"),
+        (("--no-pae",), "3.0 GiB of RAM (none above 4 GiB is used: no PAE)"),
+        (
+            ("--no-pae", "--e820", "0-640K,1M-1G,2G-5G"),
+            "1023.6 MiB of RAM (none above 2 GiB is used: no PAE)",
+        ),
+        (("--e820", "0-1G,80G-81G"), "1023.6 MiB of RAM (none above 80 GiB is used: PAE reaches 36 bits)"),
+        (
+            ("--append", "highmem=64M"),
+            "949.6 MiB of RAM (none above 950.0 MiB is used: highmem=), highmem=64M",
+        ),
+        (("--append", "mem=1G"), "1023.6 MiB of RAM, mem=1G"),
+        (("--append", "a\x1b[1mb"), "4.0 GiB of RAM, a\\x1b[1mb"),
+    ],
+)
+def test_ram_that_is_not_used(invoke: Invoke, words: tuple[str, ...], said: str) -> None:
+    """36 physical bits with PAE, 32 without; 7.2 dropped HIGHMEM64G; 887.6 MiB is MAXMEM of 6.1 with 4 CPUs."""
+    assert drawn(invoke, *words)[0].partition("FLATMEM, ")[2] == said
+
+
+def test_ram_that_is_not_used_in_json(invoke: Invoke) -> None:
+    assert document(invoke, "--era", "7.2")["ram"] == {
+        "used_bytes": 3 * GIB - 0x20000 - 98 * 4096,
+        "unused_from": "0x100000000",
+        "why_unused": "7.2 has no HIGHMEM64G",
+    }
+    all_of_it = document(invoke)["ram"]
+    assert (all_of_it["unused_from"], all_of_it["why_unused"]) == (None, None)
 
 
 @pytest.mark.parametrize("era", eras.NAMES)
@@ -213,6 +252,35 @@ def test_what_changed_as_json(invoke: Invoke) -> None:
 def test_an_era_compared_with_itself(invoke: Invoke) -> None:
     found = document(invoke, "--diff", "6.1", "6.1")
     assert (found["boundaries"], found["switches"][0]["fields"]) == ([], {})
+    assert drawn(invoke, "--diff", "6.1", "6.1")[1:] == ["nothing differs"]
+
+
+def test_eras_that_use_other_ram_of_the_same_machine(invoke: Invoke) -> None:
+    assert drawn(invoke, "--diff", "6.12", "7.2")[:2] == [
+        "6.12: PAE, NR_CPUS=4, FLATMEM, 4.0 GiB of RAM",
+        "7.2: PAE, NR_CPUS=4, FLATMEM, 3.0 GiB of RAM (none above 4 GiB is used: 7.2 has no HIGHMEM64G)",
+    ]
+
+
+def test_two_eras_that_differ_in_no_boundary(invoke: Invoke) -> None:
+    """6.1 and 6.12 with all of a small machine's RAM in lowmem."""
+    lines = drawn(invoke, "--diff", "6.1", "6.12", "--memory", "512M")
+    assert lines[1].split() == ["field", "6.1", "6.12"]
+
+
+def test_options_without_effect_are_named(invoke: Invoke) -> None:
+    asked = "vmalloc=64M reservetop=16M kernelcore=64M kernelcore=32M rodata=off mem=1G highmem=64M"
+    said = invoke("model", "layout", "--era", "2.4", "--append", asked).err
+    assert said.splitlines() == [
+        f"kvmtools: {name}= has no effect in 2.4"
+        for name in ("vmalloc", "reservetop", "kernelcore", "rodata")
+    ]
+    assert invoke("model", "layout", "--append", asked).err == ""
+    assert invoke("model", "layout", "--append", "highmem=64M", "--no-highmem").err == (
+        "kvmtools: highmem= has no effect without HIGHMEM\n"
+    )
+    later = invoke("model", "layout", "--era", "2.6.18", "--append", "vmalloc=64M movablecore=64M").err
+    assert later == "kvmtools: movablecore= has no effect in 2.6.18\n"
 
 
 @pytest.mark.parametrize(
@@ -229,6 +297,13 @@ def test_an_era_compared_with_itself(invoke: Invoke) -> None:
             "no era is named '2.5'",
         ),
         (("--memory", "1Q"), "no size"),
+        (("--diff", "2.4", "6.1", "--era", "5.10"), "--diff names two eras"),
+        (("--memory", "2M"), "needs RAM from 16 MiB to 28.8 MiB"),
+        (("--era", "2.4", "--memory", "8M"), "needs RAM from 1 MiB to 13.8 MiB"),
+        (("--append", "mem=2M"), "image does not lie in RAM"),
+        (("--no-pae", "--e820", "0-640K,1M-5G"), "forget a range of RAM that does not end below 4 GiB"),
+        (("--nr-cpus", "65"), "--nr-cpus is 64 at most"),
+        (("--nr-cpus", "33", "--era", "2.4"), "2.4 cannot be built for 33 CPUs"),
         (("--era", "2.4", "--append", "memmap=exactmap"), "no usable RAM"),
     ],
 )

@@ -89,16 +89,35 @@ def test_ram_is_said_once() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("896M", 896 * MIB), ("64g", 64 * GIB), ("0x1000", 4096), ("7", 7)]
+    ("text", "size"),
+    [
+        ("896M", 896 * MIB),
+        ("64g", 64 * GIB),
+        ("0x1000", 4096),
+        ("7", 7),
+        (" 1.5G ", 3 * GIB // 2),
+        ("0.1g", 107372544),  # 107374182.4 bytes, less the part of a page
+        ("4096T", 1 << 52),
+    ],
 )
 def test_sizes(text: str, size: int) -> None:
     assert size_of(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "4Q", "G", "0", "12 M", "-1"])
+@pytest.mark.parametrize(
+    "text", ["", "4Q", "G", "0", "12 M", "-1", "1.5", "1.G", ".5G", "1.5.5G", "9" * 41, "0x"]
+)
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(UsageError, match=r"is no size.*896M"):
         size_of(text)
+
+
+@pytest.mark.parametrize("text", ["4097T", "16E", "99999999999999999999G", "99999999999.9T"])
+def test_more_than_any_x86_has(text: str) -> None:
+    """SDM vol. 3A, 4.1.4: MAXPHYADDR is at most 52."""
+    for parse in (size_of, lambda end: ram_map(f"0-{end}")):
+        with pytest.raises(UsageError, match=f"^{text} is beyond the physical addresses of any x86"):
+            parse(text)
 
 
 def test_eras_by_name() -> None:
@@ -121,6 +140,10 @@ def test_ranges_are_typed_as_sizes() -> None:
         E820Entry(4 * GIB, GIB, 1),
     )
     assert configured("--e820", "0-64M").e820 == (E820Entry(0, 64 * MIB, 1),)
+    assert ram_map(" 0 - 640K, 1M-1.5G") == (
+        E820Entry(0, 640 << 10, 1),
+        E820Entry(MIB, 3 * GIB // 2 - MIB, 1),
+    )
 
 
 @pytest.mark.parametrize(
@@ -130,6 +153,13 @@ def test_ranges_are_typed_as_sizes() -> None:
         ("2G-1G", "range 2G-1G is empty"),
         ("0-640X", "'640X' in '0-640X' is no address"),
         ("no/such/file", "cannot read the RAM map no/such/file"),
+        ("", "the RAM map is empty"),
+        (" ", "the RAM map is empty"),
+        ("0-640K,1M", "'1M' is no range"),
+        ("1G", "'1G' is no range"),
+        ("0-640K,", "'' is no range"),
+        ("0-1G-2G", "'0-1G-2G' is no range"),
+        ("0-3.5", "'3.5' in '0-3.5' is no address"),
     ],
 )
 def test_ranges_that_are_none(text: str, reason: str) -> None:

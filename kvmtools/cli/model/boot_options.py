@@ -1,0 +1,43 @@
+"""Which options of the kernel's command line the model follows, and which of them a kernel would not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from kvmtools.model import eras
+from kvmtools.model.command_line import options
+from kvmtools.records import Configuration
+
+FOLLOWED = {
+    "mem": "no RAM from there on (mem=nopentium: no large pages)",
+    "memmap": "edits the RAM map",
+    "highmem": "pages of highmem",
+    "vmalloc": "room for the vmalloc area",
+    "reservetop": "room above the fixmap",
+    "kernelcore": "what is not zone MOVABLE",
+    "movablecore": "what is zone MOVABLE",
+    "rodata": "rodata=off leaves the image writable",
+}
+"""All that the model reads, and what it does."""
+
+
+def without_effect(configuration: Configuration) -> Iterator[str]:
+    """A line for every option on the command line that the model knows and this kernel has no use for."""
+    era = eras.shown(configuration.marks)
+    useless = {
+        "vmalloc": era.vmalloc_option == "none",
+        "reservetop": era.reservetop_option == "none",
+        "kernelcore": "MOVABLE" not in configuration.zone_names,
+        "movablecore": "MOVABLE" not in configuration.zone_names,
+        "rodata": era.image_protection != "sections",
+    }
+    for name in dict.fromkeys(name for name, _ in options(configuration.command_line)):
+        if useless.get(name):
+            yield f"{name}= has no effect in {era.name}"
+        elif name == "highmem" and not configuration.highmem:
+            yield "highmem= has no effect without HIGHMEM"
+
+
+def printable(command_line: str) -> str:
+    """The command line for a terminal: what is no printable character is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in command_line)
