@@ -18,10 +18,6 @@ GLOBAL = 1 << 8
 NX = 1 << 63
 
 PA_HASH_ORDER = 7
-GOLDEN_RATIO_32 = 0x61C88647
-"""``hash_ptr``'s multiplier since 4.7."""
-GOLDEN_RATIO_PRIME_32 = 0x9E370001
-"""The one before, up to 2.6 and 4.6."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +72,9 @@ def user_count(count: int) -> int:
     return max(0, count - 1)
 
 
-def bucket_of(page: int, *, multiplier: int = GOLDEN_RATIO_32, order: int = PA_HASH_ORDER) -> int:
-    """``hash_ptr``: the bucket of ``page_address_htable`` that a ``struct page *`` belongs to."""
+def bucket_of(page: int, *, multiplier: int, order: int = PA_HASH_ORDER) -> int:
+    """``hash_ptr``: the bucket of ``page_address_htable`` that a ``struct page *`` belongs to.
+
+    :param multiplier: the era's, :attr:`Era.hash_multiplier <kvmtools.model.eras.Era.hash_multiplier>`
+    """
     return ((page * multiplier) & 0xFFFFFFFF) >> (32 - order)

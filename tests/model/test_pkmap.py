@@ -7,7 +7,6 @@ from collections.abc import Callable
 import pytest
 
 from kvmtools.model.pkmap import (
-    GOLDEN_RATIO_PRIME_32,
     PkmapArea,
     bucket_of,
     expected_protection,
@@ -24,12 +23,12 @@ PAE = PkmapArea(0xFF600000, 512, 0x8000000000000163)
 
 def test_the_hash() -> None:
     """hash_ptr takes the top 7 bits of a 32-bit product; two multipliers were in use."""
-    assert bucket_of(1) == 0x61C88647 >> 25 == 48
-    assert bucket_of(2) == 0xC3910C8E >> 25
-    assert bucket_of(0xC4000020) == ((0xC4000020 * 0x61C88647) % 2**32) // 2**25
-    assert bucket_of(1, multiplier=GOLDEN_RATIO_PRIME_32) == 79
-    assert bucket_of(0x100000001) == bucket_of(1)
-    assert bucket_of(1, order=8) == 0x61C88647 >> 24
+    assert bucket_of(1, multiplier=0x61C88647) == 0x61C88647 >> 25 == 48
+    assert bucket_of(2, multiplier=0x61C88647) == 0xC3910C8E >> 25
+    assert bucket_of(0xC4000020, multiplier=0x61C88647) == ((0xC4000020 * 0x61C88647) % 2**32) // 2**25
+    assert bucket_of(1, multiplier=0x9E370001) == 79
+    assert bucket_of(0x100000001, multiplier=0x61C88647) == bucket_of(1, multiplier=0x61C88647)
+    assert bucket_of(1, multiplier=0x61C88647, order=8) == 0x61C88647 >> 24
 
 
 @pytest.mark.parametrize(
