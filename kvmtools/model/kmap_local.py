@@ -151,7 +151,9 @@ class StackedSlots(KmapSlots):
 
         :raises KernelBug: if the stack is full.  A CPU's has room for KM_TYPE_NR pages, and only debugging kernels
             look at that, while others go on in the next CPU's slots; a task's may not reach KM_MAX_IDX
+        :raises UsageError: if the task does not run
         """
+        _require(stack, running=True)
         if not self.highmem(page):
             return self.lowmem_address(page)
         index = self._index(len(stack.pages) + 1)
@@ -170,7 +172,9 @@ class StackedSlots(KmapSlots):
 
         :raises KernelBug: if the address is another's (the kernel only warns, and clears the wrong slot), or nothing is
             mapped
+        :raises UsageError: if the task does not run
         """
+        _require(stack, running=True)
         if self.slot_of(address) is None:
             return
         if not stack.pages:
@@ -188,7 +192,7 @@ class StackedSlots(KmapSlots):
     def sched_out(self, task: Stack) -> None:
         """The task leaves its CPU: its mappings leave the page table, and the task remembers them.
 
-        :raises UsageError: if the era maps for a CPU, so that nobody may be switched out meanwhile
+        :raises UsageError: if the era maps for a CPU, so that nobody may be switched out meanwhile, or the task is out
         """
         self._switchable(task, running=True)
         for depth in range(1, len(task.pages) + 1):
@@ -196,7 +200,10 @@ class StackedSlots(KmapSlots):
         task.running = False
 
     def sched_in(self, task: Stack) -> None:
-        """The task comes back to its CPU, and so do its mappings."""
+        """The task comes back to its CPU, and so do its mappings.
+
+        :raises UsageError: as :meth:`sched_out`, or if it runs already
+        """
         self._switchable(task, running=False)
         for depth, page in enumerate(task.pages, 1):
             self.ptes[self._index(depth) + task.cpu * self.per_cpu] = page
@@ -208,8 +215,12 @@ class StackedSlots(KmapSlots):
     def _switchable(self, task: Stack, *, running: bool) -> None:
         if self.era.kmap_slots != "per-task":
             raise UsageError(f"{self.era.name} maps for a CPU: nobody is switched while something is mapped")
-        if task.running is not running:
-            raise UsageError("the task runs already" if task.running else "the task does not run")
+        _require(task, running=running)
+
+
+def _require(task: Stack, *, running: bool) -> None:
+    if task.running is not running:
+        raise UsageError("the task runs already" if task.running else "the task does not run")
 
 
 def kmap_slots(era: Era) -> type[TypedSlots] | type[StackedSlots]:

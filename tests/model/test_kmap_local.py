@@ -237,8 +237,14 @@ def test_a_switch_that_cannot_be() -> None:
     with pytest.raises(UsageError, match="the task runs already"):
         slots.sched_in(task)
     slots.sched_out(task)
-    with pytest.raises(UsageError, match="the task does not run"):
-        slots.sched_out(task)
+    for call in (
+        lambda: slots.sched_out(task),
+        lambda: slots.kmap_local(task, 7),
+        lambda: slots.kunmap_local(task, slots.address_of(0)),
+    ):
+        with pytest.raises(UsageError, match="the task does not run"):
+            call()
+    assert (slots.seen(0), task.pages) == ({}, [])
     for switch in (stacked("5.10").sched_out, stacked("5.10").sched_in):
         with pytest.raises(UsageError, match=r"5\.10 maps for a CPU"):
             switch(Stack())
