@@ -13,6 +13,7 @@ import click
 from kvmtools.cli.options import TargetOptions, target_options
 from kvmtools.cli.output import note
 from kvmtools.cli.page_tables import PageTableChoice, page_table_options
+from kvmtools.cli.scripts import script_text
 from kvmtools.cli.session import Session, attached
 from kvmtools.errors import KvmtoolsError, UsageError
 
@@ -63,10 +64,7 @@ def _text(code: str | None, script: Path | None) -> str | None:
     if code is not None:
         return code
     if script is not None:
-        try:
-            return script.read_text()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"cannot read the script '{script}': {error}") from error
+        return script_text(str(script))
     if sys.stdin is None:
         raise UsageError("stdin is closed: there is no prompt", hint="give a script, or code with -e")
     return None if sys.stdin.isatty() else sys.stdin.read()

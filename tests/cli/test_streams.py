@@ -26,6 +26,9 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
         ("kvmtools vtop -c nothing <&-", 2, "stdin is closed"),
         ("kvmtools vtop -c nothing - <&-", 2, "stdin is closed"),
         ("kvmtools shell -c nothing <&-", 2, "stdin is closed"),
+        ("kvmtools model memmap - <&-", 2, "stdin is closed"),
+        ("kvmtools model pkmap <&-", 2, "stdin is closed"),
+        ("kvmtools model pkmap - <&-", 2, "stdin is closed"),
         ("kvmtools rules > /dev/full", 4, "No space left"),
     ],
 )

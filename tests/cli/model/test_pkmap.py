@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kvmtools.cli.model import pkmap as ours
 from kvmtools.cli.model.pkmap_script import HELP, STARTABLE, WORDS, Line, parse
+from kvmtools.cli.model.pkmap_steps import listed
 from kvmtools.errors import UsageError
 from kvmtools.model.bugs import KernelBug
 
@@ -87,7 +85,7 @@ def test_steps_stop_within_a_call(invoke: Invoke) -> None:
         "B begins",
         "A has page 1 at ff601000",
         "B: slot 2: set_pte",
-        "nobody can go on",
+        "B has page 2 at ff602000",
         "B is done",
     ]
     assert [step["lock"] for step in found["steps"]] == [None, "A", "A", None, "B", None, None]
@@ -127,7 +125,11 @@ def test_a_bug_ends_the_script_with_1(invoke: Invoke, form: str) -> None:
         ("kmap", "line 1: kmap takes one page number"),
         ("kmap 1 2", "line 1: kmap takes one page number"),
         ("flush 1", "line 1: flush takes no page number"),
-        ("kmap x", "line 1: 'x' is no page number (pages are 0 to 1048575)"),
+        ("kmap x", "line 1: 'x' is no page number (pages are 0 to 1048575 or 0xfffff)"),
+        ("kmap 0x100000", "line 1: '0x100000' is no page number"),
+        ("kmap 0x", "line 1: '0x' is no page number"),
+        ("kmap " + "9" * 5000, "is no page number"),
+        ("kmap -1", "line 1: '-1' is no page number"),
         ("kmap 1048576", "line 1: '1048576' is no page number"),
         ("kmap ²", "line 1: '²' is no page number"),
         ("AB: kmap 1", "line 1: there is no thread 'AB' (threads are A to H)"),
@@ -137,6 +139,8 @@ def test_a_bug_ends_the_script_with_1(invoke: Invoke, form: str) -> None:
         ("run\nC: run", "line 2: C is in no call"),
         ("step", "line 1: A is in no call"),
         ("start kmap 1\nkmap 2", "line 2: A is in kmap_high already (let it run to the end of its call)"),
+        ("start kmap 1\nlowmem 2", "line 2: A is in kmap_high already"),
+        ("lowmem 0x375fe", "line 1: pfn 0x375fe is not in low memory (that is pfn 0 to 0x375fd here)"),
     ],
 )
 def test_a_line_that_makes_no_sense_is_named(invoke: Invoke, script: str, says: str) -> None:
@@ -149,6 +153,7 @@ def test_lines_are_taken_apart() -> None:
     assert parse("") is None
     assert parse("  # kmap 3") is None
     assert parse(" C:start  kunmap 1048575 # x") == Line("C", "kunmap", 1048575, True)
+    assert parse("lowmem 0X1f") == Line(None, "lowmem", 31, False)
     assert parse("run") == Line(None, "run", None, False)
 
 
@@ -157,11 +162,90 @@ def test_scripts_come_from_files(invoke: Invoke, tmp_path: Path) -> None:
     script.write_text("kmap 1\n")
     assert "A has page 1" in invoke("model", "pkmap", str(script)).out
     assert "A has page 2" in invoke("model", "pkmap", "-", stdin="kmap 2").out
-    missing = invoke("model", "pkmap", str(tmp_path / "none"))
-    assert missing.code == 2
-    assert "cannot read the script" in str(missing.error)
-    script.write_bytes(b"\xff\xfe")
-    assert invoke("model", "pkmap", str(script)).code == 2
+
+
+def test_the_last_page_of_lowmem(invoke: Invoke) -> None:
+    """The default machine's highmem begins at pfn 0x375fe; with less RAM than that, lowmem ends with RAM."""
+    assert document(invoke, "lowmem 0x375fd")["steps"][0]["did"] == "A has it at f75fd000, as ever"
+    assert invoke("model", "pkmap", "--memory", "512M", stdin="lowmem 0x1ffdf").code == 0
+    refusal = invoke("model", "pkmap", "--memory", "512M", stdin="lowmem 0x20000")
+    assert (refusal.code, refusal.out) == (2, "")
+
+
+def test_run_tells_of_everybody(invoke: Invoke) -> None:
+    script = "kmap 1\nB: kmap 2\nrun\nC: kmap 3\nD: kmap 4\nrun\nkunmap 1\nB: start kunmap 2\nrun"
+    found = document(invoke, script, "--slots", "2")["steps"]
+    assert found[2]["did"] == "all are done"
+    assert found[5]["did"] == "C sleeps for page 3; D sleeps for page 4"
+    # C finds the cursor at 1: the next slot is 0, and the flush before it frees both.
+    assert found[8]["did"] == "B is done; C has page 3 at ff600000; D has page 4 at ff601000"
+    again = document(invoke, "kmap 1\nB: kmap 2\nkunmap 1\nC: kmap 3\nrun", "--slots", "1")["steps"]
+    assert again[-1]["did"] == "B sleeps until a slot becomes unused"
+
+
+def test_a_sleeper_can_begin_nothing(invoke: Invoke) -> None:
+    outcome = invoke("model", "pkmap", "--slots", "1", stdin="kmap 1\nB: kmap 5\nB: kmap 6")
+    assert "line 3: B sleeps for page 5 (another thread's kunmap wakes it" in str(outcome.error)
+
+
+def test_a_bug_names_the_page_of_the_script(invoke: Invoke) -> None:
+    outcome = invoke("model", "pkmap", stdin="kunmap 3")
+    assert str(outcome.error) == "BUG_ON(!vaddr): kunmap of page 3, which is not mapped"
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_mistake_loses_nothing_of_what_was_done(invoke: Invoke, form: str) -> None:
+    outcome = invoke("model", "pkmap", "--format", form, stdin="kmap 1\nkmp 2\nkmap 3")
+    assert outcome.code == 2
+    assert str(outcome.error).startswith("line 2: 'kmp' is no operation")
+    if form == "text":
+        assert "A has page 1" in outcome.out
+        assert "^ cursor" in outcome.out
+    else:
+        found = json.loads(outcome.out)
+        assert [step["text"] for step in found["steps"]] == ["kmap 1"]
+        assert found["bug"] is None
+        assert found["error"] == {"line": 2, "message": str(outcome.error)}
+        assert document(invoke, "kmap 1")["error"] is None
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["--slots", "3"], "--slots 3: LAST_PKMAP is a power of two"),
+        (["--slots", "511"], "(256 is one)"),
+        (["--slots", "1024"], "--slots 1024: this kernel's pkmap has 512, and what lies above"),
+        (["--slots", "2048", "--no-pae"], "this kernel's pkmap has 1024"),
+    ],
+)
+def test_slots_that_no_kernel_could_have(invoke: Invoke, words: list[str], says: str) -> None:
+    outcome = invoke("model", "pkmap", *words, stdin="kmap 1")
+    assert outcome.code == 2
+    assert says in str(outcome.error)
+
+
+def test_as_many_slots_as_there_are(invoke: Invoke) -> None:
+    assert document(invoke, "", "--slots", "512")["slots"] == 512
+    assert document(invoke, "", "--slots", "1024", "--no-pae")["slots"] == 1024
+
+
+def test_long_lists_are_cut_in_text_and_whole_in_json(invoke: Invoke) -> None:
+    script = "\n".join(f"kmap {number}" for number in range(300))
+    lines = invoke("model", "pkmap", stdin=script).out.splitlines()
+    assert max(map(len, lines)) < 140
+    assert any(line.startswith("      slots 1: page 0, 2: page 1, ") for line in lines)
+    last = [line for line in lines if line.startswith("      A idle; has 0, 1, 2, ")][-1]
+    shown = last.partition("; has ")[2].split(", ")
+    assert shown[-1] == f"and {300 - (len(shown) - 1)} more"
+    found = document(invoke, script)["steps"][-1]
+    assert (len(found["used"]), found["threads"][0]["maps"]) == (300, list(range(300)))
+
+
+def test_a_list_is_cut_where_the_line_ends() -> None:
+    assert listed([]) == ""
+    assert listed(["a" * 98]) == "a" * 98
+    assert listed(["a" * 48] * 2) == "a" * 48 + ", " + "a" * 48
+    assert listed(["a" * 48, "b" * 49, "c"]) == "a" * 48 + ", and 2 more"
 
 
 def test_a_kernel_without_highmem_has_no_pkmap(invoke: Invoke) -> None:
@@ -170,53 +254,9 @@ def test_a_kernel_without_highmem_has_no_pkmap(invoke: Invoke) -> None:
     assert "without CONFIG_HIGHMEM there is no pkmap" in str(outcome.error)
 
 
-def prompted(monkeypatch: pytest.MonkeyPatch, invoke: Invoke, *lines: str) -> Any:
-    """The command on a terminal where a person types these lines, and then Ctrl-D."""
-    typed = iter(lines)
-
-    def ask(prompt: str) -> str:
-        assert prompt == "pkmap> "
-        try:
-            return next(typed)
-        except StopIteration:
-            raise EOFError from None
-
-    monkeypatch.setattr("builtins.input", ask)
-    monkeypatch.setattr(ours, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
-    return invoke("model", "pkmap", "--slots", "2")
-
-
-def test_the_prompt(monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
-    outcome = prompted(monkeypatch, invoke, "help", "", "kmap 1", "nonsense", "kunmap 1", " quit ", "kmap 9")
-    assert outcome.code == 0
-    assert outcome.out.startswith("2 slots; help lists the words, quit leaves\n" + HELP + "\n")
-    assert "A has page 1 at ff601000" in outcome.out
-    assert "  5  kunmap 1  → A is done" in outcome.out
-    assert "page 9" not in outcome.out
-    assert "kvmtools: 'nonsense' is no operation" in outcome.err
-
-
-def test_the_prompt_ends_with_the_input_or_with_the_kernel(
-    monkeypatch: pytest.MonkeyPatch, invoke: Invoke
-) -> None:
-    assert prompted(monkeypatch, invoke, "kmap 1").code == 0
-    outcome = prompted(monkeypatch, invoke, "kunmap 1", "kmap 1")
-    assert outcome.code == 1
-    assert "not mapped" in str(outcome.error)
-
-
-def test_the_tab_key_completes_words(monkeypatch: pytest.MonkeyPatch, invoke: Invoke) -> None:
-    assert [ours.complete("k", number) for number in range(3)] == ["kmap ", "kunmap ", None]
-    assert ours.complete("st", 0) == "start "
-    assert ours.complete("B", 0) == "B: "
-    assert ours.complete("x", 0) is None
-    monkeypatch.setitem(sys.modules, "readline", None)
-    assert prompted(monkeypatch, invoke).code == 0
-
-
 def test_help_knows_every_word(invoke: Invoke) -> None:
     said = invoke("model", "pkmap", "--help").out
-    for word in (*WORDS, "start"):
+    for word in (*WORDS, "start", "0x3", "pfn"):
         assert word in HELP
         assert word in said
     assert set(STARTABLE) <= set(WORDS)
