@@ -15,11 +15,11 @@ WORDS = (*_KINDS, "user", *_SWITCHES)
 
 
 class Attempt(NamedTuple):
-    """What is to be done, by whom, and with which control bits."""
+    """What is to be done, by whom, and which control bits are other than those of the tables."""
 
     kind: str
     user: bool
-    control: Control
+    switches: dict[str, bool]
     text: str
 
 
@@ -35,17 +35,20 @@ def attempt_of(text: str) -> Attempt:
     kinds = [kind for kind in _KINDS if kind in words]
     if len(kinds) > 1:
         raise UsageError(f"--access: it is one of {' and '.join(kinds)}, not both")
-    control = Control(**dict(_SWITCHES[word] for word in words if word in _SWITCHES))
-    return Attempt(kinds[0] if kinds else "read", "user" in words, control, text)
+    switches = dict(_SWITCHES[word] for word in words if word in _SWITCHES)
+    return Attempt(kinds[0] if kinds else "read", "user" in words, switches, text)
 
 
 class Processor:
     """One that has loaded CR3 and from then on makes the same access at address after address."""
 
-    def __init__(self, memory: Memory, cr3: int, form: PagingForm, attempt: Attempt) -> None:
+    def __init__(
+        self, memory: Memory, cr3: int, form: PagingForm, attempt: Attempt, control: Control
+    ) -> None:
         self._memory = memory
         self._form = form
         self._attempt = attempt
+        self._control = control._replace(**attempt.switches)
         self._root = load_cr3(memory.read, cr3, form)
 
     def access(self, virtual: int) -> Access | AccessFault:
@@ -60,5 +63,5 @@ class Processor:
             write=self._attempt.kind == "write",
             fetch=self._attempt.kind == "fetch",
             user=self._attempt.user,
-            control=self._attempt.control,
+            control=self._control,
         )

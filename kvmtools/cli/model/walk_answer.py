@@ -8,7 +8,7 @@ from typing import Any
 from kvmtools.cli.model.accesses import Processor
 from kvmtools.cli.model.walk_tables import Tables
 from kvmtools.cli.tables import hexadecimal, paint, permissions, size
-from kvmtools.model.access import LINUX, Access, AccessFault, memory_type, pat_index
+from kvmtools.model.access import Access, AccessFault, memory_type, pat_index
 from kvmtools.model.paging import Fault, Step, translate
 from kvmtools.model.paging_forms import PRESENT
 from kvmtools.records import Mapping
@@ -101,7 +101,7 @@ class Answer:
     def _memory_type(self) -> str:
         if self.met is not None:
             return self.met.memory_type
-        return memory_type(LINUX.pat, pat_index(self.steps[-1]))
+        return memory_type(self.tables.control.pat, pat_index(self.steps[-1]))
 
 
 def _flags(step: Step) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterator
 from itertools import islice
 from typing import NamedTuple
@@ -27,7 +28,7 @@ def listing(tables: Tables, form: str) -> list[Fault]:
     leaves = list(islice(walk(tables.memory.read, tables.cr3, tables.form, faults=faults), MOST + 1))
     if len(leaves) > MOST:
         raise UsageError(f"{tables.name}: more than {MOST:,} leaves", hint="name addresses to walk to")
-    runs = _runs(leaves)
+    runs = _runs(tables, leaves)
     digits = 2 * tables.form.entry_size
     if form == "json":
         emit_json(
@@ -36,14 +37,14 @@ def listing(tables: Tables, form: str) -> list[Fault]:
             leaves=len(leaves),
             runs=[
                 {
-                    "virtual": hexadecimal(run.leaf.virtual),
+                    "virtual": hexadecimal(run.virtual),
                     "size_bytes": run.size,
-                    "physical": hexadecimal(run.leaf.physical, 9),
+                    "physical": hexadecimal(run.physical, 9),
                     "page_size_bytes": run.leaf.size,
                     "writable": run.leaf.writable,
                     "user": run.leaf.user,
                     "executable": run.leaf.executable,
-                    "region": tables.region(run.leaf.virtual),
+                    "region": run.region,
                 }
                 for run in runs
             ],
@@ -57,30 +58,45 @@ def listing(tables: Tables, form: str) -> list[Fault]:
 
 
 class _Run(NamedTuple):
-    """Leaves alike that follow each other in both spaces."""
+    """What leaves alike that follow each other in both spaces hold of one region."""
 
-    leaf: Mapping
+    virtual: int
+    physical: int
     size: int
+    region: str | None
+    leaf: Mapping
+    """The first of them."""
+
+    def kind(self) -> tuple[object, ...]:
+        """What is the same in all of a run."""
+        return self.region, self.leaf.size, self.leaf.writable, self.leaf.user, self.leaf.executable
 
 
-def _runs(leaves: list[Mapping]) -> list[_Run]:
+def _runs(tables: Tables, leaves: list[Mapping]) -> list[_Run]:
     runs: list[_Run] = []
+    starts = [region.start for region in tables.regions]
     for leaf in leaves:
-        if runs and _follows(runs[-1], leaf):
-            runs[-1] = _Run(runs[-1].leaf, runs[-1].size + leaf.size)
-        else:
-            runs.append(_Run(leaf, leaf.size))
+        for piece in _cut(tables, starts, leaf):
+            if runs and _follows(runs[-1], piece):
+                runs[-1] = runs[-1]._replace(size=runs[-1].size + piece.size)
+            else:
+                runs.append(piece)
     return runs
 
 
-def _follows(run: _Run, leaf: Mapping) -> bool:
-    first = run.leaf
-    after = (first.virtual + run.size, first.physical + run.size)
-    return after == (leaf.virtual, leaf.physical) and _kind(first) == _kind(leaf)
+def _cut(tables: Tables, starts: list[int], leaf: Mapping) -> Iterator[_Run]:
+    """A leaf, or its parts if regions begin within it."""
+    at, end = leaf.virtual, leaf.virtual + leaf.size
+    while at < end:
+        following = bisect_right(starts, at)
+        stop = min([end, *starts[following : following + 1]])
+        yield _Run(at, leaf.physical + at - leaf.virtual, stop - at, tables.region(at), leaf)
+        at = stop
 
 
-def _kind(leaf: Mapping) -> tuple[int, bool, bool, bool]:
-    return leaf.size, leaf.writable, leaf.user, leaf.executable
+def _follows(run: _Run, piece: _Run) -> bool:
+    after = (run.virtual + run.size, run.physical + run.size)
+    return after == (piece.virtual, piece.physical) and run.kind() == piece.kind()
 
 
 def _text(tables: Tables, leaves: list[Mapping], runs: list[_Run], faults: list[Fault]) -> Iterator[str]:
@@ -89,17 +105,17 @@ def _text(tables: Tables, leaves: list[Mapping], runs: list[_Run], faults: list[
             columns("virtual >physical >size >page access region"),
             [
                 (
-                    tables.digits(run.leaf.virtual),
-                    f"{run.leaf.physical:x}",
+                    tables.digits(run.virtual),
+                    f"{run.physical:x}",
                     size(run.size),
                     size(run.leaf.size),
                     permissions(run.leaf.writable, run.leaf.executable, run.leaf.user),
-                    tables.region(run.leaf.virtual) or "",
+                    run.region or "",
                 )
                 for run in runs
             ],
         )
     large = sum(leaf.size > tables.form.levels[-1].span for leaf in leaves)
-    yield f"{len(leaves)} leaves, {large} of them large"
+    yield f"{len(leaves)} {'leaf' if len(leaves) == 1 else 'leaves'}, {large} of them large"
     for fault in faults:
         yield paint(f"malformed: {fault}", fg="red")

@@ -9,10 +9,13 @@ from typing import Any, NamedTuple
 from kvmtools.cli.tables import hexadecimal, paint
 from kvmtools.errors import UsageError
 from kvmtools.model import eras, kernel_tables, vectors
+from kvmtools.model.access import LINUX, Control
 from kvmtools.model.paging_forms import PagingForm
 from kvmtools.model.physical import Memory
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import Configuration, Expectation
+
+ADDRESS_HINT = "an address looks like 0xc1000000, or has all 8 or 16 digits: c1000000"
 
 
 class Tables(NamedTuple):
@@ -25,6 +28,8 @@ class Tables(NamedTuple):
     chosen: tuple[str, ...] = ()
     """What the model had to decide to build them."""
     regions: tuple[Expectation, ...] = ()
+    control: Control = LINUX
+    """The registers that decide what an access may do."""
 
     def region(self, virtual: int) -> str | None:
         """The name of the place of an address, where there is a kernel that gives it one."""
@@ -54,12 +59,13 @@ def of_file(path: Path) -> Tables:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise UsageError(
-            f"'{path}' is neither an address nor a file that can be read: {error.strerror}"
+            f"'{path}' is neither an address nor a file that can be read: {error.strerror}", hint=ADDRESS_HINT
         ) from error
     except UnicodeDecodeError:
         raise UsageError(f"{path} is not a text file", hint=vectors.HINT) from None
     vector = vectors.parse(str(path), text)
-    return Tables(f"{path}, {vector.form.name}", vector.form, vector.memory, vector.cr3)
+    name = f"{path}, {vector.form.name}"
+    return Tables(name, vector.form, vector.memory, vector.cr3, control=vector.control)
 
 
 def title(tables: Tables) -> Iterator[str]:

@@ -133,8 +133,8 @@ def test_an_access_marks_and_says_so(invoke: Invoke) -> None:
         ("non-pae-accesses", "0x3000", "user", "#PF(0x4): pte[3] at 0x2000: not present"),
         ("pae-accesses", "0xc0000000", "fetch", "#PF(0x11): pte[0] at 0x3000: it is not executable"),
         ("pae-smep-smap", "0", "fetch,smep", "#PF(0x11): pte[0] at 0x3000: SMEP: "),
-        ("pae-smep-smap", "0", "smap,read", "#PF(0x1): pte[0] at 0x3000: SMAP: "),
-        ("pae-smep-smap", "0x2000", "smap,ac,write", "#PF(0x3): pte[2] at 0x3000: it is read-only"),
+        ("pae-rights", "0x200000", "smap,read", "#PF(0x1): pte[0] at 0x3000: SMAP: "),
+        ("non-pae-accesses", "0x1000", "smap,ac,write", "#PF(0x3): pte[1] at 0x2000: it is read-only"),
         (
             "pae-pdpte-reserved",
             "0",
@@ -238,6 +238,77 @@ def test_tables_without_end_are_not_listed(
     assert invoke("model", "walk", str(path), "0x7fffffffffff").code == 0
 
 
+def test_a_list_ends_a_line_where_a_region_ends(invoke: Invoke) -> None:
+    # All is one row of large pages alike; the last one reaches 128 KiB beyond RAM, which are the firmware's.
+    runs = data(invoke, "--era", "2.6.18", "--no-pae", "--memory", "512M")["runs"]
+    assert [(run["virtual"], run["region"]) for run in runs] == [
+        ("0xc0000000", "low memory and kernel text"),
+        ("0xc0800000", "kernel image"),
+        ("0xc1000000", "direct map"),
+        ("0xdffe0000", "rest of the last large page"),
+    ]
+    assert [run["physical"] for run in runs] == ["0x000000000", "0x000800000", "0x001000000", "0x01ffe0000"]
+    assert [run["size_bytes"] for run in runs] == [8 << 20, 8 << 20, (496 << 20) - 0x20000, 0x20000]
+    assert {run["page_size_bytes"] for run in runs} == {4 << 20}
+
+
+def test_one_leaf(invoke: Invoke, tmp_path: Path) -> None:
+    path = tmp_path / "tables"
+    path.write_text("form non-pae\ncr3 0x1000\n0x1000[0] = 0xe7\n")
+    assert invoke("model", "walk", str(path)).out.splitlines()[-1] == "1 leaf, 1 of them large"
+
+
+def test_the_control_line_of_a_file_counts(invoke: Invoke, tmp_path: Path) -> None:
+    path = tmp_path / "tables"
+    tables = "form non-pae\ncr3 0x1000\n0x1000[0] = 0x81\n"
+    for control, access, code in (
+        ("", "write", 1),
+        ("control wp=off", "write", 0),
+        ("control wp=on", "write,no-wp", 0),
+        ("control wp=off", "write,user", 1),
+        ("control smap=on wp=off", "write,no-wp", 0),
+    ):
+        path.write_text(f"{tables}{control}\n")
+        assert invoke("model", "walk", str(path), "0x0", "--access", access).code == code
+    # All eight types of the PAT made UC, whether something is done or not.
+    path.write_text(f"{tables}control pat=0x0\n")
+    for words in ((), ("--access", "read")):
+        assert data(invoke, str(path), "0x0", *words)["translations"][0]["memory_type"] == "UC"
+
+
+@pytest.mark.parametrize("words", [(), ("--access", "write")])
+def test_a_root_that_is_not_ram(invoke: Invoke, tmp_path: Path, words: tuple[str, ...]) -> None:
+    path = tmp_path / "tables"
+    path.write_text("form pae\ncr3 0x1000\n")
+    outcome = invoke("model", "walk", str(path), "0x0", *words)
+    assert outcome.code == 1
+    assert outcome.out.splitlines()[-1] == "  not mapped: pgd[0] at 0x1000: the table is not in RAM"
+
+
+def test_the_help_tells_every_line_of_a_file(invoke: Invoke, tmp_path: Path) -> None:
+    shown = invoke("model", "walk", "--help").out
+    assert "README" not in shown
+    path = tmp_path / "tables"
+    lines = (
+        "form pae nx=off maxphyaddr=36",
+        "cr3 0x1000",
+        "0x1000[3] = 0x2001",
+        "0x2000[0..511]=0x0",
+        "control wp=off",
+    )
+    lines += (
+        "0x0 -> 0x7000 4K w-x",
+        "0x5000 stops at pte[5]: not present",
+        "leaves 2",
+        "then 0x2000[0] = 0x7063",
+    )
+    lines += ("user write 0x10 meets 0x7010 WB global", "user read 0x10 raises #PF 0x5 at pte[0]")
+    for line in lines:
+        assert line in shown
+    path.write_text("\n".join(lines))
+    assert invoke("model", "walk", str(path), "0xc0000000").code == 1
+
+
 # Kernels
 
 
@@ -289,6 +360,13 @@ def test_the_list_of_a_kernel(invoke: Invoke) -> None:
         ((str(VECTORS),), "neither an address nor a file that can be read: Is a directory"),
         (("0xc0000000", "0xzz"), "'0xzz' is not an address"),
         ((vector("pae-2m"), "12"), "'12' is not an address"),
+        (("",), "'' is not an address"),
+        (
+            ("cafe",),
+            "'cafe' is neither an address nor a file that can be read: No such file or directory (an address",
+        ),
+        (("--no-pae", "0x100000000"), "0x100000000: with non-PAE paging addresses end at 0x100000000"),
+        ((vector("pae-2m"), "0x100000000"), "0x100000000: with PAE paging addresses end at 0x100000000"),
         ((vector("pae-2m"), "0x12345678123456789"), "is not an address"),
         ((vector("pae-2m"), "--memory", "1G"), "--memory describes a machine"),
         ((vector("pae-2m"), "--no-pae"), "--pae describes a machine"),
