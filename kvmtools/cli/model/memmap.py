@@ -6,12 +6,13 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from kvmtools.cli.addresses import words
 from kvmtools.cli.model.options import machine_options
 from kvmtools.cli.model.questions import Answer, Question, answer_json, answers, cost_json, question
 from kvmtools.cli.options import format_option
-from kvmtools.cli.output import emit, emit_json
+from kvmtools.cli.output import emit, emit_json, note
 from kvmtools.cli.tables import Column, columns, hexadecimal, paint, size, table
 from kvmtools.errors import UsageError
 from kvmtools.model.conversions import MemMap
@@ -24,6 +25,14 @@ from kvmtools.records import PAGE_SIZE, Configuration
 KINDS = ("flat", "sparse", "virtual")
 LEAVES = {"4K": 4 << 10, "2M": 2 << 20, "4M": 4 << 20}
 _COST = "costs: references to memory, TLB entries, page-table entries walked if the TLB has none of these"
+_BILL = (
+    "struct pages: virtual space that holds them; window: set aside for them alone, so lowmem loses it",
+    "lowmem, highmem: where their memory is from, page tables included",
+)
+_HIGHMEM = (
+    "with HIGHMEM, page_address() first reads page->flags (PageHighMem); lowmem_page_address follows if",
+    "it is lowmem, else a hash's list from its head on (in 2.4 page->virtual): the same for every kind",
+)
 _TITLES = {"flat": "FLATMEM", "sparse": "SPARSEMEM", "virtual": "virtual"}
 
 
@@ -50,7 +59,9 @@ _TITLES = {"flat": "FLATMEM", "sparse": "SPARSEMEM", "virtual": "virtual"}
     help="Where its memory comes from; lowmem helps out if there is not enough highmem.",
 )
 @format_option
+@click.pass_context
 def command(
+    ctx: click.Context,
     configuration: Configuration,
     questions: tuple[str, ...],
     kind: str,
@@ -65,11 +76,22 @@ def command(
     every kind, with what the answer takes: references to memory (loads and stores of kernel data), TLB entries, and
     the page-table entries that a processor walks if its TLB has none of them.
 
+    lowmem_page_address is the arithmetic for lowmem.  With HIGHMEM, page_address() first reads page->flags for
+    PageHighMem, and for a page of highmem it reads the head of a hash's list and its entries instead (in 2.4
+    page->virtual); that is the same for all kinds, and not counted.
+
     \b
     kvmtools model memmap --memory 64G
     kvmtools model memmap --e820 0-640K,1M-2G,32G-34G 0x80000 virt=0xc1000000
     kvmtools model memmap --kind virtual --leaf 4K --backing lowmem page=0xf5000020
     """
+    if kind in ("flat", "sparse"):
+        for option in ("leaf", "backing"):
+            if ctx.get_parameter_source(option) is not ParameterSource.DEFAULT:
+                raise UsageError(
+                    f"--{option} is about the virtual map, and --kind {kind} leaves it out",
+                    hint="drop one of them",
+                )
     makers: dict[str, Callable[[], MemMap]] = {
         "flat": lambda: flat_map(configuration),
         "sparse": lambda: sparse_map(configuration),
@@ -78,11 +100,13 @@ def command(
         ),
     }
     asked = [question(word) for word in words(questions)] if questions else []
+    if questions and not asked:
+        note("stdin has no question")
     maps, refusals = _built(makers if kind == "all" else {kind: makers[kind]})
     if form == "json":
-        shown = {"questions": _questions_json(asked, maps)} if asked else _summary_json(maps)
+        shown = {"questions": _questions_json(asked, maps)} if questions else _summary_json(maps)
         emit_json("model memmap", **shown, refused=refusals)
-    else:
+    elif asked or not questions:
         lines = _questions_text(asked, maps) if asked else _summary_text(maps)
         emit("\n".join([*lines, *_refusals_text(refusals)]))
 
@@ -127,6 +151,7 @@ def _costs(mem_map: MemMap) -> dict[str, Cost]:
 def _summary_text(maps: dict[str, MemMap]) -> Iterator[str]:
     heads = columns("map >sizeof >struct_pages >window >lowmem >highmem >page_tables >lowmem_ends_at")
     yield table(heads, [_bill(kind, mem_map) for kind, mem_map in maps.items()])
+    yield from (paint(line, dim=True) for line in _BILL)
     for kind, mem_map in maps.items():
         ranges = ", ".join(f"{r.start:#x}-{r.end:#x}" for r in mem_map.valid)
         yield f"\n{paint(_TITLES[kind], bold=True)}: {_place(mem_map)}"
@@ -139,6 +164,7 @@ def _summary_text(maps: dict[str, MemMap]) -> Iterator[str]:
         for name in operations
     ]
     yield table([Column("operation"), *(Column(_TITLES[kind]) for kind in maps)], rows)
+    yield from (paint(line, dim=True) for line in _HIGHMEM)
 
 
 def _bill(kind: str, mem_map: MemMap) -> list[object]:
@@ -156,6 +182,8 @@ def _place(mem_map: MemMap) -> str:
     if isinstance(mem_map, SparseMap):
         section = size(mem_map.section_pages * PAGE_SIZE)
         arrays = mem_map.arrays.values()
+        if len(arrays) == 1:
+            return f"1 section of {section}, its array from {min(arrays):#x} on"
         return f"{len(arrays)} sections of {section}, their arrays between {min(arrays):#x} and lowmem's end"
     assert isinstance(mem_map, FlatMap)
     return f"{mem_map.length:#x} entries at {mem_map.base:#x}, of which the first {mem_map.max_mapnr:#x} are valid"

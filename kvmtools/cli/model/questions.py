@@ -13,9 +13,13 @@ from kvmtools.model.kernel_space import Cost
 FORMS = "a pfn (1234 or 0x4d2), page=ADDRESS of a struct page, or virt=ADDRESS in lowmem"
 _FORM = re.compile(
     r"(?P<pfn>(?:pfn=)?(?:0[xX][0-9a-fA-F]+|[0-9]+))"
-    r"|(?P<what>page|virt)=(?P<address>0[xX][0-9a-fA-F]+|[0-9a-fA-F]{8})"
+    r"|(?P<what>page|virt)=(?P<address>0|0[xX][0-9a-fA-F]+|[0-9a-fA-F]{8})"
 )
-_NAMES = {"read": "page->flags", "pfn_valid_by_fault": "pfn_valid, by fault"}
+_NAMES = {
+    "read": "read page->flags",
+    "pfn_valid_by_fault": "pfn_valid, by fault",
+    "page_address": "lowmem_page_address",
+}
 
 
 class Question(NamedTuple):
@@ -27,7 +31,11 @@ class Question(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What one operation of one kind gave: a value and its cost, or the reason why not."""
+    """What one operation of one kind gave: a value and its cost, or the reason why not.
+
+    A read gives ``True``: of the flags the model keeps only what leads to a section.  ``lowmem_page_address`` of a page
+    in highmem has no value and no cost: a kernel does not come to it.
+    """
 
     operation: str
     value: int | bool | None = None
@@ -55,7 +63,8 @@ def question(text: str) -> Question:
     else:
         asked = Question(text, found["what"], int(found["address"], 16))
     if asked.number >> 32:
-        raise UsageError(f"'{text}' does not fit in 32 bits")
+        kind = "a pfn is an unsigned long of" if asked.what == "pfn" else "an address has"
+        raise UsageError(f"'{text}' is too large", hint=f"{kind} 32 bits")
     return asked
 
 
@@ -85,7 +94,10 @@ def _answer(mem_map: MemMap, operation: str, argument: int) -> Answer:
     """Ask, and measure; where the kernel would stop or compute nonsense, that is the answer."""
     try:
         value = getattr(mem_map, operation)(argument)
-        return Answer(operation, value, mem_map.cost(operation, argument))
+        if value is None:
+            return Answer(operation)
+        cost = mem_map.cost(operation, argument)
+        return Answer(operation, True if operation == "read" else value, cost)
     except (UsageError, KernelStops) as error:
         return Answer(operation, refusal=error.message, stops=isinstance(error, KernelStops))
 

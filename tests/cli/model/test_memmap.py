@@ -91,7 +91,7 @@ def test_the_sample_is_ram_in_lowmem(invoke: Invoke) -> None:
 
 def test_summary_text(invoke: Invoke) -> None:
     lines = invoke("model", "memmap", "--e820", FAR_APART, "--leaf", "4K").out.splitlines()
-    assert all(len(line) <= 110 and line == line.rstrip() for line in lines)
+    assert all(len(line) <= 100 and line == line.rstrip() for line in lines)
     text = "\n".join(lines)
     assert "FLATMEM: 0x880000 entries at 0xe65fe000, of which the first 0x880000 are valid" in text
     assert "SPARSEMEM: 8 sections of 512 MiB, their arrays between 0xf55fe000 and lowmem's end" in text
@@ -103,7 +103,10 @@ def test_summary_text(invoke: Invoke) -> None:
         "1, 1, 1", "2, 2, 3", "0, 0, 0",
     ]  # fmt: skip
     assert "pfn_valid, by fault" in by_operation
-    assert "page->flags" in by_operation
+    assert "read page->flags" in by_operation
+    assert "lowmem_page_address" in by_operation
+    assert lines[4].startswith("struct pages: virtual space that holds them; ")
+    assert "PageHighMem" in lines[-2]
 
 
 def test_one_kind(invoke: Invoke) -> None:
@@ -162,18 +165,20 @@ def test_all_kinds_answer(invoke: Invoke) -> None:
         ["pfn_valid", "pfn_to_page", "page_to_pfn", "page_address", "read"],
         ["pfn_valid", "pfn_valid_by_fault", "pfn_to_page", "page_to_pfn", "page_address", "read"],
     ]
-    # Section 64 of 128, in the upper seven bits.
-    assert said["sparse"]["read"]["answer"] == "0x80000000"
+    # What the page's flags are is not told: zone and state of a page are no matter of its map.
+    assert {kind: each["read"]["answer"] for kind, each in said.items()} == dict.fromkeys(KINDS, True)
+    # Highmem: page_address() does not come to lowmem_page_address().
     assert said["sparse"]["page_address"] == {
         "operation": "page_address",
         "answer": None,
         "refusal": None,
         "kernel_stops": False,
-        "references": 2,
-        "tlb_entries": 2,
-        "walk_references": 2,
-        "faults": 0,
+        "references": None,
+        "tlb_entries": None,
+        "walk_references": None,
+        "faults": None,
     }
+    assert said["sparse"]["page_to_pfn"]["references"] == 2
 
 
 def test_a_hole(invoke: Invoke) -> None:
@@ -191,7 +196,7 @@ def test_a_hole(invoke: Invoke) -> None:
     text = invoke("model", "memmap", "--e820", FAR_APART, "0x80000").out
     assert "oops" in text
     assert "1, 1, 1 + 1 fault" in text
-    assert "virtual, page->flags: unable to handle kernel paging request at" in text
+    assert "virtual, read page->flags: unable to handle kernel paging request at" in text
     assert "yes" in text
     assert "highmem" in text
 
@@ -243,6 +248,30 @@ def test_many_questions(invoke: Invoke) -> None:
     assert "no " in invoke("model", "memmap", "0xfffff", "--kind", "sparse", "--memory", "1G").out
 
 
+def test_zero_is_an_address(invoke: Invoke) -> None:
+    assert answers_of(invoke, "virt=0")["flat"]["virt_to_page"]["refusal"] == "0x0 is not in lowmem"
+    assert "page_to_pfn" in answers_of(invoke, "page=0")["flat"]
+
+
+def test_stdin_without_a_question(invoke: Invoke) -> None:
+    outcome = invoke("model", "memmap", "-", stdin="# nothing\n\n")
+    assert (outcome.code, outcome.out, outcome.err) == (0, "", "kvmtools: stdin has no question\n")
+    said = invoke("model", "memmap", "-", "--format", "json", stdin="").out
+    assert json.loads(said)["questions"] == []
+
+
+@pytest.mark.parametrize("kind", ["flat", "sparse"])
+@pytest.mark.parametrize(("option", "value"), [("--leaf", "4K"), ("--backing", "highmem")])
+def test_options_of_the_virtual_map_need_it(invoke: Invoke, kind: str, option: str, value: str) -> None:
+    message = refusal(invoke, "--kind", kind, option, value).message
+    assert message == f"{option} is about the virtual map, and --kind {kind} leaves it out"
+
+
+def test_one_section(invoke: Invoke) -> None:
+    text = invoke("model", "memmap", "--memory", "512M").out
+    assert "SPARSEMEM: 1 section of 512 MiB, its array from 0x" in text
+
+
 @pytest.mark.parametrize(
     "text", ["x", "-1", "page=12", "page=vmalloc", "virt=", "0x", "phys:0x1000", "1.5", "1 2"]
 )
@@ -252,7 +281,15 @@ def test_what_is_no_question(invoke: Invoke, text: str) -> None:
     assert "page=ADDRESS" in error.hint
 
 
-@pytest.mark.parametrize("text", ["0x100000000", "4294967296", "virt=0x100000000"])
-def test_numbers_have_32_bits(invoke: Invoke, text: str) -> None:
-    assert refusal(invoke, text).message == f"'{text}' does not fit in 32 bits"
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("0x100000000", "a pfn is an unsigned long of 32 bits"),
+        ("4294967296", "a pfn is an unsigned long of 32 bits"),
+        ("virt=0x100000000", "an address has 32 bits"),
+    ],
+)
+def test_numbers_have_32_bits(invoke: Invoke, text: str, hint: str) -> None:
+    assert refusal(invoke, text).message == f"'{text}' is too large"
+    assert refusal(invoke, text).hint == hint
     invoke("model", "memmap", "0xffffffff")
