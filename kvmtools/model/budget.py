@@ -27,10 +27,11 @@ from typing import NamedTuple
 
 from kvmtools.errors import UsageError
 from kvmtools.model import eras, layout, machine, memmap
-from kvmtools.model.kernel_space import DEFAULT_IMAGE
+from kvmtools.model.kernel_space import image_pfns
 from kvmtools.model.memblock import Memblock
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.ram import ISA_END
+from kvmtools.model.virtual_map import window_size
 from kvmtools.model.zones import MAX_DMA_PFN
 from kvmtools.records import PAGE_SIZE, Configuration, Range
 
@@ -234,8 +235,7 @@ def _virtual(prediction: Prediction, kind: Kind) -> Budget:
     """A window for every pfn up to the last; memory and page tables only where there is RAM."""
     configuration, edges = prediction.configuration, _Edges(prediction)
     directory_entry = prediction.form.levels[-2].span
-    spanned = _up(edges.max_pfn, 1 << (configuration.max_order - 1))
-    window = _up(spanned * configuration.page_struct_size, directory_entry)
+    spanned, window = window_size(prediction)
     leaf = directory_entry if kind.large else PAGE_SIZE
     backing = leaf * _touched(prediction, edges.max_pfn, leaf)
     page_tables = 0 if kind.large else PAGE_SIZE * _touched(prediction, edges.max_pfn, directory_entry)
@@ -291,14 +291,6 @@ class _Edges:
         return min(MAX_DMA_PFN, max_low_pfn) * PAGE_SIZE if has_zone else 0
 
 
-def image_pfns(configuration: Configuration) -> Range:
-    """Page frames of the kernel's image; where nothing tells, 8 MiB from 16 MiB on."""
-    sections, base = configuration.image.sections, configuration.page_offset
-    if not {"_text", "_end"} <= sections.keys():
-        return DEFAULT_IMAGE
-    return Range((sections["_text"] - base) // PAGE_SIZE, -(-(sections["_end"] - base) // PAGE_SIZE))
-
-
 def unreserved(prediction: Prediction, within: Range) -> Memblock:
     """RAM less the first MiB and the image."""
     memblock = Memblock(prediction.ram.within(within.start, within.end))
@@ -321,10 +313,6 @@ def _touched(prediction: Prediction, max_pfn: int, size: int) -> int:
 
 def _usemap(configuration: Configuration, pages: int) -> int:
     return PAGEBLOCK_BITS * -(-pages >> (configuration.max_order - 1)) // 8
-
-
-def _up(number: int, alignment: int) -> int:
-    return -(-number // alignment) * alignment
 
 
 def _size(pages: int) -> str:

@@ -28,11 +28,16 @@ OVERRUN = "rest of the last large page"
 def regions(configuration: Configuration, layout: Layout, ram: Ram) -> Iterator[Expectation]:
     """Everything from PAGE_OFFSET up to where lowmem, or its last large page, ends.
 
-    :raises UsageError: if the configuration does not say where the image's sections are
+    :raises UsageError: if the configuration does not say where the image's sections are, or they are not in lowmem
     """
     era = eras.shown(configuration.marks)
     assert layout.max_low_pfn is not None
     end = configuration.page_offset + layout.max_low_pfn * PAGE_SIZE
+    if configuration.image.sections.get("_end", 0) > end:
+        raise UsageError(
+            f"the kernel's image ends at {configuration.image.sections['_end']:#x}, and lowmem at {end:#x}",
+            hint="this kernel could not boot; give the machine more lowmem",
+        )
     if era.image_protection == "sections":
         yield from _by_sections(configuration, end, ram)
     elif era.image_protection == "large pages":

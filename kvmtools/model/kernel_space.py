@@ -26,7 +26,7 @@ from kvmtools.model.paging import PagingForm, translate
 from kvmtools.model.physical import Physical
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.ram import ISA_END, Ram
-from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Mapping, Range
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Mapping, Range
 
 DEFAULT_IMAGE = Range(0x1000, 0x1800)
 """Pfns of an image whose place is not known: CONFIG_PHYSICAL_START is 16 MiB, and 8 MiB is a fair size."""
@@ -171,6 +171,14 @@ class KernelSpace:
         return sum(level.span >= leaf.size for level in in_memory)
 
 
+def image_pfns(configuration: Configuration) -> Range:
+    """Page frames of the kernel's image, :data:`DEFAULT_IMAGE` if nothing tells."""
+    sections, base = configuration.image.sections, configuration.page_offset
+    if not {"_text", "_end"} <= sections.keys():
+        return DEFAULT_IMAGE
+    return Range((sections["_text"] - base) // PAGE_SIZE, -(-(sections["_end"] - base) // PAGE_SIZE))
+
+
 def booted(prediction: Prediction, max_low_pfn: int | None = None) -> KernelSpace:
     """The space of the kernel that ``prediction`` is about, before it has a ``mem_map``.
 
@@ -184,11 +192,8 @@ def booted(prediction: Prediction, max_low_pfn: int | None = None) -> KernelSpac
         layout = replace(layout, max_low_pfn=max_low_pfn)
     assert layout.max_low_pfn is not None
     assert layout.max_pfn is not None
-    sections, base = configuration.image.sections, configuration.page_offset
-    image, bss = DEFAULT_IMAGE, DEFAULT_IMAGE.start
-    if {"_text", "__bss_start", "_end"} <= sections.keys():
-        image = Range(sections["_text"] - base >> PAGE_SHIFT, -((base - sections["_end"]) >> PAGE_SHIFT))
-        bss = sections["__bss_start"] - base >> PAGE_SHIFT
+    base, image = configuration.page_offset, image_pfns(configuration)
+    bss = configuration.image.sections.get("__bss_start", base) - base >> PAGE_SHIFT
     return KernelSpace(
         prediction.form,
         ram.within(0, layout.max_pfn),
@@ -196,5 +201,5 @@ def booted(prediction: Prediction, max_low_pfn: int | None = None) -> KernelSpac
         mapped=ram.within(0, layout.max_low_pfn),
         may_be_large=lambda start: not direct_map.large_leaf_fault(configuration, layout, ram, start),
         image=image,
-        bss=bss,
+        bss=bss if bss in image else None,
     )

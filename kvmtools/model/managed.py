@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from kvmtools.errors import UsageError
 from kvmtools.model import budget, eras
-from kvmtools.model.budget import image_pfns
+from kvmtools.model.kernel_space import image_pfns
 from kvmtools.model.layout import TOP
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.ram import ISA_END

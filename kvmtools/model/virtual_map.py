@@ -226,23 +226,28 @@ class Window(NamedTuple):
     """Where lowmem ends with it: at MAXMEM less the window, or sooner if there is no more RAM."""
 
 
+def window_size(prediction: Prediction) -> tuple[int, int]:
+    """``(pages, bytes)``: all pfns below ``max_pfn`` up to a whole buddy block, in whole directory entries."""
+    configuration, max_pfn = prediction.configuration, prediction.layout.max_pfn
+    assert max_pfn is not None
+    pages = _up(max_pfn, 1 << (configuration.max_order - 1))
+    return pages, _up(pages * configuration.page_struct_size, prediction.form.levels[-2].span)
+
+
 def window(prediction: Prediction) -> Window:
     """Where the window of this machine lies, and what it leaves of lowmem.
 
-    It has room for all pfns below ``max_pfn``, rounded up to the largest block of the buddy allocator.  MAXMEM, the
-    most lowmem that there can be, shrinks by its size; what rounding its start up costs, less than a directory entry,
-    the vmalloc area above it does without.
+    MAXMEM, the most lowmem that there can be, shrinks by its size; what rounding its start up costs, less than a
+    directory entry, the vmalloc area above it does without.
 
     :raises UsageError: if nothing would be left of lowmem
     """
     configuration = prediction.configuration
     maxmem_pfn = layout.maxmem_pfn(configuration)
-    max_low_pfn, max_pfn = prediction.layout.max_low_pfn, prediction.layout.max_pfn
+    max_low_pfn = prediction.layout.max_low_pfn
     assert max_low_pfn is not None
-    assert max_pfn is not None
-    directory, block = prediction.form.levels[-2].span, 1 << (configuration.max_order - 1)
-    pages = _up(max_pfn, block)
-    size = _up(pages * configuration.page_struct_size, directory)
+    directory = prediction.form.levels[-2].span
+    pages, size = window_size(prediction)
     left = min(max_low_pfn, maxmem_pfn - (size >> PAGE_SHIFT))
     if left <= 0:
         raise UsageError(

@@ -51,9 +51,17 @@ def node(configuration: Configuration, layout: Layout, ram: Ram) -> Ram:
 
 
 def registered(configuration: Configuration, layout: Layout, ram: Ram) -> Ram:
-    """The RAM that the kernel's memory management is told of; the sections of SPARSEMEM are those that hold some."""
+    """The RAM that the kernel's memory management is told of; the sections of SPARSEMEM are those that hold some.
+
+    :raises UsageError: if there is none
+    """
     assert layout.max_pfn is not None
-    return ram.below(layout.max_pfn) if eras.shown(configuration.marks).ram_ends_at_max_pfn else ram
+    found = ram.below(layout.max_pfn) if eras.shown(configuration.marks).ram_ends_at_max_pfn else ram
+    if not found.ranges:
+        raise UsageError(
+            f"all RAM lies beyond max_pfn {layout.max_pfn:#x}", hint="this kernel needs CONFIG_HIGHMEM for it"
+        )
+    return found
 
 
 def spans(configuration: Configuration, layout: Layout, ram: Ram) -> tuple[ZoneSpan, ...]:

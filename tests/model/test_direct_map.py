@@ -10,7 +10,7 @@ import pytest
 from kvmtools.errors import UsageError
 from kvmtools.model.machine import configuration
 from kvmtools.model.prediction import Prediction
-from kvmtools.records import Expectation, Image, Mapping
+from kvmtools.records import E820Entry, Expectation, Image, Mapping
 
 MIB, GIB = 1 << 20, 1 << 30
 Row = tuple[int, int, str, str, bool | None, bool | None]
@@ -196,3 +196,14 @@ def test_expectations_without_nx() -> None:
     for expectation in old("2.6.18", pae=False).expectations:
         assert isinstance(expectation, Expectation)
         assert expectation.executable is (None if expectation.presence == "none" else True)
+
+
+def test_an_image_beyond_lowmem_is_refused() -> None:
+    """An ordinary image of 2.6.32 ends at 16 MiB + 0xcd0000."""
+
+    def ram_up_to(end: int) -> Prediction:
+        return Prediction(configuration("2.6.32", e820=(E820Entry(0, end, 1),)))
+
+    assert ram_up_to(0x1CD0000).expectations
+    with pytest.raises(UsageError, match="image ends at 0xc1cd0000, and lowmem at 0xc1ccf000"):
+        _ = ram_up_to(0x1CCF000).expectations

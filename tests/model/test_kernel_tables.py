@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from kvmtools.model.page_tables import PageTables
 from kvmtools.model.paging import Fault, translate, walk
 from kvmtools.model.physical import Physical
 from kvmtools.model.prediction import Prediction
-from kvmtools.records import Configuration, E820Entry, Mapping, Range
+from kvmtools.records import Configuration, E820Entry, Image, Mapping, Range
 
 MIB = 1 << 20
 NX = 1 << 63
@@ -189,11 +190,10 @@ def test_no_highmem_no_pkmap() -> None:
 
 
 def test_lowmem_must_have_room_for_the_tables() -> None:
-    # 2.4 adds nothing to the firmware's map; it needs three tables here, and a later kernel's image has room for them.
+    # 2.4 needs three tables here, and an image, were there one, would leave more room than that.
     for pages, enough in ((3, True), (2, False)):
-        prediction = Prediction(
-            machine.configuration("2.4", pae=False, e820=(E820Entry(0, pages * 4096, 1),))
-        )
+        bare = machine.configuration("2.4", pae=False, e820=(E820Entry(0, pages * 4096, 1),))
+        prediction = Prediction(replace(bare, image=Image(0, {})))
         if enough:
             assert len(list(kernel_tables.build(prediction).tables())) == 3
         else:

@@ -154,6 +154,13 @@ def test_what_is_ram() -> None:
     assert {era: of(era, e820=table).ram.ranges for era in expected} == expected
 
 
+def test_all_ram_beyond_max_pfn() -> None:
+    """2.6.32 without HIGHMEM registers RAM below MAXMEM_PFN."""
+    found = of("2.6.32", highmem=False, e820=(E820Entry(3 * GIB, 512 * MIB, 1),))
+    with pytest.raises(UsageError, match="all RAM lies beyond max_pfn 0x37"):
+        _ = found.zones
+
+
 def test_the_command_line_may_claim_the_bios_area_in_2_4() -> None:
     """copy_e820_map trims the firmware's map; add_memory_region takes what memmap= says."""
     found = of("2.4", e820=(E820Entry(0, GIB, 1),), command_line="memmap=64K@960K")
