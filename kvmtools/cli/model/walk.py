@@ -74,7 +74,7 @@ def command(
     A processor loads CR3 first, then marks entries accessed and dirty, address after address.
 
     \b
-    kvmtools model walk tables.txt 0x00200000 --access write,user
+    kvmtools model walk fixtures/paging/pae-rights.txt 0x00200000 --access write,user
     kvmtools model walk --no-pae --memory 512M 0xc1000000 c0000000
     kvmtools model walk --era 2.4
     """
