@@ -36,6 +36,7 @@ from kvmtools.model import layout
 from kvmtools.model.bugs import Unmapped
 from kvmtools.model.conversions import OPERATIONS, Conversions, Footprint
 from kvmtools.model.kernel_space import KernelSpace, booted
+from kvmtools.model.memblock import Memblock
 from kvmtools.model.paging import translate
 from kvmtools.model.paging_forms import ACCESSED, DIRTY, GLOBAL, NX, PRESENT, WRITABLE
 from kvmtools.model.prediction import Prediction
@@ -185,15 +186,17 @@ class VirtualMap(Conversions):
         virtual = self.start + leaves.start * self.leaf
         wanted = len(leaves) * self.leaf // PAGE_SIZE
         pieces: list[Range] = []
+        free = Memblock(self.space.memblock.free)
         for zone in self._backing:
             missing = wanted - sum(map(len, pieces))
-            pieces += self.space.memblock.scrape(missing, zone, align=self.leaf // PAGE_SIZE)
+            pieces += free.scrape(missing, zone, align=self.leaf // PAGE_SIZE)
         if sum(map(len, pieces)) < wanted:
             raise UsageError(
                 f"no memory for {wanted} pages of mem_map in leaves of {self.leaf >> 10} KiB",
                 hint="this kernel could not boot: more RAM, a smaller struct page or smaller leaves",
             )
         for piece in pieces:
+            self.space.memblock.reserve(piece)
             self._frames[piece.start in self.space.lowmem] += len(piece)
             self._map(virtual, piece.start << PAGE_SHIFT, len(piece) << PAGE_SHIFT)
             virtual += len(piece) << PAGE_SHIFT

@@ -112,6 +112,18 @@ def test_max_pfn_ends_what_is_valid_though_the_leaf_goes_on() -> None:
     assert both_tests(mem_map, 0x100), "max_pfn does not shrink"
 
 
+def test_memory_that_does_not_suffice_is_left_for_others() -> None:
+    """A range that needs two pages takes none if there is one, and a range that needs one can have it."""
+    mem_map = VirtualMap(kernel_space(RAM), 32, START, 0x1000, 4096, [Range(0x1000, 0x1001)])
+    free = mem_map.space.memblock.free
+    with pytest.raises(UsageError, match="no memory for 2 pages of mem_map"):
+        mem_map.add(127, 129)
+    assert mem_map.space.memblock.free == free
+    assert mem_map.footprint.struct_pages == 0
+    mem_map.add(0, 1)
+    assert mem_map.valid == (Range(0, 1),)
+
+
 def test_a_large_leaf_has_many_neighbours() -> None:
     """2 MiB hold 65536 struct pages of 32 bytes, those of 256 MiB."""
     mem_map = small(Range(0x8000, 0x8001), Range(0x1FFFF, 0x20000), leaf=2 * MIB)
