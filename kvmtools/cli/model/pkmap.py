@@ -39,8 +39,8 @@ def command(configuration: Configuration, script: str | None, slots: int | None,
     Without SCRIPT the lines come from stdin; on a terminal there is a prompt, where "help" lists the words.
     It exits with 1 if the kernel would have stopped at a BUG_ON, with 2 at a line that makes no sense.
 
-    A PAGE is a number, 3 or 0x3.  Numbers from 0 on name highmem pages of the model's own, as many as you like: they
-    are no pfns, and no --memory is too small for them.  Only the PAGE of lowmem is a pfn, and must be below highmem.
+    A PAGE is a number, 3 or 0x3.  The numbers 0 to 0xfffff name highmem pages of the model's own: they are no pfns, and
+    no --memory is too small for them.  Only the PAGE of lowmem is a pfn, and must be below highmem.
 
     \b
     kmap PAGE, kunmap PAGE   run until the call is done, or its thread sleeps

@@ -9,7 +9,7 @@ from kvmtools.cli.drawing import slot_mark, slots_picture
 from kvmtools.cli.model.pkmap_script import Machine, parse
 from kvmtools.cli.tables import hexadecimal, paint
 
-WIDTH = 100
+WIDTH = 64
 """Characters of a list; what does not fit is counted."""
 
 
