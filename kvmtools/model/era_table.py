@@ -129,6 +129,17 @@ TABLE: dict[str, tuple[Cell, ...]] = {
         ("2.4", False, "2.4.18-14 arch/i386/config.in"),
         ("5.10", True, "5.10 security/Kconfig PAGE_TABLE_ISOLATION"),
     ),
+    "noexec_option": (
+        ("2.4", False, "2.4.18-14 arch/i386/kernel/setup.c parse_mem_cmdline"),
+        ("2.6.18", True, "2.6.18 arch/i386/mm/init.c noexec_setup"),
+        ("6.1", False, "6.1 arch/x86/mm/Makefile, without setup_nx.o"),
+    ),
+    "pti_option": (
+        ("2.4", "none", "2.4.18-14 arch/i386/kernel/setup.c parse_mem_cmdline"),
+        ("5.10", "before nopti", "5.10 arch/x86/mm/pti.c pti_check_boottime_disable"),
+        ("6.12", "below mitigations", "6.12 arch/x86/mm/pti.c pti_check_boottime_disable"),
+        ("7.2", "above mitigations", "7.2 arch/x86/mm/pti.c pti_check_boottime_disable"),
+    ),
     "zero_page_pdptes": (
         ("2.4", True, "2.4.18-14 arch/i386/mm/init.c pagetable_init"),
         ("2.6.32", False, "2.6.32 arch/x86/mm/init_32.c native_pagetable_setup_start"),

@@ -67,6 +67,11 @@ class Era:
     """PAE kernels use bit 63."""
     pti: bool
     """Page-table isolation can be configured (with PAE)."""
+    noexec_option: bool
+    """``noexec=off`` keeps a PAE kernel from using bit 63."""
+    pti_option: str
+    """``pti=`` is unknown (``"none"``), or it decides ``"before nopti"`` and ``mitigations=off`` do, or the last of it
+    and ``nopti`` counts: ``"below mitigations"`` =off or ``"above mitigations"`` =off."""
     zero_page_pdptes: bool
     """With PAE, unused entries of the top table are present and point to the zero page."""
     first_directory_entry_split: bool

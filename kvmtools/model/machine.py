@@ -10,7 +10,7 @@ QEMU hw/i386/pc_piix.c for the places where RAM ends below 4 GiB.
 from __future__ import annotations
 
 from kvmtools.errors import UsageError
-from kvmtools.model import eras
+from kvmtools.model import boot_features, eras
 from kvmtools.records import Configuration, E820Entry, Image
 
 _MIB = 1 << 20
@@ -55,6 +55,7 @@ def configuration(
 ) -> Configuration:
     """The configuration of a kernel of that era on a machine with ``memory`` bytes, or with the map ``e820``.
 
+    :param pti: page-table isolation, where ``command_line`` leaves it to the processor
     :param memory: 4 GiB if neither it nor ``e820`` is given
     :param fixmap_slots: ``(__end_of_permanent_fixed_addresses, __end_of_fixed_addresses)``
     :raises UsageError: if there is no era of that name, or the size of RAM is said twice
@@ -67,6 +68,7 @@ def configuration(
     if e820 is None:
         e820 = e820_of(4 * _GIB if memory is None else memory)
     without = {"HIGHMEM": not highmem, "DMA": not zone_dma}
+    mode = boot_features.pti_mode(command_line, row)
     permanent, end = fixmap_slots or row.fixmap(nr_cpus, pae=pae, highmem=highmem)
     image = page_offset + row.image_at
     return Configuration(
@@ -74,8 +76,8 @@ def configuration(
         page_offset=page_offset,
         nr_cpus=nr_cpus,
         highmem=highmem,
-        pti=pti,
-        nx=pae and row.nx,
+        pti=(pti or pae) if mode == boot_features.ON else pti and mode != boot_features.OFF,
+        nx=pae and row.nx and not boot_features.nx_disabled(command_line, row),
         pge=True,
         pse=True,
         physical_bits=36 if pae else 32,

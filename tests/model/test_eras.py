@@ -63,6 +63,7 @@ ON = {
     "cpu_entry_area": since("5.10"),  # Documentation/x86/pti.rst: with page-table isolation
     "ldt_remap": since("5.10"),
     "pti": since("5.10"),
+    "noexec_option": ["2.6.18", "2.6.24", "2.6.32", "5.10"],  # kernel-parameters.txt
     "nx": since("2.6.18"),
     "zero_page_pdptes": since("2.4", "2.6.24"),  # init_32.c: native_pagetable_setup_start
     "first_directory_entry_split": since("2.6.32"),  # init.c: fixed-size MTRRs are in there
@@ -117,6 +118,8 @@ WORDS = {
     "vmalloc_option": "none exact exact plus_offset plus_offset plus_offset plus_offset plus_offset",
     # pgtable_32.c, later pgtable.c: reserve_top_address
     "reservetop_option": "none none exact_and_vmalloc exact rounded rounded rounded rounded",
+    # pti.c: pti_check_boottime_disable
+    "pti_option": "none none none none before_nopti before_nopti below_mitigations above_mitigations",
     # page.h; pgtable_32_types.h: MAXMEM
     "maxmem_below": "top top top vmalloc_end vmalloc_end vmalloc_end vmalloc_end vmalloc_end",
     # fixmap.h: FIX_BTMAP_END
@@ -450,7 +453,7 @@ def test_the_observer_looks_for_every_mark() -> None:
 # -- the table's own order -----------------------------------------------------------------------------------
 
 VERSION = r"2\.4\.0|2\.4\.16|2\.4\.18-14|2\.6\.18|2\.6\.24|2\.6\.32|5\.10|6\.1|6\.12|7\.2"
-SOURCE = re.compile(rf"(?P<version>{VERSION}) [a-z][\w./-]*(\.(h|c|S|in|lds|rst)|Kconfig)( |,|;|$)")
+SOURCE = re.compile(rf"(?P<version>{VERSION}) [a-z][\w./-]*(\.(h|c|S|in|lds|rst)|Kconfig|Makefile)( |,|;|$)")
 CELLS = [(field, *cell) for field, cells in TABLE.items() for cell in cells]
 
 

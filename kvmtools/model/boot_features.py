@@ -1,0 +1,56 @@
+"""What the command line leaves of two features of the processor's: the NX bit, and page-table isolation.
+
+Source: arch/i386/mm/init.c (noexec_setup), 2.6.18; arch/x86/mm/setup_nx.c, 2.6.32 and 5.10, gone in 6.1;
+arch/x86/mm/pti.c (pti_check_boottime_disable, pti_parse_cmdline) and kernel/cpu.c (mitigations_parse_cmdline), 5.10 to
+7.2.
+"""
+
+from __future__ import annotations
+
+from kvmtools.model.command_line import options, values
+from kvmtools.model.eras import Era
+
+AUTO, ON, OFF = "auto", "on", "off"
+_MITIGATIONS = ("auto", "auto,nosmt", "off")
+
+
+def nx_disabled(command_line: str, era: Era) -> bool:
+    """Whether ``noexec=off`` is the last word on it, in an era that listens."""
+    words = [value for value in values(command_line, "noexec") if value in (ON, OFF)]
+    return era.noexec_option and words[-1:] == [OFF]
+
+
+def pti_mode(command_line: str, era: Era) -> str:
+    """``pti_mode``: page-table isolation is forced ``"on"`` or ``"off"``, or the processor decides (``"auto"``)."""
+    if era.pti_option == "none":
+        return AUTO
+    if era.pti_option == "before nopti":
+        said = values(command_line, "pti")[-1:]
+        if said and said[0] in (AUTO, ON, OFF):
+            return said[0]
+        nopti = any(option == ("nopti", None) for option in options(command_line))
+        return OFF if nopti or _mitigations(command_line) == "off" else AUTO
+    mode = AUTO
+    for name, value in options(command_line):
+        if name == "nopti":
+            mode = OFF
+        elif name == "pti" and value in (AUTO, ON, OFF):
+            mode = value
+    if era.pti_option == "below mitigations":
+        return OFF if _mitigations(command_line) == "off" else mode
+    return OFF if mode == AUTO and _users_are_trusted(command_line) else mode
+
+
+def _mitigations(command_line: str) -> str | None:
+    """The last ``mitigations=`` that the kernel knows."""
+    known = [value for value in values(command_line, "mitigations") if value in _MITIGATIONS]
+    return known[-1] if known else None
+
+
+def _users_are_trusted(command_line: str) -> bool:
+    """Whether any ``mitigations=`` took CPU_MITIGATE_USER_KERNEL away, which no later one gives back."""
+    for value in values(command_line, "mitigations"):
+        first, *vectors = value.removeprefix("auto,nosmt").split(",")
+        if value.startswith("off") or (first in ("", "auto") and "no_user_kernel" in vectors):
+            return True
+    return False
