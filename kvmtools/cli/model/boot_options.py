@@ -17,6 +17,9 @@ FOLLOWED = {
     "kernelcore": "what is not zone MOVABLE",
     "movablecore": "what is zone MOVABLE",
     "rodata": "rodata=off leaves the image writable",
+    "noexec": "noexec=off: no NX bit",
+    "pti": "pti=on, pti=off: page-table isolation",
+    "mitigations": "mitigations=off: no page-table isolation",
 }
 """All that the model reads, and what it does."""
 
@@ -30,12 +33,17 @@ def without_effect(configuration: Configuration) -> Iterator[str]:
         "kernelcore": "MOVABLE" not in configuration.zone_names,
         "movablecore": "MOVABLE" not in configuration.zone_names,
         "rodata": era.image_protection != "sections",
+        "noexec": not era.noexec_option,
+        "pti": era.pti_option == "none",
+        "mitigations": era.pti_option == "none",
     }
     for name in dict.fromkeys(name for name, _ in options(configuration.command_line)):
         if useless.get(name):
             yield f"{name}= has no effect in {era.name}"
         elif name == "highmem" and not configuration.highmem:
             yield "highmem= has no effect without HIGHMEM"
+        elif name in ("noexec", "pti") and not configuration.pae:
+            yield f"{name}= has no effect without PAE"
 
 
 def printable(command_line: str) -> str:

@@ -150,7 +150,7 @@ _MACHINE = (
     ),
     click.option("--sparsemem", is_flag=True, help="CONFIG_SPARSEMEM instead of FLATMEM."),
     click.option("--no-highmem", is_flag=True, help="A kernel without CONFIG_HIGHMEM."),
-    click.option("--pti", is_flag=True, help="Page-table isolation is active."),
+    click.option("--pti", is_flag=True, help="Page-table isolation is active, unless --append turns it off."),
 )
 
 

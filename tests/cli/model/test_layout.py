@@ -283,6 +283,21 @@ def test_options_without_effect_are_named(invoke: Invoke) -> None:
     assert later == "kvmtools: movablecore= has no effect in 2.6.18\n"
 
 
+def test_options_about_features_of_the_processor(invoke: Invoke) -> None:
+    def said(*words: str) -> list[str]:
+        asked = "noexec=off pti=on mitigations=off"
+        lines: list[str] = invoke("model", "layout", "--append", asked, *words).err.splitlines()
+        return [line.removeprefix("kvmtools: ") for line in lines]
+
+    # No era has all of them: noexec= went with 5.18, the others came with 4.15 and later.
+    assert said() == ["noexec= has no effect in 6.1"]
+    assert said("--era", "5.10") == []
+    assert said("--era", "5.10", "--no-pae") == [
+        f"{name}= has no effect without PAE" for name in ("noexec", "pti")
+    ]
+    assert said("--era", "2.6.32") == [f"{name}= has no effect in 2.6.32" for name in ("pti", "mitigations")]
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
