@@ -26,7 +26,7 @@ class Adding(RuleBasedStateMachine):
         size=st.sampled_from([32, 36, 40, 1024]),
         large=st.booleans(),
         with_pae=st.booleans(),
-        frames=st.integers(1, 8) | st.integers(1, 0xE00),
+        frames=st.integers(1, 4) | st.integers(1, 0xE00),
     )
     def build(self, size: int, large: bool, with_pae: bool, frames: int) -> None:
         space = kernel_space(RAM, with_pae=with_pae)
@@ -45,7 +45,7 @@ class Adding(RuleBasedStateMachine):
         """The leaves that hold the first and the last byte of a struct page."""
         return {pfn * self.size // self.leaf, (pfn * self.size + self.size - 1) // self.leaf}
 
-    @rule(start=st.integers(0, PAGES - 1), length=st.integers(1, 600))
+    @rule(start=st.integers(0, PAGES - 1), length=st.integers(1, 4) | st.integers(1, 600))
     def add(self, start: int, length: int) -> None:
         end = min(start + length, PAGES)
         wanted = set(range(start * self.size // self.leaf, (end * self.size - 1) // self.leaf + 1))
@@ -109,5 +109,5 @@ class Adding(RuleBasedStateMachine):
         assert ranges == {pfn for pfn in range(self.max_pfn) if self.needs(pfn) <= self.leaves}
 
 
-Adding.TestCase.settings = settings(deadline=None, max_examples=25, stateful_step_count=20, derandomize=True)
+Adding.TestCase.settings = settings(deadline=None, max_examples=60, stateful_step_count=20, derandomize=True)
 TestAdding = Adding.TestCase
