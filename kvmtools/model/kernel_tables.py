@@ -2,18 +2,20 @@
 
 Source: :mod:`kvmtools.model.kernel_map` for what is mapped and with which rights; arch/x86/mm/init_32.c, 6.1
 (page_table_range_init, permanent_kmaps_init) and mm/cpu_entry_area.c (init_cpu_entry_area_ptes) for the tables that are
-there before anything is in them; asm/pgtable_types.h for ``__PAGE_KERNEL`` and ``_PAGE_TABLE``.
+there before anything is in them; asm/pgtable_types.h for ``__PAGE_KERNEL`` and ``_PAGE_TABLE``; mm/pti.c and
+mm/cpu_entry_area.c (cea_set_pte) for what stays global with page-table isolation, as a 6.1 guest showed too.
 
-What a kernel decides at run time has to be chosen here: :data:`CHOICES`.
+What a kernel decides at run time has to be chosen here: :func:`choices`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 from kvmtools.errors import UsageError
-from kvmtools.model import direct_map
+from kvmtools.model import boot_features, direct_map
 from kvmtools.model.kernel_map import ALL
 from kvmtools.model.page_tables import PageTables
 from kvmtools.model.paging_forms import ACCESSED, DIRTY, GLOBAL, NX, PRESENT, USER, WRITABLE
@@ -28,6 +30,8 @@ CHOICES = (
     "nothing in the vmalloc area, pkmap, fixmap and the user's half",
 )
 """What a running kernel decides, and how it is decided here."""
+ONE_CPU = "one possible CPU: the CPU entry areas of the others are empty"
+ENTRY_TEXT = "the entry text ends where the kernel's text does"
 PAGE_TABLE = PRESENT | WRITABLE | USER | ACCESSED | DIRTY
 """``_PAGE_TABLE``, which the kernel gives its own tables too (init_32.c: one_page_table_init)."""
 
@@ -39,6 +43,12 @@ class Run(NamedTuple):
     end: int
     physical: int
     flags: int
+
+
+def choices(prediction: Prediction) -> tuple[str, ...]:
+    """What was decided for this kernel."""
+    entry_area = prediction.layout.cpu_entry_area_base is not None and prediction.configuration.nr_cpus > 1
+    return (*CHOICES, *[ONE_CPU] * entry_area, *[ENTRY_TEXT] * prediction.configuration.pti)
 
 
 def build(prediction: Prediction) -> PageTables:
@@ -65,8 +75,10 @@ def build(prediction: Prediction) -> PageTables:
         tables.populate(virtual)
     for region in prediction.expectations:
         if region.presence == ALL and region.physical is None:
+            # cea_set_pte(): the user's half has it too.
+            flags = _flags(prediction, region) | GLOBAL * prediction.configuration.pge
             for virtual in range(region.start, region.end, PAGE_SIZE):
-                tables.map(virtual, allocate(), flags=_flags(prediction, region))
+                tables.map(virtual, allocate(), flags=flags)
     return tables
 
 
@@ -79,15 +91,43 @@ def _frames(prediction: Prediction, max_low_pfn: int) -> Iterator[int]:
 def _runs(prediction: Prediction) -> list[Run]:
     """The direct map; neighbours that turn out alike are one, so that a large page may span them."""
     runs: list[Run] = []
+    shared = _global(prediction)
     for region in prediction.expectations:
         if region.physical is None:
             continue
-        flags = _flags(prediction, region)
-        if runs and (region.start, flags) == (runs[-1].end, runs[-1].flags):
-            runs[-1] = runs[-1]._replace(end=region.end)
-        else:
-            runs.append(Run(region.start, region.end, region.physical, flags))
+        within = (at for at in (shared.start, shared.end) if region.start < at < region.end)
+        for start, end in pairwise((region.start, *within, region.end)):
+            flags = _flags(prediction, region) | GLOBAL * (start in shared)
+            if runs and (start, flags) == (runs[-1].end, runs[-1].flags):
+                runs[-1] = runs[-1]._replace(end=end)
+            else:
+                runs.append(Run(start, end, region.physical + start - region.start, flags))
     return runs
+
+
+def _global(prediction: Prediction) -> Range:
+    """The part of the direct map that has the global bit.
+
+    With isolation it is what the user's half of the tables holds too: the large page that the entry text was in when
+    pti_init() copied it, whatever else that page held, and text and rodata as well unless isolation was asked for.
+    """
+    configuration = prediction.configuration
+    if not configuration.pge:
+        return Range(0, 0)
+    if not configuration.pti:
+        return Range(configuration.page_offset, direct_map.TOP)
+    sections = configuration.image.sections
+    last = sections["_etext"] - 1
+    size = prediction.form.levels[-2].span
+    if _large_leaf_fault(prediction, last & -size):
+        size = PAGE_SIZE
+    start, end = last & -size, (last & -size) + size
+    if boot_features.pti_mode(configuration.command_line, prediction.era) == boot_features.AUTO:
+        start, end = (
+            min(start, sections["_text"]),
+            max(end, -(-sections["__end_rodata"] // PAGE_SIZE) * PAGE_SIZE),
+        )
+    return Range(start, end)
 
 
 def _flags(prediction: Prediction, region: Expectation) -> int:
@@ -99,8 +139,6 @@ def _flags(prediction: Prediction, region: Expectation) -> int:
         flags |= WRITABLE
     if writable or prediction.era.read_only_dirty:
         flags |= DIRTY
-    if configuration.pge and not configuration.pti:
-        flags |= GLOBAL
     if configuration.nx and not region.executable:
         flags |= NX
     return flags
@@ -108,20 +146,18 @@ def _flags(prediction: Prediction, region: Expectation) -> int:
 
 def _pages(prediction: Prediction, run: Run) -> Iterator[tuple[int, int]]:
     """``(virtual, size)`` of the leaves that map a run."""
-    configuration = prediction.configuration
     large = prediction.form.levels[-2].span
     virtual = run.start
     while virtual < run.end:
-        offset = virtual - configuration.page_offset
         whole = virtual % large == 0 and virtual + large <= run.end
-        if whole and not direct_map.large_leaf_fault(
-            configuration, prediction.layout, prediction.ram, offset
-        ):
-            size = large
-        else:
-            size = PAGE_SIZE
+        size = large if whole and not _large_leaf_fault(prediction, virtual) else PAGE_SIZE
         yield virtual, size
         virtual += size
+
+
+def _large_leaf_fault(prediction: Prediction, virtual: int) -> str:
+    offset = virtual - prediction.configuration.page_offset
+    return direct_map.large_leaf_fault(prediction.configuration, prediction.layout, prediction.ram, offset)
 
 
 def _prepared(prediction: Prediction) -> Iterator[int]:

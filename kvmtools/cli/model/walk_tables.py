@@ -47,7 +47,8 @@ def of_kernel(configuration: Configuration) -> Tables:
     prediction = Prediction(configuration)
     built = kernel_tables.build(prediction)
     name = f"{eras.shown(configuration.marks).name}, {built.form.name}"
-    return Tables(name, built.form, built.memory, built.root, kernel_tables.CHOICES, prediction.expectations)
+    chosen = kernel_tables.choices(prediction)
+    return Tables(name, built.form, built.memory, built.root, chosen, prediction.expectations)
 
 
 def of_file(path: Path) -> Tables:

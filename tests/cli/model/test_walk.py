@@ -317,7 +317,8 @@ def test_the_tables_of_a_kernel(invoke: Invoke) -> None:
     assert outcome.code == 1
     lines = outcome.out.splitlines()
     assert lines[0].startswith("6.1, PAE, cr3 0x")
-    assert sum(line.startswith("  chosen: ") for line in lines) == 4
+    assert sum(line.startswith("  chosen: ") for line in lines) == 5
+    assert "  chosen: one possible CPU: the CPU entry areas of the others are empty" in lines
     assert "c0001234  low memory" in lines
     assert "  physical 0x1234  4 KiB page  rw- kernel  WB" in lines
     assert "d0000000  direct map" in lines
