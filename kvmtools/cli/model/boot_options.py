@@ -19,6 +19,7 @@ FOLLOWED = {
     "rodata": "rodata=off leaves the image writable",
     "noexec": "noexec=off: no NX bit",
     "pti": "pti=on, pti=off: page-table isolation",
+    "nopti": "as pti=off",
     "mitigations": "mitigations=off: no page-table isolation",
 }
 """All that the model reads, and what it does."""
@@ -34,16 +35,24 @@ def without_effect(configuration: Configuration) -> Iterator[str]:
         "movablecore": "MOVABLE" not in configuration.zone_names,
         "rodata": era.image_protection != "sections",
         "noexec": not era.noexec_option,
-        "pti": era.pti_option == "none",
-        "mitigations": era.pti_option == "none",
+        **dict.fromkeys(("pti", "nopti", "mitigations"), era.pti_option == "none"),
     }
     for name in dict.fromkeys(name for name, _ in options(configuration.command_line)):
         if useless.get(name):
-            yield f"{name}= has no effect in {era.name}"
+            yield f"{_written(name)} has no effect in {era.name}"
         elif name == "highmem" and not configuration.highmem:
             yield "highmem= has no effect without HIGHMEM"
         elif name in ("noexec", "pti") and not configuration.pae:
             yield f"{name}= has no effect without PAE"
+
+
+def followed() -> str:
+    """The options, as they are written."""
+    return ", ".join(map(_written, FOLLOWED))
+
+
+def _written(name: str) -> str:
+    return name if name == "nopti" else f"{name}="
 
 
 def printable(command_line: str) -> str:

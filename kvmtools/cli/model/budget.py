@@ -10,20 +10,26 @@ import click
 from click.core import ParameterSource
 
 from kvmtools.cli.model.options import MachineOptions, machine_request_options
+from kvmtools.cli.model.ram_in_use import ram_in_use
 from kvmtools.cli.options import format_option
 from kvmtools.cli.output import emit, emit_json, note
 from kvmtools.cli.tables import columns, hexadecimal, paint, size, table
 from kvmtools.errors import UsageError
 from kvmtools.model import budget, machine
-from kvmtools.model.budget import Budget, Limit
+from kvmtools.model.budget import Budget, Kind, Limit
+from kvmtools.model.prediction import Prediction
 from kvmtools.records import Configuration
 
 SIZES = tuple(1 << shift for shift in range(29, 37))
 """512 MiB to 64 GiB."""
 NO_BOOT = "no boot"
+_SHORT = "4K/high, 2M/low, ...: a virtual map, with leaves of that size, backed by highmem or lowmem"
 _LEGEND = (
-    "left: lowmem (zones DMA and NORMAL) without mem_map; NORMAL: without zone DMA; lost: what mem_map costs lowmem",
-    "virtual: kernel virtual space that it takes, in lowmem or as a window; memory: what it takes, and where",
+    "left: lowmem (zones DMA and NORMAL) without mem_map; NORMAL: that without zone DMA",
+    "lost: what mem_map costs lowmem; virtual: kernel virtual space it takes, in lowmem or as a window",
+    "share: how much of all of it that is; window: what lies outside lowmem; memory: wherever it is",
+    "in lowmem: what of the memory is; tables: page tables of the window, which are part of the memory",
+    _SHORT,
 )
 
 
@@ -55,14 +61,15 @@ def command(ctx: click.Context, request: MachineOptions, form: str, picture: Pat
     """
     configuration = request.configuration()
     one = request.e820 is not None or ctx.get_parameter_source("memory") is not ParameterSource.DEFAULT
-    if picture is not None and request.e820 is not None:
+    if picture is not None and one:
         raise UsageError(
-            "--plot draws QEMU's machines of every size; --e820 describes one machine", hint="leave one out"
+            "--plot draws QEMU's machines of every size; --memory and --e820 describe one machine",
+            hint="leave one out",
         )
     if picture is not None:
         from kvmtools.cli.model.curves import draw
 
-        draw(configuration, picture, request.memory if one else None)
+        draw(configuration, picture)
         note(f"drew {picture}")
     if one:
         _one(request, configuration, form)
@@ -79,7 +86,7 @@ def _one(request: MachineOptions, configuration: Configuration, form: str) -> No
         return
     rows = [
         (
-            bill.kind.name,
+            _short(configuration, bill.kind),
             size(bill.left) if bill.boots else NO_BOOT,
             size(bill.normal_left) if bill.boots else "-",
             size(bill.lost),
@@ -92,11 +99,12 @@ def _one(request: MachineOptions, configuration: Configuration, form: str) -> No
         )
         for bill in bills
     ]
-    heads = "kind >left >NORMAL >lost >virtual >share >window >memory >in_lowmem >page_tables"
+    heads = "kind >left >NORMAL >lost >virtual >share >window >memory >in_lowmem >tables"
     emit(
         "\n".join(
             [
-                _heading(request, configuration, bills[0]),
+                _heading(request, configuration),
+                *_spent_on(configuration, bills[0]),
                 "",
                 table(columns(heads), rows),
                 "",
@@ -127,20 +135,26 @@ def _all_sizes(request: MachineOptions, configuration: Configuration, form: str)
         (size(memory), size(row[0].memory), *(size(bill.left) if bill.boots else NO_BOOT for bill in row))
         for memory, row in zip(sizes, bills, strict=True)
     ]
-    heads = " ".join(f">{kind.name.replace(' ', '_')}" for kind in kinds)
+    heads = " ".join(f">{_short(configuration, kind)}" for kind in kinds)
     most = [
-        (kind.name, "never" if limit is None else size(limit.memory), _why(configuration, limit))
+        (
+            _short(configuration, kind),
+            "never" if limit is None else size(limit.memory),
+            _why(configuration, limit),
+        )
         for kind, limit in zip(kinds, limits, strict=True)
     ]
     emit(
         "\n".join(
             [
-                _heading(request, configuration, None),
+                _heading(request, configuration),
                 "",
                 paint("lowmem (zones DMA and NORMAL) that mem_map leaves", bold=True),
                 table(columns(f">RAM >used {heads}"), rows),
                 "",
                 table(columns("kind >boots_up_to because_then"), most),
+                "",
+                paint(_SHORT, dim=True),
             ]
         )
     )
@@ -149,25 +163,33 @@ def _all_sizes(request: MachineOptions, configuration: Configuration, form: str)
 def _why(configuration: Configuration, limit: Limit | None) -> str:
     if limit is None:
         return ""
-    return (
-        limit.reason
-        or f"{size(limit.memory)} is all that {'PAE' if configuration.pae else 'a page table'} reaches"
-    )
+    most = Prediction(replace(configuration, e820=machine.e820_of(limit.memory)))
+    return limit.reason or ram_in_use(most).unused or "the command line leaves no more RAM"
 
 
-def _heading(request: MachineOptions, configuration: Configuration, bill: Budget | None) -> str:
+def _short(configuration: Configuration, kind: Kind) -> str:
+    """The name of a kind, for a column."""
+    if kind.memory_model != "virtual":
+        return kind.name
+    large = "2M" if configuration.pae else "4M"
+    return f"{large if kind.large else '4K'}/{'low' if kind.lowmem_backed else 'high'}"
+
+
+def _heading(request: MachineOptions, configuration: Configuration) -> str:
     words = [
         f"kernel {request.era}",
         "PAE" if configuration.pae else "no PAE",
         f"PAGE_OFFSET {configuration.page_offset:08x}",
         f"struct page of {configuration.page_struct_size} bytes",
     ]
-    if bill is not None:
-        words += [
-            f"{size(bill.memory)} of RAM in use",
-            f"lowmem {size(bill.lowmem_without)} if the map were free",
-        ]
     return paint(", ".join(words), bold=True)
+
+
+def _spent_on(configuration: Configuration, bill: Budget) -> list[str]:
+    """What there is to spend, and what of the RAM is not there for this kernel."""
+    words = f"{size(bill.memory)} of RAM in use, lowmem {size(bill.lowmem_without)} if the map were free"
+    unused = ram_in_use(Prediction(configuration)).unused
+    return [paint(line, bold=True) for line in (words, unused) if line]
 
 
 def _both_sides(configuration: Configuration) -> list[str]:

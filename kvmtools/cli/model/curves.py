@@ -27,15 +27,20 @@ METADATA = {"svg": {"Date": None, "Creator": "kvmtools"}, "png": {"Software": "k
 _LINES = (
     (budget.FLATMEM, "FLATMEM", {"color": "#0072B2", "linewidth": 4.5, "alpha": 0.55}),
     (budget.SPARSEMEM, "SPARSEMEM", {"color": "#009E73", "linewidth": 2.0}),
-    (budget.VIRTUAL, "virtual, backed by highmem", {"color": "#000000", "linewidth": 1.4, "dashes": (5, 2)}),
-    (budget.VIRTUAL_LOWMEM, "virtual, backed by lowmem", {"color": "#D55E00", "linewidth": 2.0}),
+    (
+        budget.VIRTUAL,
+        "virtual, 4 KiB leaves in highmem",
+        {"color": "#000000", "linewidth": 1.4, "dashes": (5, 2)},
+    ),
+    (budget.VIRTUAL_LOWMEM, "virtual, 4 KiB leaves in lowmem", {"color": "#D55E00", "linewidth": 2.0}),
 )
+#: Points.  FLATMEM's is drawn first: a mark on top of it leaves its rim.
+MARK = {budget.FLATMEM: 20, budget.SPARSEMEM: 14, budget.VIRTUAL: 9, budget.VIRTUAL_LOWMEM: 12}
 
 
-def draw(configuration: Configuration, path: Path, marked: int | None) -> None:
+def draw(configuration: Configuration, path: Path) -> None:
     """Draw what is left of lowmem and what is taken of virtual space, over the RAM of QEMU's machines.
 
-    :param marked: RAM of the machine to point out
     :raises UsageError: if the file has another suffix than .svg or .png, cannot be written, or matplotlib is not there
     """
     form = FORMATS.get(path.suffix.lower())
@@ -54,7 +59,7 @@ def draw(configuration: Configuration, path: Path, marked: int | None) -> None:
         matplotlib.rcdefaults()
         matplotlib.rcParams.update({"svg.hashsalt": "kvmtools", "svg.fonttype": "none", "font.size": 10})
         figure = Figure(figsize=(10, 7.5), layout="constrained")
-        _compose(figure, configuration, marked)
+        _compose(figure, configuration)
         picture = BytesIO()
         figure.savefig(picture, format=form, dpi=110, metadata=METADATA[form])
     write(path, picture.getvalue())
@@ -82,7 +87,7 @@ def write(path: Path, data: bytes) -> None:
         ) from None
 
 
-def _compose(figure: Figure, configuration: Configuration, marked: int | None) -> None:
+def _compose(figure: Figure, configuration: Configuration) -> None:
     top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     sizes = _sizes(configuration)
     known = budget.kinds(configuration)
@@ -99,9 +104,9 @@ def _compose(figure: Figure, configuration: Configuration, marked: int | None) -
         ):
             axes.plot(x, heights, label=f"{label}{_end(limit)}", **style)
             if limit is not None and limit.reason:
-                mark = {"color": style["color"], "markersize": 10, "zorder": 5, "clip_on": False}
+                mark = {"color": style["color"], "markersize": MARK[kind], "zorder": 5, "clip_on": False}
                 axes.plot(x[-1:], heights[-1:], "X", **mark)
-    _dress(figure, top, bottom, configuration, sizes, marked)
+    _dress(figure, top, bottom, configuration, sizes)
 
 
 def _dress(
@@ -110,7 +115,6 @@ def _dress(
     bottom: Axes,
     configuration: Configuration,
     sizes: list[int],
-    marked: int | None,
 ) -> None:
     figure.suptitle(
         "What mem_map leaves of zones DMA and NORMAL\n"
@@ -130,8 +134,6 @@ def _dress(
     bottom.set_xticks([tick / GIB for tick in ticks], [_name(tick) for tick in ticks])
     for axes in (top, bottom):
         axes.grid(True, alpha=0.3)
-        if marked is not None and sizes[0] <= marked <= sizes[-1]:
-            axes.axvline(marked / GIB, color="#777777", linewidth=1, linestyle=":")
     top.legend(loc="best")
 
 

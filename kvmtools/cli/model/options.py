@@ -10,7 +10,7 @@ from typing import Any
 import click
 from click.shell_completion import CompletionItem
 
-from kvmtools.cli.model.boot_options import FOLLOWED, without_effect
+from kvmtools.cli.model.boot_options import followed, without_effect
 from kvmtools.cli.model.ram_in_use import refuse_image_outside_ram
 from kvmtools.cli.model.ram_map import amount, ram_map
 from kvmtools.cli.output import note
@@ -126,7 +126,7 @@ _MACHINE = (
         metavar="TEXT",
         default="",
         help='The kernel\'s command line: "vmalloc=256M highmem=64M".  The model follows '
-        f"{', '.join(f'{name}=' for name in FOLLOWED)}, of which it says what the era does not.",
+        f"{followed()}, of which it says what the era does not.",
     ),
     click.option(
         "--split",

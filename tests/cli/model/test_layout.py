@@ -279,6 +279,13 @@ def test_options_without_effect_are_named(invoke: Invoke) -> None:
     assert invoke("model", "layout", "--append", "highmem=64M", "--no-highmem").err == (
         "kvmtools: highmem= has no effect without HIGHMEM\n"
     )
+    said = invoke(
+        "model", "layout", "--era", "2.4", "--append", "noexec=off pti=on nopti mitigations=off"
+    ).err
+    assert [line.split()[1] for line in said.splitlines()] == ["noexec=", "pti=", "nopti", "mitigations="]
+    assert (
+        invoke("model", "layout", "--era", "5.10", "--append", "noexec=off nopti mitigations=off").err == ""
+    )
     later = invoke("model", "layout", "--era", "2.6.18", "--append", "vmalloc=64M movablecore=64M").err
     assert later == "kvmtools: movablecore= has no effect in 2.6.18\n"
 
