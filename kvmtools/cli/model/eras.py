@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -18,6 +20,8 @@ from kvmtools.model import eras
 from kvmtools.model.era_table import PAIRS, TABLE
 
 WIDTH = 100
+"""Columns of text; a terminal that is narrower makes it less."""
+NARROWEST = 60
 GAP = "  "
 #: From here on a number is an address or a size, which people read in hex.
 HEX = 1 << 16
@@ -28,7 +32,14 @@ def field_name(text: str) -> str:
 
     :raises UsageError: if there is none of that name
     """
-    eras.source(eras.NAMES[0], text)
+    if text not in TABLE:
+        from difflib import get_close_matches  # slow to import, and seldom wanted
+
+        near = [field for field in TABLE if text and text in field] or get_close_matches(text, TABLE)
+        raise UsageError(
+            f"no era has a field {text!r}" + (f"; did you mean {' or '.join(near[:3])}?" if near else ""),
+            hint="kvmtools model eras shows them all",
+        )
     return text
 
 
@@ -63,11 +74,24 @@ def command(names: tuple[str, ...], fields: tuple[str, ...], changed: bool, sour
     kvmtools model eras 2.4 6.1 --changed
     kvmtools model eras --field pkmap_base --field fixaddr_top --sources
     """
+    if changed and len(set(names)) < 2:
+        raise UsageError(
+            "--changed compares eras", hint="name two or more: kvmtools model eras 2.4 6.1 --changed"
+        )
     chosen = [field for field in fields or TABLE if not changed or differs(field, names)]
     if form == "json":
         emit_json("model eras", eras=[era_json(name, chosen) for name in names or eras.NAMES])
+    elif not chosen:
+        emit("nothing differs")
     else:
         emit("\n".join(beside(names, chosen, sources) if names else _history(chosen, sources)))
+
+
+def _width() -> int:
+    """Columns that there are to fill."""
+    if not sys.stdout.isatty():
+        return WIDTH
+    return max(NARROWEST, min(WIDTH, shutil.get_terminal_size((WIDTH, 24)).columns))
 
 
 def _value(era: str, field: str) -> object:
@@ -127,7 +151,7 @@ def _history(fields: Iterable[str], sources: bool) -> Iterator[str]:
     for field in fields:
         named = field
         for era, value, source in TABLE[field]:
-            lines = _wrapped(_text(field, value), WIDTH - first - since)
+            lines = _wrapped(_text(field, value), _width() - first - since)
             yield named.ljust(first) + era.ljust(since) + lines[0]
             yield from (" " * (first + since) + line for line in lines[1:])
             if sources:
@@ -141,7 +165,7 @@ def beside(names: tuple[str, ...], fields: Iterable[str], sources: bool) -> Iter
     :raises UsageError: if the eras are too many for the width of the text
     """
     first = max(map(len, TABLE))
-    width = (WIDTH - first) // len(names) - len(GAP)
+    width = (_width() - first) // len(names) - len(GAP)
     if width < max(map(len, eras.NAMES)) + 2:
         raise UsageError(f"{len(names)} eras do not fit side by side", hint="name fewer, or none for all")
     yield paint(_line("field".ljust(first), names, width), bold=True)
@@ -161,7 +185,7 @@ def _line(head: str, cells: Iterable[str], width: int) -> str:
 
 
 def _source(source: str, indent: int) -> Iterator[str]:
-    return (paint(" " * indent + line, dim=True) for line in _wrapped(source, WIDTH - indent))
+    return (paint(" " * indent + line, dim=True) for line in _wrapped(source, _width() - indent))
 
 
 def _wrapped(text: str, width: int) -> list[str]:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kvmtools.cli.model.eras import complete_field
+from kvmtools.cli.model.eras import beside, complete_field
 from kvmtools.model import eras
 from kvmtools.model.era_table import TABLE
 
@@ -118,8 +119,38 @@ def test_only_what_differs(invoke: Invoke) -> None:
     assert list(changed) == [field for field in TABLE if older[field]["value"] != newer[field]["value"]]
     assert "kmap_slots" in changed
     assert "fixaddr_top" not in changed
-    # Over all eras every field differs somewhere, or it would not be in the table.
-    assert list(fields_of(invoke, "--changed")["2.4"]) == list(TABLE)
+    assert lines_of(invoke, "5.10", "6.1", "--changed", "--field", "fixaddr_top") == ["nothing differs"]
+
+
+@pytest.mark.parametrize("names", [(), ("6.1",), ("6.1", "6.1")])
+def test_one_era_has_not_changed(invoke: Invoke, names: tuple[str, ...]) -> None:
+    outcome = invoke("model", "eras", *names, "--changed")
+    assert outcome.code == 2
+    assert "--changed compares eras" in str(outcome.error)
+
+
+@pytest.mark.parametrize(("columns", "width"), [(80, 80), (200, 100), (20, 60), (100, 100)])
+def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, width: int) -> None:
+    """As far as that, for a word of a name is never cut."""
+    monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setenv("COLUMNS", str(columns))
+    monkeypatch.setenv("LINES", "24")
+    lines = list(beside(("2.4", "6.1"), TABLE, False))
+    assert max(map(len, lines)) in range(width - 4, width + 1)
+
+
+@pytest.mark.parametrize(
+    ("asked", "near"),
+    [
+        ("pkmap", "; did you mean pkmap_base or pkmap_below?"),
+        ("hash_multiplyer", "; did you mean hash_multiplier?"),
+        ("foo", ""),
+        ("", ""),
+    ],
+)
+def test_a_field_that_does_not_exist(invoke: Invoke, asked: str, near: str) -> None:
+    said = str(invoke("model", "eras", "--field", asked).error)
+    assert said == f"no era has a field {asked!r}{near} (kvmtools model eras shows them all)"
 
 
 def test_too_many_eras_for_a_screen(invoke: Invoke) -> None:
