@@ -208,7 +208,8 @@ def _in_the_direct_map(prediction: Prediction, kind: Kind) -> Budget:
     room = sum(len(run) // piece for run in free)
     refusal = ""
     if room < pieces and kind is SPARSEMEM:
-        refusal = f"mem_map takes {pieces} pieces of {_size(piece)}, and lowmem has room for {room}"
+        some = "1 piece" if pieces == 1 else f"{pieces} pieces"
+        refusal = f"mem_map takes {some} of {_size(piece)}, and lowmem has room for {room}"
     elif room < pieces:
         short = piece - max(map(len, free), default=0)
         refusal = (

@@ -488,3 +488,10 @@ def test_figures_of_every_era() -> None:
     # 7.2 drops what lies above 4 GiB, so that only 3 GiB of pfns are left; the BIOS takes a part of page 0x9f.
     newest = machine.configuration("7.2", memory=4 * GIB, page_struct_size=32)
     assert budget.budget(newest, FLATMEM).memory == 3 * GIB - 0x20000 - 98 * 4096
+
+
+def test_one_piece_is_one(configure: Configure) -> None:
+    """A section of 512 MiB takes 512 MiB with a struct page of 4096 bytes, all the RAM that there is."""
+    e820 = (E820Entry(0, 512 * MIB, 1),)
+    refusal = budget.budget(configure(e820=e820, page_struct_size=4096), SPARSEMEM).refusal
+    assert refusal == "mem_map takes 1 piece of 512.0 MiB, and lowmem has room for 0"

@@ -91,7 +91,8 @@ def _areas(prediction: Prediction, layout: Layout) -> Iterator[tuple[int, int, s
         yield layout.ldt_base, layout.ldt_end, "LDT_BASE_ADDR", f"LDT{empty}"
     if layout.cpu_entry_area_base is not None and layout.cpu_entry_area_end is not None:
         area = (layout.cpu_entry_area_base, layout.cpu_entry_area_end)
-        yield *area, "CPU_ENTRY_AREA_BASE", f"CPU entry area, {prediction.configuration.nr_cpus} CPUs"
+        cpus = prediction.configuration.nr_cpus
+        yield *area, "CPU_ENTRY_AREA_BASE", f"CPU entry area, {cpus} CPU{'s' if cpus > 1 else ''}"
     if layout.fixaddr_tot_start < layout.fixaddr_start:
         boundary = "FIXADDR_TOT_START" if prediction.era.cpu_entry_area else "FIXADDR_BOOT_START"
         yield layout.fixaddr_tot_start, layout.fixaddr_start, boundary, "boot-time fixmap"

@@ -126,7 +126,7 @@ def test_the_top_of_6_1() -> None:
         ("FIXADDR_START", 0xFFFEB000, "fixmap"),
         ("FIXADDR_TOT_START", 0xFFBFE000, "boot-time fixmap"),
         ("", 0xFFA2C000, "unused"),
-        ("CPU_ENTRY_AREA_BASE", 0xFFA00000, "CPU entry area, 1 CPUs"),
+        ("CPU_ENTRY_AREA_BASE", 0xFFA00000, "CPU entry area, 1 CPU"),
         ("LDT_BASE_ADDR", 0xFF800000, "LDT (no PTI: empty)"),
         ("PKMAP_BASE", 0xFF600000, "pkmap, 512 slots"),
         ("VMALLOC_END", 0xFF5FE000, "guard hole"),
