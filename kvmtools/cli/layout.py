@@ -65,9 +65,10 @@ def command(options: TargetOptions, form: str) -> None:
         kernel = session.kernel
         live, configuration = session.held(lambda: (observe_layout(kernel), observe_configuration(kernel)))
         said = consistency(session, form)
-    model = Layout()
+    model, era = Layout(), None
     try:
-        model = Prediction(configuration).layout
+        prediction = Prediction(configuration)
+        model, era = prediction.layout, prediction.era.name
     except UsageError as refusal:  # of the guest's configuration, not of the person's request
         note(f"the model cannot predict this guest: {refusal}")
     edges = _boundaries(live, model, tuple(_BELOW))
@@ -75,6 +76,7 @@ def command(options: TargetOptions, form: str) -> None:
     if form == "json":
         emit_json(
             "layout",
+            era=era,
             boundaries=[_edge_json(edge) for edge in edges],
             limits=[{"name": f.name, "live": f.live, "model": f.model, "agrees": f.agrees} for f in frames],
             image=_image_json(configuration.image),

@@ -32,7 +32,7 @@ MODEL = Layout(
 def model(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """The live layout is the conftest's; the model differs in pkmap_base and knows ldt_end and max_low_pfn."""
     image = Image(0x40_0000, {"_text": 0xC140_0000, "_etext": 0xC180_0000})
-    predicted = SimpleNamespace(layout=MODEL)
+    predicted = SimpleNamespace(layout=MODEL, era=SimpleNamespace(name="6.1"))
     monkeypatch.setattr(
         "kvmtools.observe.configuration.observe_configuration", lambda _kernel: SimpleNamespace(image=image)
     )
@@ -56,6 +56,7 @@ def test_the_drawing(invoke: Invoke) -> None:
 
 def test_as_json(invoke: Invoke) -> None:
     document = json.loads(invoke("layout", "--format", "json").out)
+    assert document["era"] == "6.1"
     boundaries = {edge["name"]: edge for edge in document["boundaries"]}
     assert boundaries["pkmap_base"] == {
         "name": "pkmap_base",
