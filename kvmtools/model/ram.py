@@ -4,9 +4,8 @@ Source: arch/x86/kernel/e820.c (parse_memopt, parse_memmap_one, e820__update_tab
 e820__memblock_setup), arch/x86/kernel/setup.c (e820_add_kernel_range, trim_bios_range), mm/memblock.c
 (memblock_trim_memory), 5.10 to 7.2; arch/i386/kernel/setup.c (copy_e820_map, find_max_pfn), 2.4.18 and 2.6.18.
 
-A running kernel's ``e820_table`` already carries all these edits.  Every edit is a projection, so replaying
-the command line on the edited table changes nothing: the model may be given the firmware's map or the
-kernel's.
+The map must be the firmware's (``e820_table_firmware``), not the ``e820_table`` that already carries these edits.  Each
+of them is a projection, but several ``memmap=`` that turn types into one another, replayed, may end elsewhere.
 """
 
 from __future__ import annotations
