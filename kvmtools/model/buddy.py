@@ -258,17 +258,16 @@ class Buddy:
     def _merge_likely(self, zone: Zone, page: int, pfn: int, order: int) -> bool:
         """``buddy_merge_likely``: the buddy of the block that this one and its own buddy would form is free."""
         buddy_pfn = pfn ^ 1 << order
-        if (
-            not self._rules.merge_likely
-            or order >= self.era.max_order - 2
-            or not self._pfn_valid_within(buddy_pfn)
-        ):
-            return False
         parent_pfn = min(pfn, buddy_pfn)
         parent = self._beside(page, parent_pfn - pfn)
         other_pfn = parent_pfn ^ 2 << order
         other = self._beside(parent, other_pfn - parent_pfn)
-        return self._record.merges(zone, parent, parent_pfn, other, other_pfn, order + 1)
+        return (
+            self._rules.merge_likely
+            and order < self.era.max_order - 2
+            and self._pfn_valid_within(buddy_pfn)
+            and self._record.merges(zone, parent, parent_pfn, other, other_pfn, order + 1)
+        )
 
     def _insert(self, zone: Zone, page: int, order: int, at_tail: bool) -> None:
         self._record.enter(page, order)

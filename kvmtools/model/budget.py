@@ -204,7 +204,7 @@ def _in_the_direct_map(prediction: Prediction, kind: Kind) -> Budget:
         assert prediction.memmap.length is not None
         pieces, spanned, mem_section = 1, prediction.memmap.length, 0
         piece = -(-spanned * configuration.page_struct_size // PAGE_SIZE)
-    free = unreserved(prediction, Range(0, edges.max_low_pfn)).free
+    free = unreserved(prediction, edges.max_low_pfn).free
     room = sum(len(run) // piece for run in free)
     refusal = ""
     if room < pieces and kind is SPARSEMEM:
@@ -243,7 +243,7 @@ def _virtual(prediction: Prediction, kind: Kind) -> Budget:
 
     max_low_pfn = min(edges.max_low_pfn, max(0, layout.maxmem_pfn(configuration) - window // PAGE_SIZE))
     lowmem, highmem = Range(0, max_low_pfn), Range(max_low_pfn, edges.max_pfn)
-    free = unreserved(prediction, Range(0, edges.max_pfn))
+    free = unreserved(prediction, edges.max_pfn)
     wanted, align = backing // PAGE_SIZE, leaf // PAGE_SIZE
     high = 0 if kind.lowmem_backed else sum(map(len, free.scrape(wanted, highmem, align=align)))
     low = sum(map(len, free.scrape(wanted - high, lowmem, align=align)))
@@ -292,9 +292,9 @@ class _Edges:
         return min(MAX_DMA_PFN, max_low_pfn) * PAGE_SIZE if has_zone else 0
 
 
-def unreserved(prediction: Prediction, within: Range) -> Memblock:
-    """RAM less the first MiB and the image."""
-    memblock = Memblock(prediction.ram.within(within.start, within.end))
+def unreserved(prediction: Prediction, end: int) -> Memblock:
+    """RAM below pfn ``end``, less the first MiB and the image."""
+    memblock = Memblock(prediction.ram.below(end).ranges)
     memblock.reserve(Range(0, ISA_END // PAGE_SIZE))
     memblock.reserve(image_pfns(prediction.configuration))
     return memblock
@@ -304,11 +304,11 @@ def _touched(prediction: Prediction, max_pfn: int, size: int) -> int:
     """How many aligned pieces of ``size`` bytes of the window hold a ``struct page`` of RAM."""
     page = prediction.configuration.page_struct_size
     count, end = 0, 0
-    for r in prediction.ram.within(0, max_pfn):
-        first, last = r.start * page // size, (r.end * page - 1) // size
+    for r in prediction.ram.below(max_pfn).ranges:
         # The range below may have touched the first piece already.
-        count += last + 1 - max(first, end)
-        end = last + 1
+        first = max(end, r.start * page // size)
+        end = -(-r.end * page // size)
+        count += end - first
     return count
 
 
@@ -317,6 +317,5 @@ def _usemap(configuration: Configuration, pages: int) -> int:
 
 
 def _size(pages: int) -> str:
-    """Pages for a person."""
-    kib = pages * PAGE_SIZE >> 10
-    return f"{kib} KiB" if kib < 1024 else f"{kib / 1024:.1f} MiB"
+    """Pages of 4 KiB for a person."""
+    return f"{pages * 4} KiB" if pages < 256 else f"{pages / 256:.1f} MiB"

@@ -125,7 +125,7 @@ def _payers(prediction: Prediction, allocated: tuple[Taker, ...]) -> tuple[ZoneS
     end = prediction.layout.max_low_pfn
     assert end is not None
     lowmem = tuple(span for span in prediction.zones if span.start_pfn < span.end_pfn <= end)
-    memblock = budget.unreserved(prediction, Range(0, end))
+    memblock = budget.unreserved(prediction, end)
     highest = lowmem[-1]
     try:
         for taker in allocated:

@@ -333,6 +333,17 @@ class TestToTail:
             buddy.free(freed)
         assert buddy.free_lists(0)[:2] == lists
 
+    @pytest.mark.parametrize("name", SINCE_5_10)
+    @pytest.mark.parametrize("pfn", [2, 3])
+    def test_what_is_free_may_lie_below(self, name: str, pfn: int) -> None:
+        """[0, 2) is free, the buddy of the parent [2, 4), which lies below it."""
+        buddy = tiny(name)
+        for _ in range(16):
+            buddy.alloc(0)
+        for freed in (8, 0, 1, pfn):
+            buddy.free(freed)
+        assert buddy.free_lists(0)[:2] == ((8, pfn), (0,))
+
     @pytest.mark.parametrize("name", ["2.4", "2.6.18", "2.6.32"])
     def test_always_first_before(self, name: str) -> None:
         buddy = tiny(name, 8)

@@ -25,6 +25,7 @@ from kvmtools.model.budget import (
     Limit,
 )
 from kvmtools.model.flat_map import flat_map
+from kvmtools.model.prediction import Prediction
 from kvmtools.model.sparse_map import sparse_map
 from kvmtools.model.virtual_map import virtual_map
 from kvmtools.records import Configuration, E820Entry, Image, Range
@@ -358,6 +359,22 @@ def test_nothing_at_all_is_free(configure: Configure) -> None:
     assert refused.refusal == "mem_map takes 64 KiB, and the longest free piece of lowmem is 64 KiB short"
 
 
+@pytest.mark.parametrize(("size", "shown"), [(510, "1020 KiB"), (512, "1.0 MiB")])
+def test_sizes_are_shown_in_mib_from_one_on(configure: Configure, size: int, shown: str) -> None:
+    """2048 struct pages of 510 bytes are 255 pages, of 512 bytes 256; the image leaves room for none of them."""
+    image = Image(0, {"_text": 0xC0100000, "_end": 0xC0800000})
+    configuration = configure(e820=(E820Entry(0, 8 * MIB, 1),), image=image, page_struct_size=size)
+    refusal = budget.budget(configuration, FLATMEM).refusal
+    assert refusal == f"mem_map takes {shown}, and the longest free piece of lowmem is {shown} short"
+
+
+def test_page_0_of_2_4_is_memory_but_not_free() -> None:
+    """copy_e820_map() of 2.4 keeps page 0; the first MiB is out of the question all the same.  The EBDA takes 0x9f."""
+    prediction = Prediction(machine.configuration("2.4", memory=GIB))
+    assert budget.budget(prediction.configuration, FLATMEM).memory == GIB - 0x20000 - 97 * 4096
+    assert budget.unreserved(prediction, 0x2000).free[0].start >= 0x100
+
+
 def test_a_window_may_leave_no_room_for_the_image(configure: Configure) -> None:
     """885.99 MiB less a window of 864: the image must end at 21.99 MiB or below."""
     e820 = ram((0, 3), (4, 54))
@@ -378,11 +395,12 @@ def test_what_backs_a_window_may_be_lacking(configure: Configure) -> None:
     """The bill of 64 GiB from lowmem: 373.99 MiB, less the first MiB and 7.125 MiB of image, for 504 MiB."""
     bill = budget.budget(configure(e820=SIXTY_FOUR), VIRTUAL_LOWMEM)
     assert bill.refusal == "beside a window of 512.0 MiB, lowmem lacks 139.1 MiB to back it"
-    # Enough for the leaves, but not for their page tables.
-    image = Image(0, {"_text": 0xC0100000, "_end": 0xC15FE000 - 4096})
-    bill = budget.budget(configure(e820=ram((0, 3), (4, 54)), page_struct_size=64, image=image), VIRTUAL)
-    assert bill.page_tables == 53 * 8 * 4096
-    assert bill.refusal == "beside a window of 864.0 MiB, lowmem lacks 1.7 MiB to back it"
+    # Enough for the leaves, but not for their 424 page tables: there is room for one of them, or for 100.
+    for room, lacking in ((1, "1.7 MiB"), (100, "1.3 MiB")):
+        image = Image(0, {"_text": 0xC0100000, "_end": 0xC15FE000 - room * 4096})
+        bill = budget.budget(configure(e820=ram((0, 3), (4, 54)), page_struct_size=64, image=image), VIRTUAL)
+        assert bill.page_tables == 53 * 8 * 4096
+        assert bill.refusal == f"beside a window of 864.0 MiB, lowmem lacks {lacking} to back it"
 
 
 def test_constants() -> None:
@@ -444,6 +462,27 @@ def test_too_little_ram_is_no_limit(configure: Configure) -> None:
     assert found is not None
     assert found.memory == 1536 * MIB + 0x20000 // MIB * MIB
     assert found.reason == "mem_map takes 4 pieces of 250.0 MiB, and lowmem has room for 3"
+
+
+def test_a_limit_below_twice_the_smallest(configure: Configure) -> None:
+    """vmalloc=920M and its hole of 8 MiB leave lowmem 85.99 MiB, 62.87 of them above the image.
+
+    That is room for 26 blocks of 1024 struct pages of 2400 bytes, 2.34 MiB; 64 MiB take 16, 37.5 of 40.75 that are
+    there.  RAM ends 128 KiB before the memory does.
+    """
+    found = budget.limit(configure(command_line="vmalloc=920M", page_struct_size=2400), FLATMEM)
+    reason = "mem_map takes 63.3 MiB, and the longest free piece of lowmem is 424 KiB short"
+    assert found == Limit(26 * 4 * MIB, reason)
+
+
+def test_a_limit_is_sought_above_the_largest_that_boots(configure: Configure) -> None:
+    """Maps of 475 MiB for sections of 512: 2 GiB have room for their four, but 2304 MiB lack some for a fifth."""
+    configuration = configure(page_offset=0x40000000, page_struct_size=3800)
+    smaller = replace(configuration, e820=machine.e820_of(2304 * MIB))
+    assert not budget.budget(smaller, SPARSEMEM).boots
+    # Lowmem ends at 2933.99 MiB, and the image takes 23: six maps of 475, so six sections, 3 GiB.
+    found = budget.limit(configuration, SPARSEMEM)
+    assert found == Limit(3 * GIB, "mem_map takes 7 pieces of 475.0 MiB, and lowmem has room for 6")
 
 
 def test_a_limit_may_be_that_of_the_vmalloc_area(configure: Configure) -> None:
