@@ -101,7 +101,7 @@ def allocations(prediction: Prediction, possible_cpus: int) -> tuple[Taker, ...]
         raise UsageError(f"this kernel does not boot: {bill.refusal}")
     mem_map = bill.backing // PAGE_SIZE
     tables = _page_tables(prediction)
-    lowmem = prediction.ram.pages(0, bill.lowmem // PAGE_SIZE)
+    lowmem = sum(map(len, prediction.ram.below(bill.lowmem // PAGE_SIZE).ranges))
     # What the hash tables are sized by lies between all of lowmem and lowmem less all that is known to be gone.
     known = mem_map + tables + len(image_pfns(configuration)) + (ISA_END >> PAGE_SHIFT)
     takers = [
@@ -161,9 +161,9 @@ def _reserved(prediction: Prediction, span: ZoneSpan) -> tuple[Taker, ...]:
     def pages(*ranges: Range) -> int:
         return sum(ram.pages(max(r.start, span.start_pfn), min(r.end, span.end_pfn)) for r in ranges)
 
-    isa = Range(0, ISA_END >> PAGE_SHIFT)
+    isa = ram.below(ISA_END >> PAGE_SHIFT).ranges
     whole = eras.shown(configuration.marks).first_mib_reserved
-    low = isa if whole else Range(0, RESERVE_LOW >> PAGE_SHIFT)
+    low = isa if whole else ram.below(RESERVE_LOW >> PAGE_SHIFT).ranges
     image = image_pfns(configuration)
     core: tuple[Range, ...] = (image,)
     kept = core
@@ -178,7 +178,7 @@ def _reserved(prediction: Prediction, span: ZoneSpan) -> tuple[Taker, ...]:
         kept = (Range(image.start, begin), Range(end, image.end))
         core = (Range(image.start, begin), Range(bss, stop))
     found = (
-        Taker("first MiB", pages(low), pages(isa)),
+        Taker("first MiB", pages(*low), pages(*isa)),
         Taker("kernel image", pages(*core), pages(*kept)),
     )
     return tuple(taker for taker in found if taker.most)
@@ -196,7 +196,7 @@ def _page_tables(prediction: Prediction) -> int:
     directories = (TOP - configuration.page_offset) // (directory.span << directory.bits)
     if configuration.pse and not configuration.debug_pagealloc:
         # The first entry, and the ragged ends of RAM.
-        below = 1 + 2 * sum(1 for _ in prediction.ram.within(0, layout.max_low_pfn))
+        below = 1 + 2 * len(prediction.ram.below(layout.max_low_pfn).ranges)
     else:
         below = -(-layout.max_low_pfn // covered)
     return below + above + directories
@@ -213,11 +213,10 @@ def _per_cpu(configuration: Configuration, possible_cpus: int) -> Taker:
 def _hash_pages(lowmem: int, scale: int) -> int:
     """alloc_large_system_hash(): a bucket for every ``1 << scale`` bytes of lowmem, whose number is a power of two.
 
-    Lowmem is rounded to whole MiB, and the table is a page at least.  That it takes no more than a sixteenth of memory
-    goes without saying at these scales.
+    The kernel rounds lowmem up to whole MiB first.  As the number is rounded up too, no power of two lies between.  The
+    table is a page at least; that it takes no more than a sixteenth of memory goes without saying at these scales.
     """
-    block = (1 << 20) // PAGE_SIZE
-    buckets = max(-(-lowmem // block) * block >> (scale - PAGE_SHIFT), PAGE_SIZE // BUCKET)
+    buckets = max(-(-lowmem >> scale - PAGE_SHIFT), PAGE_SIZE // BUCKET)
     return _pages(BUCKET << (buckets - 1).bit_length())
 
 
