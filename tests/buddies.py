@@ -18,6 +18,7 @@ from kvmtools.model.flat_map import FlatMap
 from kvmtools.model.kernel_space import Cost, KernelSpace
 from kvmtools.model.memmap import FlagsLayout
 from kvmtools.model.paging_forms import non_pae
+from kvmtools.model.ram import Ram
 from kvmtools.model.sparse_map import SparseMap
 from kvmtools.model.virtual_map import VirtualMap
 from kvmtools.records import Range, ZoneSpan
@@ -94,7 +95,11 @@ def small(name: str, max_order: int) -> Era:
 def space() -> KernelSpace:
     """32 MiB of lowmem in 4 KiB leaves."""
     return KernelSpace(
-        non_pae(), (MEMORY,), page_offset=0xC0000000, mapped=(MEMORY,), may_be_large=lambda start: False
+        non_pae(),
+        (MEMORY,),
+        page_offset=0xC0000000,
+        mapped=Ram((MEMORY,), MEMORY.end),
+        may_be_large=lambda start: False,
     )
 
 

@@ -15,13 +15,13 @@ IMAGE = Range(0x100, 0x110)
 def kernel_space(*ram: Range, with_pae: bool = True, max_low_pfn: int = 0x30000) -> KernelSpace:
     """RAM in large pages where it fills them; lowmem ends at 768 MiB."""
     form = pae() if with_pae else non_pae()
-    lowmem = Ram(tuple(Ram(ram, 0).within(0, max_low_pfn)), 0)
+    lowmem = Ram(ram, ram[-1].end).below(max_low_pfn)
     pages = form.levels[-2].span >> 12
     return KernelSpace(
         form,
         ram,
         page_offset=PAGE_OFFSET,
-        mapped=lowmem.ranges,
+        mapped=lowmem,
         may_be_large=lambda start: lowmem.pages(start >> 12, (start >> 12) + pages) == pages,
         image=IMAGE,
     )

@@ -11,7 +11,7 @@ from kvmtools.compare import subjects
 from kvmtools.compare.evidence import Evidence
 from kvmtools.compare.finding import Finding
 from kvmtools.compare.rule import Examination, Rule, violations
-from kvmtools.model.kernel_map import ALL, NONE
+from kvmtools.model.direct_map import ALL, NONE
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Expectation
 
 LOOK = "kvmtools vtop {virtual}: every level with its raw entry; kvmtools walk: the neighbourhood"

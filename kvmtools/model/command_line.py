@@ -1,4 +1,7 @@
-"""The kernel's command line, read as the kernel reads it (lib/cmdline.c: next_arg, memparse; 6.1)."""
+"""The kernel's command line, read as the kernel reads it.
+
+Source: lib/cmdline.c (next_arg, memparse), init/main.c (set_debug_rodata), 6.1.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,6 @@ import re
 
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F]+|[0-9]+")
 _SUFFIXES = "KMGTPE"
-_TRUE = {"on", "1", "y", "Y", "yes"}
-_FALSE = {"off", "0", "n", "N", "no"}
 
 
 def options(command_line: str) -> list[tuple[str, str | None]]:
@@ -37,11 +38,12 @@ def size(command_line: str, name: str) -> int | None:
 
 
 def enabled(command_line: str, name: str, default: bool) -> bool:
-    """The last ``name=on|off``; any other word changes nothing."""
-    state = default
-    for value in values(command_line, name):
-        state = value in _TRUE or (state and value not in _FALSE)
-    return state
+    """The last ``name=on|off``; any other word changes nothing, as ``rodata=`` has it since 6.0.
+
+    Before, strtobool() looked at the first letters and took ``0`` and ``no`` for ``off`` as well.
+    """
+    words = [value for value in values(command_line, name) if value in ("on", "off")]
+    return words[-1] == "on" if words else default
 
 
 def memparse(text: str) -> tuple[int, str]:

@@ -89,7 +89,7 @@ class MemMap(Protocol):
         ``page->flags`` that all kinds have in common and that is not counted.
         """
 
-    def read(self, page: int, offset: int = 0) -> int:
+    def read(self, page: int, offset: int = ...) -> int:
         """The 32-bit field at ``offset`` of a ``struct page``.
 
         :raises Unmapped: if it is not mapped

@@ -25,8 +25,6 @@ from kvmtools.model.paging import form_of
 from kvmtools.model.ram import Ram
 from kvmtools.records import PAGE_SIZE, Configuration, Expectation, Layout, Mapping
 
-__all__ = ["ALL", "NONE", "SOME", "expectations", "large_leaf_fault", "unmaps_free_pages"]
-
 DEBUG_STORE_PAGES = 1
 DEBUG_BUFFER_PAGES = 32
 """``struct debug_store`` and the PEBS and BTS buffers (asm/intel_ds.h): the end of each CPU's entry area."""
@@ -89,12 +87,14 @@ def _areas(
     assert layout.vmalloc_end is not None
     yield "gap below vmalloc", (Expectation("vmalloc area", layout.vmalloc_start, layout.vmalloc_end, SOME),)
     below = "guard above vmalloc"
-    if layout.pkmap_base is not None and layout.last_pkmap is not None:
+    if layout.pkmap_base is not None:
+        assert layout.last_pkmap is not None
         end = layout.pkmap_base + layout.last_pkmap * PAGE_SIZE
         yield "guard below pkmap", (Expectation("pkmap", layout.pkmap_base, end, SOME, None, True, False),)
         # Gorman 10.1: the rest of what 2.4 set aside for more slots was never put to use.
         below = "gap below fixmap" if era.pkmap_base is None else "unused rest of pkmap"
-    if layout.ldt_base is not None and layout.ldt_end is not None:
+    if layout.ldt_base is not None:
+        assert layout.ldt_end is not None
         # With page-table isolation every process maps its own LDT here, read-only.
         presence = SOME if configuration.pti else NONE
         yield (
@@ -102,7 +102,8 @@ def _areas(
             (Expectation("LDT remap", layout.ldt_base, layout.ldt_end, presence, None, False, False),),
         )
     if layout.cpu_entry_area_base is not None:
-        yield "gap below CPU entry area", tuple(_cpu_entry_area(configuration, layout.cpu_entry_area_base))
+        # The LDT remap ends where this begins.
+        yield below, tuple(_cpu_entry_area(configuration, layout.cpu_entry_area_base))
         below = "gap below fixmap"
     yield below, tuple(_fixmap(era, layout))
 

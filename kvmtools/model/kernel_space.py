@@ -14,7 +14,7 @@ table, which MOV CR3 has put into registers (SDM 3A, 4.4.1).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
 from kvmtools.errors import UsageError
@@ -53,13 +53,23 @@ class Cost(NamedTuple):
     """Page faults on the way, for an operation that survives them."""
 
 
+@dataclass(slots=True)
+class _Meter:
+    """What was counted since it began; one always runs, and only :meth:`KernelSpace.measure` reads its own."""
+
+    leaves: dict[int, Leaf] = field(default_factory=dict)
+    """By virtual address."""
+    references: int = 0
+    faults: int = 0
+
+
 class KernelSpace:
     """Kernel virtual memory over simulated RAM.
 
     :param form: how page tables are written; its word is 4 bytes, or 8 in long mode
     :param ram: RAM, in pfns
     :param page_offset: where the direct map begins
-    :param mapped: the pfns that the direct map maps, from 0
+    :param mapped: the RAM that the direct map maps
     :param may_be_large: whether the large page at this physical address may be one leaf
     :param image: pfns of the kernel's image
     :param bss: the pfn in it where variables begin; by default the first
@@ -72,7 +82,7 @@ class KernelSpace:
         ram: Iterable[Range],
         *,
         page_offset: int,
-        mapped: Iterable[Range],
+        mapped: Ram,
         may_be_large: Callable[[int], bool],
         image: Range = DEFAULT_IMAGE,
         bss: int | None = None,
@@ -84,7 +94,7 @@ class KernelSpace:
         """``sizeof(unsigned long)``."""
         self.ram = tuple(ram)
         self.memory = Physical(tuple(Range(r.start << PAGE_SHIFT, r.end << PAGE_SHIFT) for r in self.ram))
-        self._mapped = Ram(tuple(mapped), 0)
+        self._mapped = mapped
         self.lowmem = Range(0, self._mapped.ranges[-1].end)
         """Pfns below ``max_low_pfn``."""
         if self._mapped.pages(image.start, image.end) < len(image):
@@ -101,8 +111,7 @@ class KernelSpace:
         self.tables = PageTables(self.memory, form, self.table_page, root)
         """Begins with ``swapper_pg_dir``, a page of the image."""
         self._next_variable = self.direct(root + PAGE_SIZE)
-        self._leaves: dict[int, Leaf] | None = None
-        self._references = self._faults = 0
+        self._meter = _Meter()
 
     def table_page(self) -> int:
         """The physical address of a lowmem page for a page table: the kernel must be able to read it."""
@@ -148,22 +157,18 @@ class KernelSpace:
 
     def measure(self, operation: Callable[[], object]) -> Cost:
         """What ``operation`` costs, found by doing it; an exception of its own passes through."""
-        self._leaves, self._references, self._faults = {}, 0, 0
-        try:
-            operation()
-            walks = sum(map(self._walk, self._leaves.values()))
-            return Cost(self._references, len(self._leaves), walks, self._faults)
-        finally:
-            self._leaves = None
+        self._meter = meter = _Meter()
+        operation()
+        walks = sum(map(self._walk, meter.leaves.values()))
+        return Cost(meter.references, len(meter.leaves), walks, meter.faults)
 
     def _physical(self, virtual: int) -> int:
         leaf = self.leaf(virtual)
         if leaf is None:
-            self._faults += 1
+            self._meter.faults += 1
             raise Unmapped(virtual, "nothing is mapped there")
-        if self._leaves is not None:
-            self._references += 1
-            self._leaves[leaf.virtual] = leaf
+        self._meter.references += 1
+        self._meter.leaves[leaf.virtual] = leaf
         return virtual - leaf.virtual + leaf.physical
 
     def _walk(self, leaf: Leaf) -> int:
@@ -196,9 +201,9 @@ def booted(prediction: Prediction, max_low_pfn: int | None = None) -> KernelSpac
     bss = configuration.image.sections.get("__bss_start", base) - base >> PAGE_SHIFT
     return KernelSpace(
         prediction.form,
-        ram.within(0, layout.max_pfn),
+        ram.below(layout.max_pfn).ranges,
         page_offset=base,
-        mapped=ram.within(0, layout.max_low_pfn),
+        mapped=ram.below(layout.max_low_pfn),
         may_be_large=lambda start: not direct_map.large_leaf_fault(configuration, layout, ram, start),
         image=image,
         bss=bss if bss in image else None,

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from kvmtools.errors import UsageError
 from kvmtools.model import boot_features, direct_map
-from kvmtools.model.kernel_map import ALL
+from kvmtools.model.direct_map import ALL
 from kvmtools.model.page_tables import PageTables
 from kvmtools.model.paging_forms import ACCESSED, DIRTY, GLOBAL, NX, PRESENT, USER, WRITABLE
 from kvmtools.model.physical import Physical

@@ -44,7 +44,7 @@ def vmemmap(ram: Iterable[Range]) -> VirtualMap:
         return memory.pages(first, last) == last - first
 
     space = KernelSpace(
-        long_mode(), memory.ranges, page_offset=PAGE_OFFSET, mapped=memory.ranges, may_be_large=may_be_large
+        long_mode(), memory.ranges, page_offset=PAGE_OFFSET, mapped=memory, may_be_large=may_be_large
     )
     made = VirtualMap(space, PAGE_STRUCT_SIZE, VMEMMAP_START, MAX_PFN, LEAF, [space.lowmem])
     for r in memory.ranges:

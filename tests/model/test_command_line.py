@@ -10,6 +10,7 @@ from kvmtools.model.command_line import enabled, memparse, options, size, values
     [
         ("64M", (64 << 20, "")),
         ("0x10k", (16 << 10, "")),
+        ("0X1f,", (31, ",")),
         ("010", (8, "")),
         ("09", (0, "9")),
         ("0", (0, "")),
@@ -37,6 +38,14 @@ def test_options_are_split_as_the_kernel_splits_them() -> None:
     ]
 
 
+def test_quotes_may_hold_a_whole_option() -> None:
+    """next_arg() takes a quote before the name for one around all of it (lib/cmdline.c)."""
+    assert options('"dyndbg=file a.c +p" "quiet"') == [
+        ("dyndbg", "file a.c +p"),
+        ("quiet", None),
+    ]
+
+
 def test_a_later_size_replaces_an_earlier_one() -> None:
     assert size("vmalloc=64M vmalloc=256M", "vmalloc") == 256 << 20
     assert size("vmalloc", "vmalloc") is None
@@ -50,6 +59,15 @@ def test_a_later_size_replaces_an_earlier_one() -> None:
         ("", False, False),
         ("rodata=off", True, False),
         ("rodata=off rodata=on", True, True),
+        ("rodata=on rodata=off", True, False),
+        ("rodata=off rodata=maybe", True, False),
+        ("rodata", False, False),
+        ("rodata=", True, True),
+        ("rodata=", False, False),
+        # set_debug_rodata() compares whole words since 6.0; strtobool() took these.
+        ("rodata=0", True, True),
+        ("rodata=no", True, True),
+        ("rodata=1", False, False),
         ("rodata=maybe", True, True),
         ("rodata=maybe", False, False),
         ("rodata=on", False, True),

@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmtools.errors import UsageError
+from kvmtools.model import machine
+from kvmtools.model.kernel_map import large_leaf_fault
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import Configuration, Expectation, Image, Mapping
 
@@ -98,9 +100,58 @@ def test_every_cpu_has_an_area_and_only_the_first_must_exist(configure: Configur
     assert found[-1].end == found[0].start + (1 + 3 * 43) * 4096
 
 
+def test_an_entry_area_may_have_a_tss_of_one_page(configure: Configure) -> None:
+    """GDT, two guards, two stacks, and 33 pages of debug store: 38 pages without the TSS."""
+    tss = region(configure(cpu_entry_area_size=39 * 4096), "CPU entry area 0: TSS")
+    assert (tss.start, tss.end) == (0xFFA06000, 0xFFA07000)
+
+
 def test_an_entry_area_of_another_shape_is_refused(configure: Configure) -> None:
     with pytest.raises(UsageError, match="no room for a TSS"):
         _ = Prediction(configure(cpu_entry_area_size=38 * 4096)).expectations
+
+
+def above_vmalloc(era: str, highmem: bool) -> list[tuple[int, int, str, str]]:
+    """Of a kernel that was asked to reserve the top 8 MiB."""
+    found = rows(machine.configuration(era, pae=highmem, highmem=highmem, command_line="reservetop=8M"))
+    vmalloc = [row[2] for row in found].index("vmalloc area")
+    return [row[:4] for row in found[vmalloc + 1 :] if not row[2].startswith("CPU entry area")]
+
+
+def test_old_kernels_have_their_own_areas_above_vmalloc() -> None:
+    """2.4 knows no reservetop= and uses the fixmap's slot 0; its pkmap stays where PKMAP_BASE says."""
+    assert above_vmalloc("2.4", True) == [
+        (0xFDFFE000, 0xFE000000, "guard below pkmap", "none"),
+        (0xFE000000, 0xFE200000, "pkmap", "some"),
+        (0xFE200000, 0xFFFD9000, "unused rest of pkmap", "none"),
+        (0xFFFD9000, 0xFFFFF000, "fixmap", "some"),
+        (0xFFFFF000, 1 << 32, "top of memory", "none"),
+    ]
+    assert above_vmalloc("2.4", False) == [
+        (0xFFFF3000, 0xFFFF5000, "guard above vmalloc", "none"),
+        (0xFFFF5000, 0xFFFFF000, "fixmap", "some"),
+        (0xFFFFF000, 1 << 32, "top of memory", "none"),
+    ]
+    assert above_vmalloc("2.6.32", True) == [
+        (0xFF1FE000, 0xFF200000, "guard below pkmap", "none"),
+        (0xFF200000, 0xFF400000, "pkmap", "some"),
+        (0xFF400000, 0xFF5FE000, "gap below fixmap", "none"),
+        (0xFF5FE000, 0xFF76B000, "boot-time fixmap", "some"),
+        (0xFF76B000, 0xFF7FF000, "fixmap", "some"),
+        (0xFF7FF000, 1 << 32, "top of memory", "some"),
+    ]
+
+
+def test_gaps_of_a_kernel_without_highmem() -> None:
+    """Nothing is between vmalloc and the LDT, and it touches the CPU entry area."""
+    assert [name for *_, name, _ in above_vmalloc("6.1", False)] == [
+        "guard above vmalloc",
+        "LDT remap",
+        "gap below fixmap",
+        "boot-time fixmap",
+        "fixmap",
+        "top of memory",
+    ]
 
 
 def test_holes_in_lowmem_are_unmapped(configure: Configure) -> None:
@@ -136,7 +187,8 @@ def test_the_boot_tables_have_room_for_themselves(configure: Configure, image_en
 def test_a_hole_at_the_end_of_lowmem(configure: Configure) -> None:
     """RAM goes on in highmem; lowmem ends in a hole from 870 MiB."""
     found = rows(configure(command_line="memmap=32M$870M"))
-    assert (0xF6600000, 0xF75FE000, "hole in lowmem", "none", None, None) in found
+    hole = found.index((0xF6600000, 0xF75FE000, "hole in lowmem", "none", None, None))
+    assert found[hole + 1] == (0xF75FE000, 0xF7DFE000, "gap below vmalloc", "none", None, None)
 
 
 def test_ram_that_begins_and_ends_with_the_image(configure: Configure) -> None:
@@ -257,6 +309,19 @@ def test_where_a_large_page_may_be(configure: Configure, virtual: int, physical:
     fault = prediction.large_leaf_fault(leaf(virtual, physical, 2 * MIB))
     assert reason in fault
     assert bool(reason) == bool(fault)
+
+
+def test_huge_vmalloc_reaches_both_ends_of_its_area(configure: Configure) -> None:
+    """The model's own areas never begin and end with a large page: one that does."""
+    prediction = Prediction(configure())
+    layout = replace(prediction.layout, vmalloc_start=0xF8000000, vmalloc_end=0xFF400000)
+    fault = {
+        virtual: large_leaf_fault(
+            prediction.configuration, layout, prediction.ram, leaf(virtual, 0x80000000, 2 * MIB)
+        )
+        for virtual in (0xF7E00000, 0xF8000000, 0xFF200000, 0xFF400000)
+    }
+    assert [bool(reason) for reason in fault.values()] == [True, False, False, True]
 
 
 def test_large_pages_of_non_pae(configure: Configure) -> None:

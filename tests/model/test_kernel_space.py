@@ -12,6 +12,7 @@ from kvmtools.model.bugs import Unmapped
 from kvmtools.model.kernel_space import DEFAULT_IMAGE, Cost, KernelSpace, Leaf, booted
 from kvmtools.model.paging_forms import PRESENT, long_mode, pae
 from kvmtools.model.prediction import Prediction
+from kvmtools.model.ram import Ram
 from kvmtools.records import Configuration, E820Entry, Image, Range
 
 MIB = 1 << 20
@@ -47,7 +48,7 @@ def test_the_size_of_a_large_page_is_asked_for_once() -> None:
         return False
 
     space = KernelSpace(
-        pae(), RAM, page_offset=PAGE_OFFSET, mapped=RAM, may_be_large=may_be_large, image=IMAGE
+        pae(), RAM, page_offset=PAGE_OFFSET, mapped=Ram(RAM, 0x8100), may_be_large=may_be_large, image=IMAGE
     )
     assert space.leaf(0xC0345678) == Leaf(0xC0345000, 0x345000, 4096)
     assert space.leaf(0xC0346000) == Leaf(0xC0346000, 0x346000, 4096)
@@ -95,7 +96,7 @@ def test_the_page_directory_is_in_the_image_and_variables_follow_it() -> None:
             pae(),
             RAM,
             page_offset=PAGE_OFFSET,
-            mapped=RAM,
+            mapped=Ram(RAM, 0x8100),
             may_be_large=lambda start: True,
             image=IMAGE,
             bss=0x104,
@@ -130,7 +131,7 @@ def test_a_word_is_a_long() -> None:
         long_mode(),
         RAM,
         page_offset=0xFFFF888000000000,
-        mapped=RAM,
+        mapped=Ram(RAM, 0x8100),
         may_be_large=lambda start: True,
         image=IMAGE,
     )
@@ -217,6 +218,7 @@ def test_sections_say_where_the_image_and_its_variables_are(configure: Configure
         assert without(name).tables.root == 0x1100000
         assert without(name, __bss_start=0xC1800000).tables.root == 0x1000000
     assert without("__bss_start").tables.root == 0x1000000
+    assert without("__bss_start").memblock.free[1].start == 0x1201
 
 
 def test_lowmem_that_is_cut_short_ends_to_the_page(configure: Configure) -> None:
