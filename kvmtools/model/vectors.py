@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 import struct
+from collections import Counter
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -129,7 +130,7 @@ class _Reader:
         self.form: tuple[str, dict[str, int], PagingForm] | None = None
         self.cr3: int | None = None
         self.entries: dict[int, bytes] = {}
-        self.lengths: dict[int, int] = {}
+        self.lengths: Counter[int] = Counter()
         self.leaves: list[Leaf] = []
         self.leaf_count: int | None = None
         self.stops: list[Stop] = []
@@ -203,14 +204,14 @@ class _Reader:
             if address in self.entries:
                 raise ValueError(f"there is a line for entry {index} already")
             self.entries[address] = struct.pack(f"<{form.entry}", value)
-        self.lengths[start] = max(slots.stop, self.lengths.get(start, 0))
+        self.lengths[start] = max(slots.stop, self.lengths[start])
         self._check_root()
 
     def _check_root(self) -> None:
         """A PDPT has four entries only; whichever of it and CR3 comes later shows that there are more."""
         if self.form is not None and self.cr3 is not None:
             form = self.form[2]
-            if self.lengths.get(self.cr3 & form.root, 0) > 1 << form.levels[0].bits:
+            if self.lengths[self.cr3 & form.root] > 1 << form.levels[0].bits:
                 raise ValueError(f"the table of cr3 has {1 << form.levels[0].bits} entries")
 
     def take_leaf(
