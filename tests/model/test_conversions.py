@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from kernel_spaces import IMAGE, kernel_space
 
+from kvmtools.errors import UsageError
 from kvmtools.model import machine
 from kvmtools.model.bugs import Unmapped
 from kvmtools.model.conversions import OPERATIONS, MemMap
@@ -145,3 +146,9 @@ def test_operations_are_those_that_take_one_number() -> None:
     assert OPERATIONS == (
         "pfn_valid", "pfn_to_page", "page_to_pfn", "virt_to_page", "page_address", "read",
     )  # fmt: skip
+
+
+def test_the_second_byte_of_a_struct_page_is_no_struct_page() -> None:
+    mem_map = flat((BASE,), 32)
+    with pytest.raises(UsageError, match="it is 1 bytes into one"):
+        mem_map.page_to_pfn(mem_map.pfn_to_page(7) + 1)
