@@ -436,3 +436,16 @@ def test_a_hole_is_virtual_space_without_memory() -> None:
     e820 = (E820Entry(0, 0x9F000, 1), E820Entry(MIB, 2 * GIB - MIB, 1), E820Entry(32 * GIB, 2 * GIB, 1))
     footprint = virtual_map(machine.configuration("6.1", e820=e820)).footprint
     assert (footprint.window, footprint.struct_pages, footprint.highmem) == (272 * MIB, 32 * MIB, 32 * MIB)
+
+
+def test_a_window_leaves_a_page_at_least() -> None:
+    """64 GiB take 512 MiB; of 0x3f5fe000 bytes vmalloc= and its hole of 8 MiB leave as much, or a page more."""
+    for kib, left in ((505844, 1), (505848, 0)):
+        prediction = Prediction(
+            machine.configuration(e820=(E820Entry(0, 64 << 30, 1),), command_line=f"vmalloc={kib}K")
+        )
+        if left:
+            assert window(prediction).max_low_pfn == left
+        else:
+            with pytest.raises(UsageError, match="leaves nothing of 512 MiB of lowmem"):
+                window(prediction)
