@@ -10,7 +10,8 @@ from kvmtools.compare import subjects
 from kvmtools.compare.evidence import Evidence
 from kvmtools.compare.finding import Finding
 from kvmtools.compare.rule import Examination, Rule, violations
-from kvmtools.model.pkmap import NX, legal_pair
+from kvmtools.model.paging_forms import NX
+from kvmtools.model.pkmap import legal_pair
 from kvmtools.records import PAGE_SIZE
 
 HIGHMEM_C = "mm/highmem.c, 6.1 (the same from 2.4 on)"

@@ -31,6 +31,7 @@ from kvmtools.model.kernel_space import image_pfns
 from kvmtools.model.memblock import Memblock
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.ram import ISA_END
+from kvmtools.model.rounding import div_round_up, pfn_up
 from kvmtools.model.virtual_map import window_size
 from kvmtools.model.zones import MAX_DMA_PFN
 from kvmtools.records import PAGE_SIZE, Configuration, Range
@@ -197,13 +198,13 @@ def _in_the_direct_map(prediction: Prediction, kind: Kind) -> Budget:
     if kind is SPARSEMEM:
         section = memmap.pages_per_section(configuration)
         pieces = len(memmap.present_sections(configuration, prediction.registered))
-        piece = -(-section * configuration.page_struct_size // PAGE_SIZE)
+        piece = pfn_up(section * configuration.page_struct_size)
         spanned = pieces * section
         mem_section = MEM_SECTION_SIZE << prediction.memmap.flags.section_width
     else:
         assert prediction.memmap.length is not None
         pieces, spanned, mem_section = 1, prediction.memmap.length, 0
-        piece = -(-spanned * configuration.page_struct_size // PAGE_SIZE)
+        piece = pfn_up(spanned * configuration.page_struct_size)
     free = unreserved(prediction, edges.max_low_pfn).free
     room = sum(len(run) // piece for run in free)
     refusal = ""
@@ -307,13 +308,13 @@ def _touched(prediction: Prediction, max_pfn: int, size: int) -> int:
     for r in prediction.ram.below(max_pfn).ranges:
         # The range below may have touched the first piece already.
         first = max(end, r.start * page // size)
-        end = -(-r.end * page // size)
+        end = div_round_up(r.end * page, size)
         count += end - first
     return count
 
 
 def _usemap(configuration: Configuration, pages: int) -> int:
-    return PAGEBLOCK_BITS * -(-pages >> (configuration.max_order - 1)) // 8
+    return PAGEBLOCK_BITS * div_round_up(pages, 1 << (configuration.max_order - 1)) // 8
 
 
 def _size(pages: int) -> str:

@@ -16,12 +16,13 @@ from collections.abc import Iterator
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
 from kvmtools.model.command_line import enabled, values
+from kvmtools.model.layout import TOP
 from kvmtools.model.paging import form_of
 from kvmtools.model.ram import BIOS, ISA_END, Ram
+from kvmtools.model.rounding import round_down, round_up
 from kvmtools.records import PAGE_SIZE, Configuration, Expectation, Layout
 
 ALL, NONE, SOME = "all", "none", "some"
-TOP = 1 << 32
 OVERRUN = "rest of the last large page"
 
 
@@ -45,7 +46,7 @@ def regions(configuration: Configuration, layout: Layout, ram: Ram) -> Iterator[
     else:
         yield linear(configuration, "direct map", configuration.page_offset, end, True, None)
     if era.direct_map_overruns and _large_pages(configuration):
-        yield linear(configuration, OVERRUN, end, _up(end, _span(configuration)), True, None)
+        yield linear(configuration, OVERRUN, end, round_up(end, _span(configuration)), True, None)
 
 
 def large_leaf_fault(configuration: Configuration, layout: Layout, ram: Ram, offset: int) -> str:
@@ -82,7 +83,7 @@ def linear(
 def _by_large_pages(configuration: Configuration, end: int) -> Iterator[Expectation]:
     """One mapping with holes and all; what CONFIG_DEBUG_RODATA protects is not known from the outside."""
     etext, init_end = _section(configuration, "_etext"), _section(configuration, "__init_end")
-    shared = min(_up(init_end + 1, _span(configuration)), end)
+    shared = min(round_up(init_end + 1, _span(configuration)), end)
     yield linear(configuration, "low memory and kernel text", configuration.page_offset, etext, None, True)
     yield linear(configuration, "kernel image", etext, shared, None, None)
     yield linear(configuration, "direct map", shared, end, True, False)
@@ -117,7 +118,7 @@ def _ram(configuration: Configuration, start: int, end: int) -> Iterator[Expecta
 def _image(configuration: Configuration) -> Iterator[Expectation]:
     """The image after mark_rodata_ro(); the pages it frees may become a module's, and read-only with it."""
     text, etext, end_rodata, init, end = (
-        _up(_section(configuration, name), PAGE_SIZE)
+        round_up(_section(configuration, name), PAGE_SIZE)
         for name in ("_text", "_etext", "__end_rodata", "__init_begin", "_end")
     )
     sections = configuration.image.sections
@@ -128,7 +129,7 @@ def _image(configuration: Configuration) -> Iterator[Expectation]:
     sealed = enabled(configuration.command_line, "rodata", True)
     executable = False if sealed else None
     # A large page that text begins in was executable as a whole before it was split.
-    head = text & -_span(configuration)
+    head = round_down(text, _span(configuration))
     for name, start, stop, may_write, may_execute in (
         ("before the image", head, text, None, None),
         ("kernel text", text, etext, not sealed, True),
@@ -158,7 +159,7 @@ def _boot_map_end(configuration: Configuration) -> int:
     tables = lowmem_pages >> directory.bits
     if len(form.levels) > 2:
         tables += 1 << form.levels[0].bits
-    return _up(_section(configuration, "_end") + tables * PAGE_SIZE, directory.span)
+    return round_up(_section(configuration, "_end") + tables * PAGE_SIZE, directory.span)
 
 
 def _large_pages(configuration: Configuration) -> bool:
@@ -175,7 +176,3 @@ def _section(configuration: Configuration, name: str) -> int:
         return configuration.image.sections[name]
     except KeyError:
         raise UsageError(f"the configuration does not say where the image's {name} is") from None
-
-
-def _up(address: int, alignment: int) -> int:
-    return -(-address // alignment) * alignment

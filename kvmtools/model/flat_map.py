@@ -20,6 +20,7 @@ from kvmtools.errors import UsageError
 from kvmtools.model.conversions import Conversions, Footprint
 from kvmtools.model.kernel_space import KernelSpace, booted
 from kvmtools.model.prediction import Prediction
+from kvmtools.model.rounding import pfn_up, round_up
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Range
 
 
@@ -37,7 +38,7 @@ class FlatMap(Conversions):
         super().__init__(space, page_struct_size)
         self.length = length
         self.max_mapnr = max_mapnr
-        pages = -(-length * page_struct_size // PAGE_SIZE)
+        pages = pfn_up(length * page_struct_size)
         self.base = space.direct(space.memblock.take(pages, space.lowmem).start << PAGE_SHIFT)
         self._mem_map = space.variable()
         self._max_mapnr = space.variable()
@@ -54,7 +55,7 @@ class FlatMap(Conversions):
         return Footprint(
             struct_pages=size,
             window=0,
-            lowmem=-(-size // PAGE_SIZE) * PAGE_SIZE,
+            lowmem=round_up(size, PAGE_SIZE),
             highmem=0,
             page_tables=0,
             static=2 * self.space.word,

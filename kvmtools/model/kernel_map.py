@@ -19,8 +19,9 @@ from dataclasses import replace
 from kvmtools.errors import UsageError
 from kvmtools.model import direct_map, eras
 from kvmtools.model.command_line import values
-from kvmtools.model.direct_map import ALL, NONE, SOME, TOP
+from kvmtools.model.direct_map import ALL, NONE, SOME
 from kvmtools.model.eras import Era
+from kvmtools.model.layout import TOP
 from kvmtools.model.paging import form_of
 from kvmtools.model.ram import Ram
 from kvmtools.records import PAGE_SIZE, Configuration, Expectation, Layout, Mapping

@@ -26,6 +26,7 @@ from kvmtools.model.paging import PagingForm, translate
 from kvmtools.model.physical import Physical
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.ram import ISA_END, Ram
+from kvmtools.model.rounding import pfn_up
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Mapping, Range
 
 DEFAULT_IMAGE = Range(0x1000, 0x1800)
@@ -181,7 +182,7 @@ def image_pfns(configuration: Configuration) -> Range:
     sections, base = configuration.image.sections, configuration.page_offset
     if not {"_text", "_end"} <= sections.keys():
         return DEFAULT_IMAGE
-    return Range((sections["_text"] - base) // PAGE_SIZE, -(-(sections["_end"] - base) // PAGE_SIZE))
+    return Range((sections["_text"] - base) // PAGE_SIZE, pfn_up(sections["_end"] - base))
 
 
 def booted(prediction: Prediction, max_low_pfn: int | None = None) -> KernelSpace:

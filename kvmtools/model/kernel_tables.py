@@ -17,10 +17,12 @@ from typing import NamedTuple
 from kvmtools.errors import UsageError
 from kvmtools.model import boot_features, direct_map
 from kvmtools.model.direct_map import ALL
+from kvmtools.model.layout import TOP
 from kvmtools.model.page_tables import PageTables
 from kvmtools.model.paging_forms import ACCESSED, DIRTY, GLOBAL, NX, PRESENT, USER, WRITABLE
 from kvmtools.model.physical import Physical
 from kvmtools.model.prediction import Prediction
+from kvmtools.model.rounding import round_up
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Expectation, Range
 
 CHOICES = (
@@ -115,7 +117,7 @@ def _global(prediction: Prediction) -> Range:
     if not configuration.pge:
         return Range(0, 0)
     if not configuration.pti:
-        return Range(configuration.page_offset, direct_map.TOP)
+        return Range(configuration.page_offset, TOP)
     sections = configuration.image.sections
     last = sections["_etext"] - 1
     size = prediction.form.levels[-2].span
@@ -125,7 +127,7 @@ def _global(prediction: Prediction) -> Range:
     if boot_features.pti_mode(configuration.command_line, prediction.era) == boot_features.AUTO:
         start, end = (
             min(start, sections["_text"]),
-            max(end, -(-sections["__end_rodata"] // PAGE_SIZE) * PAGE_SIZE),
+            max(end, round_up(sections["__end_rodata"], PAGE_SIZE)),
         )
     return Range(start, end)
 

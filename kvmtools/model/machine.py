@@ -11,11 +11,11 @@ from __future__ import annotations
 
 from kvmtools.errors import UsageError
 from kvmtools.model import boot_features, eras
+from kvmtools.model.ram import RAM, RESERVED
 from kvmtools.records import Configuration, E820Entry, Image
 
 _MIB = 1 << 20
 _GIB = 1 << 30
-_RAM, _RESERVED = 1, 2
 
 _SECTIONS = {
     "_text": 0x000000,
@@ -105,15 +105,15 @@ def e820_of(memory: int) -> tuple[E820Entry, ...]:
         raise UsageError(f"{memory} bytes of RAM are too few for a PC", hint="give at least 2M")
     low = memory if memory < 3584 * _MIB else 3 * _GIB
     entries = [
-        E820Entry(0, 0x9FC00, _RAM),
-        E820Entry(0x9FC00, 0x400, _RESERVED),
-        E820Entry(0xF0000, 0x10000, _RESERVED),
-        E820Entry(_MIB, low - 0x20000 - _MIB, _RAM),
-        E820Entry(low - 0x20000, 0x20000, _RESERVED),
-        E820Entry(0xFFFC0000, 0x40000, _RESERVED),
+        E820Entry(0, 0x9FC00, RAM),
+        E820Entry(0x9FC00, 0x400, RESERVED),
+        E820Entry(0xF0000, 0x10000, RESERVED),
+        E820Entry(_MIB, low - 0x20000 - _MIB, RAM),
+        E820Entry(low - 0x20000, 0x20000, RESERVED),
+        E820Entry(0xFFFC0000, 0x40000, RESERVED),
     ]
     if low < memory:
-        entries.append(E820Entry(4 * _GIB, memory - low, _RAM))
+        entries.append(E820Entry(4 * _GIB, memory - low, RAM))
     return tuple(entries)
 
 

@@ -24,6 +24,7 @@ from kvmtools.model.kernel_space import image_pfns
 from kvmtools.model.layout import TOP
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.ram import ISA_END
+from kvmtools.model.rounding import div_round_up, pfn_up
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Range, ZoneSpan
 
 OLDEST = "5.10"
@@ -107,7 +108,7 @@ def allocations(prediction: Prediction, possible_cpus: int) -> tuple[Taker, ...]
     takers = [
         Taker("page tables of the direct map and above", 0, tables),
         Taker("mem_map", mem_map, mem_map),
-        Taker("pageblock bits", 0, _pages(bill.usemap)),
+        Taker("pageblock bits", 0, pfn_up(bill.usemap)),
         _per_cpu(configuration, possible_cpus),
     ]
     for name, scale in (("dentry hash", DENTRY_SCALE), ("inode hash", INODE_SCALE)):
@@ -115,7 +116,7 @@ def allocations(prediction: Prediction, possible_cpus: int) -> tuple[Taker, ...]
     if configuration.pae and eras.shown(configuration.marks).highmem64g and prediction.ram.end_pfn > FOUR_GIB:
         slots = SWIOTLB // SWIOTLB_SLOT
         takers.append(Taker("bounce buffers (swiotlb)", SWIOTLB // PAGE_SIZE, SWIOTLB // PAGE_SIZE))
-        takers.append(Taker("their records", *(_pages(slots * record) for record in SWIOTLB_SLOT_RECORD)))
+        takers.append(Taker("their records", *(pfn_up(slots * record) for record in SWIOTLB_SLOT_RECORD)))
     takers.append(Taker("the rest", 0, REST // PAGE_SIZE))
     return tuple(takers)
 
@@ -170,7 +171,7 @@ def _reserved(prediction: Prediction, span: ZoneSpan) -> tuple[Taker, ...]:
     sections, base = configuration.image.sections, configuration.page_offset
     if {"__init_begin", "__init_end", "__bss_start", "__bss_stop"} <= sections.keys():
         begin, end, bss, stop = (
-            -(-(sections[name] - base) // PAGE_SIZE)
+            pfn_up(sections[name] - base)
             for name in ("__init_begin", "__init_end", "__bss_start", "__bss_stop")
         )
         # Between init memory and bss: the places of lock prefixes, freed if there is one CPU.  Behind bss: brk, kept as
@@ -198,15 +199,15 @@ def _page_tables(prediction: Prediction) -> int:
         # The first entry, and the ragged ends of RAM.
         below = 1 + 2 * len(prediction.ram.below(layout.max_low_pfn).ranges)
     else:
-        below = -(-layout.max_low_pfn // covered)
+        below = div_round_up(layout.max_low_pfn, covered)
     return below + above + directories
 
 
 def _per_cpu(configuration: Configuration, possible_cpus: int) -> Taker:
     sections = configuration.image.sections
     static = sections.get("__per_cpu_end", 0) - sections.get("__per_cpu_start", 0)
-    least = _pages(max(static, PER_CPU_SMALLEST))
-    most = _pages(max(static + PER_CPU_EXTRA, 2 * PER_CPU_SMALLEST))
+    least = pfn_up(max(static, PER_CPU_SMALLEST))
+    most = pfn_up(max(static + PER_CPU_EXTRA, 2 * PER_CPU_SMALLEST))
     return Taker(f"per-CPU areas of {possible_cpus} CPUs", least, most * possible_cpus)
 
 
@@ -216,9 +217,5 @@ def _hash_pages(lowmem: int, scale: int) -> int:
     The kernel rounds lowmem up to whole MiB first.  As the number is rounded up too, no power of two lies between.  The
     table is a page at least; that it takes no more than a sixteenth of memory goes without saying at these scales.
     """
-    buckets = max(-(-lowmem >> scale - PAGE_SHIFT), PAGE_SIZE // BUCKET)
-    return _pages(BUCKET << (buckets - 1).bit_length())
-
-
-def _pages(size: int) -> int:
-    return -(-size // PAGE_SIZE)
+    buckets = max(div_round_up(lowmem, 1 << (scale - PAGE_SHIFT)), PAGE_SIZE // BUCKET)
+    return pfn_up(BUCKET << (buckets - 1).bit_length())

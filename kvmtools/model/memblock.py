@@ -11,6 +11,7 @@ from collections.abc import Iterable
 
 from kvmtools.errors import UsageError
 from kvmtools.model.ram import joined
+from kvmtools.model.rounding import round_down, round_up
 from kvmtools.records import PAGE_SIZE, Range
 
 
@@ -43,7 +44,7 @@ class Memblock:
         :raises UsageError: if there is no such piece
         """
         for part in self._parts(within):
-            start = (part.end - pages) // align * align
+            start = round_down(part.end - pages, align)
             if start >= part.start:
                 self.reserve(Range(start, start + pages))
                 return Range(start, start + pages)
@@ -59,8 +60,8 @@ class Memblock:
         """
         pieces = []
         for part in self._parts(within):
-            end = part.end // align * align
-            start = max(end - pages, -(-part.start // align) * align)
+            end = round_down(part.end, align)
+            start = max(end - pages, round_up(part.start, align))
             if piece := Range(start, end):
                 pieces.append(piece)
                 self.reserve(piece)

@@ -16,6 +16,7 @@ from kvmtools.errors import UsageError
 from kvmtools.model import eras
 from kvmtools.model.eras import Era
 from kvmtools.model.ram import Ram, joined
+from kvmtools.model.rounding import div_round_up, pfn_up, round_up
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout, Range, ZoneSpan
 
 
@@ -168,7 +169,7 @@ def _image(configuration: Configuration) -> Range:
     if not {"_text", "__init_begin"} <= sections.keys():
         return Range(0, 0)
     start, end = sections["_text"] - base, sections["__init_begin"] - base
-    return Range(-(-start // PAGE_SIZE), end // PAGE_SIZE)
+    return Range(pfn_up(start), end // PAGE_SIZE)
 
 
 def _flat_length(configuration: Configuration, era: Era, node: Ram, spans: tuple[ZoneSpan, ...]) -> int:
@@ -180,7 +181,7 @@ def _flat_length(configuration: Configuration, era: Era, node: Ram, spans: tuple
             hint="FLATMEM on i386 needs RAM in the first 4 MiB; look at memmap=",
         )
     end = max(span.end_pfn for span in spans)
-    return -(-end // block) * block if era.mem_map_rounded else end + 1
+    return round_up(end, block) if era.mem_map_rounded else end + 1
 
 
 def _zones_by_following(
@@ -234,7 +235,7 @@ def present_sections(configuration: Configuration, ram: Ram) -> tuple[int, ...]:
     size = 1 << (section_bits - PAGE_SHIFT)
     found: dict[int, None] = {}
     for r in ram.below(1 << (physical_bits - PAGE_SHIFT)).ranges:
-        found.update(dict.fromkeys(range(r.start // size, -(-r.end // size))))
+        found.update(dict.fromkeys(range(r.start // size, div_round_up(r.end, size))))
     return tuple(found)
 
 

@@ -11,11 +11,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kvmtools.model.paging_forms import ACCESSED, DIRTY, GLOBAL, NX, PRESENT, WRITABLE
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout
-
-PRESENT_RW_ACCESSED_DIRTY = 0x063
-GLOBAL = 1 << 8
-NX = 1 << 63
 
 PA_HASH_ORDER = 7
 
@@ -54,7 +51,7 @@ def expected_protection(configuration: Configuration) -> int:
 
     Global where the CPU has PGE and page-table isolation does not forbid it; NX where the CPU has it.
     """
-    protection = PRESENT_RW_ACCESSED_DIRTY
+    protection = PRESENT | WRITABLE | ACCESSED | DIRTY
     if configuration.pge and not configuration.pti:
         protection |= GLOBAL
     if configuration.nx:

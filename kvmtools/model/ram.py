@@ -18,6 +18,7 @@ from itertools import pairwise
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
 from kvmtools.model.command_line import memparse, number, options
+from kvmtools.model.rounding import pfn_up
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, E820Entry, Range
 
 RAM = 1
@@ -212,6 +213,6 @@ def joined(ranges: Iterable[Range]) -> Iterator[Range]:
 def _whole_pages(ranges: Iterable[Range]) -> Iterator[Range]:
     """Bytes to pfns; partial pages at either end are dropped."""
     for r in ranges:
-        pages = Range(-(-r.start // PAGE_SIZE), r.end // PAGE_SIZE)
+        pages = Range(pfn_up(r.start), r.end // PAGE_SIZE)
         if len(pages):
             yield pages

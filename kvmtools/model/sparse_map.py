@@ -28,6 +28,7 @@ from kvmtools.model.kernel_space import KernelSpace, booted
 from kvmtools.model.memmap import FlagsLayout
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.ram import joined
+from kvmtools.model.rounding import div_round_up, pfn_up
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Range
 
 HAS_MEM_MAP = 1 << 1
@@ -66,10 +67,10 @@ class SparseMap(Conversions):
         self.nr_sections = 1 << flags.section_width
         self._flags = flags
         self._map_mask = self._mask & -(1 << flag_bits)
-        self._array_pages = -(-section_pages * page_struct_size // PAGE_SIZE)
+        self._array_pages = pfn_up(section_pages * page_struct_size)
         self._section_size = SECTION_WORDS * space.word
         self._per_root = PAGE_SIZE // self._section_size if extreme else self.nr_sections
-        self._roots = -(-self.nr_sections // self._per_root)
+        self._roots = div_round_up(self.nr_sections, self._per_root)
         self._table = space.variable(self._roots if extreme else SECTION_WORDS * self.nr_sections)
         self._root_pages: dict[int, int] = {}
         self.arrays: dict[int, int] = {}

@@ -41,6 +41,7 @@ from kvmtools.model.paging import translate
 from kvmtools.model.paging_forms import ACCESSED, DIRTY, GLOBAL, NX, PRESENT, WRITABLE
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.ram import Ram, joined
+from kvmtools.model.rounding import div_round_up, round_up
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Mapping, Range
 
 BACKINGS = ("highmem", "lowmem")
@@ -71,9 +72,7 @@ class VirtualMap(Conversions):
         self.start = start
         self.pages = pages
         self.leaf = leaf
-        self.window = Range(
-            start, start + -(-pages * page_struct_size // space.large_page) * space.large_page
-        )
+        self.window = Range(start, start + round_up(pages * page_struct_size, space.large_page))
         self._backing = tuple(backing)
         self._frames = {True: 0, False: 0}
         self._populated: tuple[Range, ...] = ()
@@ -92,7 +91,7 @@ class VirtualMap(Conversions):
                 hint=f"its virtual space has room for pfns below {self.pages:#x}",
             )
         size = self.page_struct_size
-        first, last = start * size // self.leaf, -(-end * size // self.leaf)
+        first, last = start * size // self.leaf, div_round_up(end * size, self.leaf)
         for missing in Ram(self._populated, 0).holes(first, last):
             self._populate(missing)
             self._populated = tuple(joined(sorted((*self._populated, missing))))
@@ -103,7 +102,9 @@ class VirtualMap(Conversions):
     def valid(self) -> tuple[Range, ...]:
         max_pfn = self.space.read(self._max_pfn, self.space.word)
         size = self.page_struct_size
-        found = (Range(-(-r.start * self.leaf // size), r.end * self.leaf // size) for r in self._populated)
+        found = (
+            Range(div_round_up(r.start * self.leaf, size), r.end * self.leaf // size) for r in self._populated
+        )
         return tuple(Range(r.start, min(r.end, max_pfn)) for r in found if r)
 
     @property
@@ -233,8 +234,8 @@ def window_size(prediction: Prediction) -> tuple[int, int]:
     """``(pages, bytes)``: all pfns below ``max_pfn`` up to a whole buddy block, in whole directory entries."""
     configuration, max_pfn = prediction.configuration, prediction.layout.max_pfn
     assert max_pfn is not None
-    pages = _up(max_pfn, 1 << (configuration.max_order - 1))
-    return pages, _up(pages * configuration.page_struct_size, prediction.form.levels[-2].span)
+    pages = round_up(max_pfn, 1 << (configuration.max_order - 1))
+    return pages, round_up(pages * configuration.page_struct_size, prediction.form.levels[-2].span)
 
 
 def window(prediction: Prediction) -> Window:
@@ -257,7 +258,7 @@ def window(prediction: Prediction) -> Window:
             f"a window of {size >> 20} MiB for the virtual mem_map leaves nothing of {maxmem_pfn >> 8} MiB of lowmem",
             hint="less RAM, a smaller struct page, or another split of the address space",
         )
-    start = _up(configuration.page_offset + (left << PAGE_SHIFT), directory)
+    start = round_up(configuration.page_offset + (left << PAGE_SHIFT), directory)
     return Window(start, size, pages, left)
 
 
@@ -295,7 +296,3 @@ def virtual_map(
     for ram in space.ram:
         made.add(ram.start, ram.end)
     return made
-
-
-def _up(number: int, alignment: int) -> int:
-    return -(-number // alignment) * alignment

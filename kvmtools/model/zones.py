@@ -11,6 +11,7 @@ from kvmtools.errors import UsageError
 from kvmtools.model import eras
 from kvmtools.model.command_line import memparse, number, size, values
 from kvmtools.model.ram import Ram
+from kvmtools.model.rounding import round_up
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout, Range, ZoneSpan
 
 MAX_DMA_PFN = (16 << 20) >> PAGE_SHIFT
@@ -129,7 +130,7 @@ def _movable_start(configuration: Configuration, possible: dict[str, Range], ram
     kernelcore = min(_pages_asked(configuration, "kernelcore", total), total)
     movablecore = _pages_asked(configuration, "movablecore", total)
     if movablecore:
-        kernelcore = max(kernelcore, total - min(total, -(-movablecore // block) * block))
+        kernelcore = max(kernelcore, total - min(total, round_up(movablecore, block)))
     if not kernelcore:
         return None
     lowest = possible[_highest(possible)].start
@@ -140,7 +141,7 @@ def _movable_start(configuration: Configuration, possible: dict[str, Range], ram
         for r in ram.within(lowest, ram.ranges[-1].end)
     ]
     start = next((end for r, end in reach if end <= r.end), ram.ranges[-1].end)
-    return -(-start // block) * block
+    return round_up(start, block)
 
 
 def _pages_asked(configuration: Configuration, name: str, total: int) -> int:

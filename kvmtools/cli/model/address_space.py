@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from kvmtools.model.direct_map import OVERRUN
+from kvmtools.model.layout import TOP
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import PAGE_SIZE, Layout
 
-TOP = 1 << 32
 GUARD = "guard hole"
 
 

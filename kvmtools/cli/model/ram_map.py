@@ -8,14 +8,14 @@ from pathlib import Path
 
 from kvmtools.errors import UsageError
 from kvmtools.model.command_line import memparse
+from kvmtools.model.ram import ACPI, RAM, RESERVED
 from kvmtools.records import PAGE_SIZE, E820Entry
 
-_RAM, _RESERVED = 1, 2
 PHYSICAL_BITS = 52
 """SDM vol. 3A, 4.1.4: no x86 has more."""
 _LONGEST = 40
 """Characters of a size; Python refuses to read numbers of thousands of digits."""
-_TYPES = {"usable": _RAM, "System RAM": _RAM, "ACPI data": 3, "ACPI Tables": 3, "ACPI NVS": 4}
+_TYPES = {"usable": RAM, "System RAM": RAM, "ACPI data": ACPI, "ACPI Tables": ACPI, "ACPI NVS": 4}
 
 _FRACTION = re.compile(r"([0-9]+)\.([0-9]+)([KMGT])", re.IGNORECASE)
 # What begins like a range was meant as ranges, unless there is a file of that name.
@@ -37,7 +37,7 @@ def ram_map(text: str) -> tuple[E820Entry, ...]:
     if not text.strip():
         raise UsageError("the RAM map is empty", hint=_FORMS)
     entries = _typed(text) if _RANGES.match(text) and not os.path.isfile(text) else _read(Path(text))
-    if not any(entry.type == _RAM and entry.size for entry in entries):
+    if not any(entry.type == RAM and entry.size for entry in entries):
         raise UsageError(
             f"{text} has no usable RAM",
             hint="/proc/iomem shows its addresses to root only" if entries else _FORMS,
@@ -95,7 +95,7 @@ def _typed(text: str) -> tuple[E820Entry, ...]:
             raise UsageError(
                 f"the range {part} is empty", hint="START-END, where END is the first byte after"
             )
-        entries.append(E820Entry(start, end - start, _RAM))
+        entries.append(E820Entry(start, end - start, RAM))
     return tuple(entries)
 
 
@@ -111,5 +111,5 @@ def _line(line: str) -> E820Entry | None:
     for form, past_last in ((_IOMEM, 1), (_LOG, 1), (_OLD_LOG, 0)):
         if found := form.search(line):
             start, last = int(found[1], 16), int(found[2], 16)
-            return E820Entry(start, max(0, last + past_last - start), _TYPES.get(found[3], _RESERVED))
+            return E820Entry(start, max(0, last + past_last - start), _TYPES.get(found[3], RESERVED))
     return None
