@@ -26,6 +26,9 @@ from kvmtools.records import Range, ZoneSpan
 FLAGS = FlagsLayout(32, 0, 30, 2)
 """FLATMEM with three or four zones: FACTS C.4."""
 SPARSE_FLAGS = FlagsLayout(24, 8, 22, 2)
+MARKED = ("2.6.18", "2.6.24", "2.6.32", "5.10", "6.1", "6.12", "7.2")
+"""The eras that mark a free block in its struct page; 2.4 has a bitmap."""
+SINCE_5_10 = ("5.10", "6.1", "6.12", "7.2")
 PAGE_SIZE_OF_STRUCT = 2048
 MEMORY = Range(0, 0x2000)
 """Pfns of RAM in which the maps themselves live; the zones under test are another matter."""
@@ -38,6 +41,7 @@ class TinyMap:
     """
 
     kind = "tiny"
+    operations = ("pfn_valid",)
     space: KernelSpace
     page_struct_size = 64
     base = 0x10000
@@ -140,6 +144,12 @@ def booted(
     buddy.memmap_init()
     buddy.free_all(ram)
     return buddy
+
+
+def tiny(name: str = "6.1", pages: int = 16, max_order: int = 4, *, debug_vm: bool = False) -> Buddy:
+    """All pages of one zone from pfn 0 free."""
+    end = -(-pages >> max_order - 1) << max_order - 1
+    return booted(TinyMap(range(end)), (Range(0, pages),), small(name, max_order), debug_vm=debug_vm)
 
 
 def kind(name: str, ram: Iterable[Range], max_order: int) -> tuple[MemMap, FlagsLayout]:

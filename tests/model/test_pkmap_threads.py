@@ -40,6 +40,14 @@ def full(names: str = "ABC") -> PkmapThreads:
     return threads
 
 
+def unlocked() -> PkmapThreads:
+    """As ``full``, but A gave page 0 back and has dropped the lock: its wake_up, which B needs, is yet to come."""
+    threads = full()
+    threads.kunmap("A", page(0))
+    threads.run("A")
+    return threads
+
+
 def test_threads_are_spread_over_the_cpus() -> None:
     threads = machine("ABC").threads
     assert [(thread.name, thread.cpu) for thread in threads.values()] == [("A", 0), ("B", 1), ("C", 0)]
@@ -138,9 +146,7 @@ def test_nobody_is_woken_while_the_slot_has_users_or_nobody_waits() -> None:
 
 def test_a_slot_that_was_taken_again_before_the_wake_up() -> None:
     """C takes the page up between A's unlock and A's wake_up: B wakes in vain and goes to sleep again."""
-    threads = full()
-    threads.kunmap("A", page(0))
-    threads.run("A")
+    threads = unlocked()
     threads.kmap("C", page(0))
     threads.run("C")
     threads.run("A")
@@ -150,9 +156,7 @@ def test_a_slot_that_was_taken_again_before_the_wake_up() -> None:
 
 
 def test_a_page_that_somebody_else_mapped_while_its_thread_slept() -> None:
-    threads = full()
-    threads.kunmap("A", page(0))
-    threads.run("A")
+    threads = unlocked()
     threads.kmap("C", page(2))
     threads.run("C")
     threads.run("A")
@@ -184,9 +188,7 @@ def test_all_sleepers_wake_and_new_ones_join_at_the_head() -> None:
 
 
 def test_a_waker_does_not_free_the_lock_that_another_holds() -> None:
-    threads = full()
-    threads.kunmap("A", page(0))
-    threads.run("A")
+    threads = unlocked()
     threads.kmap("C", page(4))
     threads.step("C")
     assert threads.owner is threads.threads["C"]

@@ -1,0 +1,14 @@
+"""The eras in the order of their age, for tests that look at all of them."""
+
+from __future__ import annotations
+
+from kvmtools.model import eras
+from kvmtools.model.eras import NAMES
+
+ALL = [eras.named(name) for name in NAMES]
+SIX_ONE = eras.named("6.1")
+
+
+def since(first: str, last: str = NAMES[-1]) -> list[str]:
+    """Names of the eras from ``first`` to ``last``, both included."""
+    return list(NAMES[NAMES.index(first) : NAMES.index(last) + 1])
