@@ -41,7 +41,7 @@ class TinyMap:
     """
 
     kind = "tiny"
-    operations = ("pfn_valid",)
+    operations: tuple[str, ...] = ("pfn_valid",)
     space: KernelSpace
     page_struct_size = 64
     base = 0x10000

@@ -118,14 +118,13 @@ def test_the_help_tells_every_line_of_a_file(invoke: Invoke, tmp_path: Path) -> 
         "0x1000[3] = 0x2001",
         "0x2000[0..511]=0x0",
         "control wp=off",
-    )
-    lines += (
         "0x0 -> 0x7000 4K w-x",
         "0x5000 stops at pte[5]: not present",
         "leaves 2",
         "then 0x2000[0] = 0x7063",
+        "user write 0x10 meets 0x7010 WB global",
+        "user read 0x10 raises #PF 0x5 at pte[0]",
     )
-    lines += ("user write 0x10 meets 0x7010 WB global", "user read 0x10 raises #PF 0x5 at pte[0]")
     for line in lines:
         assert line in shown
     path.write_text("\n".join(lines))
