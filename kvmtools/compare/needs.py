@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from kvmtools.compare.evidence import Evidence
-from kvmtools.model.command_line import enabled
+from kvmtools.model.boot_features import rodata_enabled
 
 Need = Callable[[Evidence], str]
 """Returns why the need is not met, or nothing."""
@@ -76,7 +76,7 @@ def _pages(evidence: Evidence) -> str:
 
 
 def _rodata(evidence: Evidence) -> str:
-    if enabled(evidence.prediction.configuration.command_line, "rodata", True):
+    if rodata_enabled(evidence.prediction.configuration.command_line, evidence.prediction.era):
         return ""
     return "rodata=off on the command line: the kernel leaves its code, and that of modules, writable"
 

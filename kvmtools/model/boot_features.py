@@ -1,11 +1,13 @@
-"""What the command line leaves of two features of the processor's: the NX bit, and page-table isolation.
+"""What the command line leaves of the protections of a kernel: NX, page-table isolation, write-protected text.
 
 Source: arch/i386/mm/init.c (noexec_setup), 2.6.18; arch/x86/mm/setup_nx.c, 2.6.32 and 5.10, gone in 6.1;
 arch/x86/mm/pti.c (pti_check_boottime_disable, pti_parse_cmdline) and kernel/cpu.c (mitigations_parse_cmdline), 5.10 to
-7.2.
+7.2; init/main.c (set_debug_rodata), 5.10 to 7.2, and lib/kstrtox.c (kstrtobool), 5.10.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
 
 from kvmtools.model.command_line import options, values
 from kvmtools.model.eras import Era
@@ -18,6 +20,12 @@ def nx_disabled(command_line: str, era: Era) -> bool:
     """Whether ``noexec=off`` is the last word on it, in an era that listens."""
     words = [value for value in values(command_line, "noexec") if value in (ON, OFF)]
     return era.noexec_option and words[-1:] == [OFF]
+
+
+def rodata_enabled(command_line: str, era: Era) -> bool:
+    """``rodata_enabled``: the kernel's text and rodata become read-only; the last ``rodata=`` that means something."""
+    said = [_RODATA[era.rodata_option](value) for value in values(command_line, "rodata")]
+    return ([True, *(meant for meant in said if meant is not None)])[-1]
 
 
 def pti_mode(command_line: str, era: Era) -> str:
@@ -39,6 +47,20 @@ def pti_mode(command_line: str, era: Era) -> str:
     if era.pti_option == "below mitigations":
         return OFF if _mitigations(command_line) == "off" else mode
     return OFF if mode == AUTO and _users_are_trusted(command_line) else mode
+
+
+def _letters(value: str) -> bool | None:
+    """``strtobool``: one letter decides, or two where the first is an o."""
+    meant = {"y": True, "1": True, "n": False, "0": False, "on": True, "of": False}
+    return meant.get(value[:1].lower(), meant.get(value[:2].lower()))
+
+
+_RODATA: dict[str, Callable[[str], bool | None]] = {
+    "none": lambda _value: None,
+    "letters": _letters,
+    "words": {ON: True, OFF: False}.get,
+}
+"""By :attr:`Era.rodata_option <kvmtools.model.eras.Era.rodata_option>`; ``None`` for a value that changes nothing."""
 
 
 def _mitigations(command_line: str) -> str | None:

@@ -20,7 +20,6 @@ from typing import NamedTuple
 from kvmtools.errors import UsageError
 from kvmtools.model import struct_page
 from kvmtools.model.buddy_record import Bitmaps, Marks, Zone
-from kvmtools.model.buddy_rules import checked, rules
 from kvmtools.model.bugs import KernelBug
 from kvmtools.model.conversions import MemMap
 from kvmtools.model.eras import Era
@@ -28,6 +27,9 @@ from kvmtools.model.free_lists import FreeLists
 from kvmtools.model.memmap import FlagsLayout
 from kvmtools.model.struct_page import WORD, StructPages
 from kvmtools.records import Range, ZoneSpan
+
+EVERY_CHECK = frozenset(("held", "idle", "aligned", "in zone", "buddy idle", "new"))
+""":attr:`Era.buddy_checks <kvmtools.model.eras.Era.buddy_checks>` says what they are."""
 
 
 class Checks(NamedTuple):
@@ -48,7 +50,8 @@ class Buddy:
 
     :param zones: in the order of ``enum zone_type``
     :param flags: where page->flags keeps the zone
-    :param holes_in_zone: ask ``pfn_valid`` before looking at a buddy; 2.6.18 to 5.10 could be built so
+    :param holes_in_zone: ask ``pfn_valid`` before looking at a buddy; 2.6.18 to 5.10 could be built so,
+        for others it says what they would have done
     :param debug_vm: CONFIG_DEBUG_VM, all of the kernel's checks are made; without it, those of an ordinary build
     """
 
@@ -64,15 +67,14 @@ class Buddy:
     ) -> None:
         self.mem_map = mem_map
         self.era = era
-        self._rules = rules(era)
-        self._checked = checked(era, debug_vm=debug_vm)
+        self._checked = EVERY_CHECK if debug_vm and era.debug_vm else frozenset(era.buddy_checks)
         self._holes_in_zone = holes_in_zone
         self._asked: dict[int, int] = {}
         self._refused = 0
         self.pages = StructPages(mem_map, era, flags)
         self._unclean = struct_page.checked_at_free(era)
         self._reserved = struct_page.flag(era, "reserved")
-        self.lists = FreeLists(mem_map, struct_page.members(era), self._rules.poison)
+        self.lists = FreeLists(mem_map, struct_page.members(era), era.list_poison)
         mark = struct_page.buddy_mark(era)
         self._record: Bitmaps | Marks
         if mark is None:
@@ -123,7 +125,7 @@ class Buddy:
                 end = -(-end >> self.era.max_order - 1) << self.era.max_order - 1
             for pfn in filter(self.mem_map.pfn_valid, range(zone.span.start_pfn, end)):
                 page = self.mem_map.pfn_to_page(pfn)
-                self.pages.initialise(page, zone.index, self._rules.refcount_at_boot, self._reserved)
+                self.pages.initialise(page, zone.index, self.era.hole_refcount, self._reserved)
                 self.lists.initialise(page)
 
     def free_all(self, ranges: Iterable[Range]) -> None:
@@ -138,11 +140,11 @@ class Buddy:
         for r in ranges:
             for zone in self.zones:
                 singly = self.era.highmem_freed_singly and zone.span.name == "HIGHMEM"
-                orders = (0,) if singly else self._rules.boot_orders or largest
+                orders = (0,) if singly else self.era.boot_orders or largest
                 pfn, end = max(r.start, zone.span.start_pfn), min(r.end, zone.span.end_pfn)
                 while pfn < end:
                     order = next(o for o in orders if pfn % (1 << o) == 0 and pfn + (1 << o) <= end)
-                    self._free_at_boot(pfn, order, to_tail=self._rules.merge_likely and not singly)
+                    self._free_at_boot(pfn, order, to_tail=self.era.buddy_merge_likely and not singly)
                     pfn += 1 << order
 
     def free(self, pfn: int, order: int = 0) -> None:
@@ -154,7 +156,7 @@ class Buddy:
         """
         self._require(order)
         page = self.mem_map.pfn_to_page(pfn)
-        if self._rules.ignores_reserved and self.pages.flags(page) & self._reserved:
+        if self.era.keeps_reserved and self.pages.flags(page) & self._reserved:
             return
         count = self.pages.refcount(page)
         if count == 0 and "held" in self._checked:
@@ -164,7 +166,7 @@ class Buddy:
         self.pages.set_refcount(page, count - 1)
         if count == 1:
             self._free_pages_ok(page, pfn, order)
-        elif self._rules.frees_tails:
+        elif self.era.frees_tails:
             while order:
                 order -= 1
                 self._free_pages_ok(self._beside(page, 1 << order), pfn + (1 << order), order)
@@ -263,7 +265,7 @@ class Buddy:
         other_pfn = parent_pfn ^ 2 << order
         other = self._beside(parent, other_pfn - parent_pfn)
         return (
-            self._rules.merge_likely
+            self.era.buddy_merge_likely
             and order < self.era.max_order - 2
             and self._pfn_valid_within(buddy_pfn)
             and self._record.merges(zone, parent, parent_pfn, other, other_pfn, order + 1)
@@ -287,8 +289,8 @@ class Buddy:
         while current > order:
             current -= 1
             upper, upper_pfn = self._beside(page, 1 << current), pfn + (1 << current)
-            kept, kept_pfn = (page, pfn) if self._rules.upper_half else (upper, upper_pfn)
-            if self._rules.upper_half:
+            kept, kept_pfn = (page, pfn) if self.era.split_keeps_lower_half else (upper, upper_pfn)
+            if self.era.split_keeps_lower_half:
                 page, pfn = upper, upper_pfn
             self._check_range(zone, kept, kept_pfn)
             self._insert(zone, kept, current, at_tail=False)

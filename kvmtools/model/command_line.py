@@ -1,6 +1,6 @@
 """The kernel's command line, read as the kernel reads it.
 
-Source: lib/cmdline.c (next_arg, memparse), init/main.c (set_debug_rodata), 6.1.
+Source: lib/cmdline.c (next_arg, memparse), 6.1.
 """
 
 from __future__ import annotations
@@ -35,15 +35,6 @@ def size(command_line: str, name: str) -> int | None:
     """The last ``name=nn[KMGTPE]`` in bytes: a later one replaces an earlier one."""
     given = values(command_line, name)
     return memparse(given[-1])[0] if given else None
-
-
-def enabled(command_line: str, name: str, default: bool) -> bool:
-    """The last ``name=on|off``; any other word changes nothing, as ``rodata=`` has it since 6.0.
-
-    Before, strtobool() looked at the first letters and took ``0`` and ``no`` for ``off`` as well.
-    """
-    words = [value for value in values(command_line, name) if value in ("on", "off")]
-    return words[-1] == "on" if words else default
 
 
 def memparse(text: str) -> tuple[int, str]:

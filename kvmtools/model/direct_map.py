@@ -14,8 +14,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kvmtools.errors import UsageError
-from kvmtools.model import eras
-from kvmtools.model.command_line import enabled, values
+from kvmtools.model import boot_features, eras
+from kvmtools.model.command_line import values
 from kvmtools.model.layout import TOP
 from kvmtools.model.paging import form_of
 from kvmtools.model.ram import BIOS, ISA_END, Ram
@@ -126,7 +126,7 @@ def _image(configuration: Configuration) -> Iterator[Expectation]:
     # The IDT lies in bss, yet is read-only (idt_setup_apic_and_irq_gates).
     idt = sections.get("idt_table", bss_stop)
     after_idt = min(idt + PAGE_SIZE, bss_stop)
-    sealed = enabled(configuration.command_line, "rodata", True)
+    sealed = boot_features.rodata_enabled(configuration.command_line, eras.shown(configuration.marks))
     executable = False if sealed else None
     # A large page that text begins in was executable as a whole before it was split.
     head = round_down(text, _span(configuration))

@@ -85,6 +85,8 @@ class Era:
     image_protection: str
     """What the image's own pages get: ``"none"``, exec permission by ``"large pages"`` that hold any of it, or
     permissions by ``"sections"``."""
+    rodata_option: str
+    """``rodata=`` is unknown (``"none"``), read by its first ``"letters"``, or must be one of two ``"words"``."""
     vdso_in_fixmap: bool
     """A fixmap slot may hold the page that user space calls the kernel through."""
     huge_vmalloc: bool
@@ -123,8 +125,13 @@ class Era:
 
     page_struct_size: int
     """``sizeof(struct page)`` of an ordinary build."""
+    page_members: tuple[tuple[str, int], ...]
+    """Byte offsets of what the page allocator uses, each a 32-bit word: ``next`` is the link of the free lists, with
+    ``prev`` behind it; ``mapcount`` is ``page_type`` as well, where that exists."""
     page_flags: tuple[str, ...]
     """Flag names by bit number, of an ordinary build; ``bitN`` is a bit that has no name."""
+    page_types: tuple[tuple[str, int], ...]
+    """Names of ``page_type``, with the bit that is cleared (5.10, 6.1) or the top byte."""
     section_size_bits: tuple[int, int] | None
     """``SECTION_SIZE_BITS``, ``None`` where there is no SPARSEMEM."""
     max_physmem_bits: tuple[int, int] | None
@@ -141,7 +148,7 @@ class Era:
     zone_flag_bits: int | None
     """Top bits of ``page->flags`` that name the zone; ``None``: as many as the number of zones needs."""
     hole_refcount: int
-    """``count`` or ``_refcount`` of a page that is not RAM."""
+    """``count`` or ``_refcount`` of a page that was never free; one that is not RAM keeps it."""
     hole_mapcount: int | None
     """``_mapcount`` of such a page, ``None`` where pages have none."""
     hole_zone: str
@@ -181,12 +188,38 @@ class Era:
     buddy_mark: str
     """How the head of a free block is marked: in a ``"bitmap"`` per order, by the flag ``"PG_buddy"``, or in
     ``page_type`` by a cleared bit (``"page_type bit"``) or its top byte (``"page_type byte"``)."""
-    buddy_page_type: int | None
-    """``page_type`` of such a head, ``None`` before there was one."""
     highmem_freed_singly: bool
     """At boot highmem is freed page by page, like any page that was in use; lowmem goes in large blocks."""
     buddy_checks_pfn: bool
-    """With ``CONFIG_HOLES_IN_ZONE`` the allocator asks ``pfn_valid`` before it looks at a buddy."""
+    """``CONFIG_HOLES_IN_ZONE`` exists: the allocator asks ``pfn_valid`` before it looks at a buddy."""
+    buddy_checks: tuple[str, ...]
+    """The checks that every build makes:
+
+    ============== ====================================================================
+    ``held``       ``put_page_testzero``: somebody holds the page that is put
+    ``idle``       ``free_pages_check``: no reference, mapping or wrong flag is left
+    ``aligned``    the block begins at a multiple of its size
+    ``in zone``    ``bad_range``: the page lies in the zone that it names
+    ``buddy idle`` nobody holds a page that is marked free
+    ``new``        ``check_new_page``: what is handed out has no reference, mapping or wrong flag
+    ============== ====================================================================
+    """
+    debug_vm: bool
+    """``CONFIG_DEBUG_VM`` exists, and makes all of them."""
+    checked_at_free: tuple[str, ...]
+    """Flags that no page may have when it is freed (``PAGE_FLAGS_CHECK_AT_FREE``)."""
+    list_poison: tuple[int, int] | None
+    """What ``list_del`` leaves in ``next`` and ``prev``; ``None`` if it leaves them alone."""
+    split_keeps_lower_half: bool
+    """A block that is split gives its upper half to the caller and keeps the lower one, not the reverse."""
+    boot_orders: tuple[int, ...] | None
+    """Orders in which the boot allocator frees lowmem, largest first; ``None``: any."""
+    buddy_merge_likely: bool
+    """A block whose parent could merge as soon as its buddy is free goes to the end of the list."""
+    frees_tails: bool
+    """``__free_pages`` of a block that someone else still holds by its first page frees the other pages."""
+    keeps_reserved: bool
+    """``__free_pages`` of a reserved page does nothing."""
 
     def fixmap(self, nr_cpus: int, *, pae: bool, highmem: bool = True) -> tuple[int, int]:
         """``(end_of_permanent_fixed_addresses, end_of_fixed_addresses)`` of an ordinary build, in slots."""

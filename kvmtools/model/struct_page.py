@@ -39,8 +39,10 @@ class Members(NamedTuple):
     refcount: int
     next: int
     """``list`` (2.4), ``lru``, ``buddy_list`` (6.1): the free list's links, ``prev`` behind ``next``."""
-    mapcount: int | None
+    mapcount: int | None = None
     """``_mapcount``, since 5.10 also ``page_type``; 2.4 does not count mappings."""
+    private: int | None = None
+    """Since 2.6 the order of a free block."""
 
 
 class Mark(NamedTuple):
@@ -75,53 +77,13 @@ class Mark(NamedTuple):
         words.write(page, self.private, 0)
 
 
-_MEMBERS_2_6 = Members(flags=0, refcount=4, next=24, mapcount=8)
-_PAGE_TYPE = 24
-_MEMBERS_5_10 = Members(flags=0, refcount=28, next=4, mapcount=_PAGE_TYPE)
-_MEMBERS = {
-    "bitmap": Members(flags=24, refcount=20, next=0, mapcount=None),
-    "PG_buddy": _MEMBERS_2_6,
-    "page_type bit": _MEMBERS_5_10,
-    "page_type byte": _MEMBERS_5_10,
-}
-"""By :attr:`Era.buddy_mark`, which changed whenever this order did (or later)."""
-
-_PAGE_TYPES = {
-    "5.10": {"buddy": 0x80, "offline": 0x100, "kmemcg": 0x200, "table": 0x400, "guard": 0x800},
-    "6.1": {"buddy": 0x80, "offline": 0x100, "table": 0x200, "guard": 0x400},
-    "6.12": {
-        "buddy": 0xF0,
-        "offline": 0xF1,
-        "table": 0xF2,
-        "guard": 0xF3,
-        "hugetlb": 0xF4,
-        "slab": 0xF5,
-        "zsmalloc": 0xF6,
-        "unaccepted": 0xF7,
-    },
-}
-_PAGE_TYPES["7.2"] = _PAGE_TYPES["6.12"] | {"large_kmalloc": 0xF8}
 _PAGE_TYPE_BASE = 0xF0000000
 """``_mapcount`` of a mapped page never comes near it: the word holds a type if its top four bits are set."""
-
-_CHECKED_2_6_24 = "locked lru active slab reserved private writeback swapcache buddy"
-_CHECKED_6_12 = "locked writeback lru active reserved private private_2 unevictable mlocked"
-_CHECKED_AT_FREE = {
-    "2.4": "locked lru active",
-    "2.6.18": _CHECKED_2_6_24 + " reclaim",
-    "2.6.24": _CHECKED_2_6_24,
-    "2.6.32": _CHECKED_2_6_24 + " private_2 unevictable mlocked",
-    "5.10": _CHECKED_6_12 + " slab",
-    "6.1": _CHECKED_6_12 + " slab",
-    "6.12": _CHECKED_6_12,
-    "7.2": _CHECKED_6_12,
-}
-"""``PAGE_FLAGS_CHECK_AT_FREE``, and the lists of flags in __free_pages_ok and free_pages_check before it had a name."""
 
 
 def members(era: Era) -> Members:
     """The offsets in an ordinary build of ``era``."""
-    return _MEMBERS[era.buddy_mark]
+    return Members(**dict(era.page_members))
 
 
 def flag(era: Era, name: str) -> int:
@@ -139,20 +101,21 @@ def flag_names(era: Era, flags: int) -> tuple[str, ...]:
 
 def checked_at_free(era: Era) -> int:
     """Flags that no page may have when it is freed, as one mask."""
-    names = _CHECKED_AT_FREE[era.name].split()
-    return sum(1 << bit for bit, name in enumerate(era.page_flags) if name in names)
+    return sum(flag(era, name) for name in era.checked_at_free)
 
 
 def buddy_mark(era: Era) -> Mark | None:
     """How ``era`` marks the head of a free block; ``None`` if it does so elsewhere."""
+    at = members(era)
+    if at.private is None or at.mapcount is None:
+        return None
     if era.buddy_mark == "PG_buddy":
         bit = flag(era, "buddy")
-        return Mark(_MEMBERS_2_6.flags, 12, bit, bit, bit, 0)
+        return Mark(at.flags, at.private, bit, bit, bit, 0)
+    buddy = dict(era.page_types)["buddy"]
     if era.buddy_mark == "page_type bit":
-        return Mark(_PAGE_TYPE, 20, _PAGE_TYPE_BASE | 0x80, _PAGE_TYPE_BASE, 0x80, 0x80)
-    if era.buddy_mark == "page_type byte":
-        return Mark(_PAGE_TYPE, 20, 0xFF000000, 0xF0000000, WORD, WORD)
-    return None
+        return Mark(at.mapcount, at.private, _PAGE_TYPE_BASE | buddy, _PAGE_TYPE_BASE, buddy, buddy)
+    return Mark(at.mapcount, at.private, 0xFF000000, buddy << 24, WORD, WORD)
 
 
 def page_types(era: Era, word: int) -> tuple[str, ...]:
@@ -160,12 +123,11 @@ def page_types(era: Era, word: int) -> tuple[str, ...]:
 
     Until 6.1 types are bits and could be combined, though no page ever has two.
     """
-    types = _PAGE_TYPES.get(era.name, {})
     if era.buddy_mark == "page_type byte":
-        return tuple(name for name, byte in types.items() if word >> 24 == byte)
+        return tuple(name for name, byte in era.page_types if word >> 24 == byte)
     if word & _PAGE_TYPE_BASE != _PAGE_TYPE_BASE:
         return ()
-    return tuple(name for name, bit in types.items() if not word & bit)
+    return tuple(name for name, bit in era.page_types if not word & bit)
 
 
 class StructPages:

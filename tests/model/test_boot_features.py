@@ -1,4 +1,4 @@
-"""NX and page-table isolation by command line: what each era listens to, and in which order."""
+"""NX, page-table isolation and read-only text by command line: what each era listens to, and in which order."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import pytest
 
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
-from kvmtools.model.boot_features import nx_disabled, pti_mode
+from kvmtools.model.boot_features import nx_disabled, pti_mode, rodata_enabled
 from kvmtools.model.machine import configuration
 from kvmtools.model.prediction import Prediction
 
@@ -119,3 +119,42 @@ def test_without_pae_there_is_no_isolation_to_force() -> None:
     assert not configuration(pae=False, command_line="nopti", pti=True).pti
     with pytest.raises(UsageError, match="isolation on i386 needs PAE"):
         assert Prediction(configuration(pae=False, command_line="pti=on", pti=True)).layout
+
+
+@pytest.mark.parametrize(
+    ("line", "letters", "words"),
+    [
+        ("", True, True),
+        ("rodata", True, True),
+        ("rodata=", True, True),
+        ("rodata=off", False, False),
+        ("rodata=off rodata=on", True, True),
+        ("rodata=on rodata=off", False, False),
+        ("rodata=off rodata=maybe", False, False),
+        ("rodata=off rodata=", False, False),
+        ("rodata=off rodata=yes", True, False),
+        ("rodata=off rodata=1", True, False),
+        ("rodata=off rodata=ONE", True, False),
+        ("rodata=0", False, True),
+        ("rodata=no", False, True),
+        ("rodata=Never", False, True),
+        ("rodata=OF", False, True),
+        ("rodata=o", True, True),
+        ("rodata=10", True, True),
+    ],
+)
+def test_rodata(line: str, letters: bool, words: bool) -> None:
+    # lib/kstrtox.c: kstrtobool() looks at one letter, or two after an o; init/main.c compares words since 6.0.
+    assert rodata_enabled(line, eras.named("5.10")) is letters
+    assert [rodata_enabled(line, eras.named(era)) for era in ("6.1", "6.12", "7.2")] == [words] * 3
+
+
+def test_nobody_listened_to_rodata_at_first() -> None:
+    assert all(rodata_enabled("rodata=off", eras.named(era)) for era in ("2.4", "2.6.18", "2.6.24", "2.6.32"))
+
+
+@pytest.mark.parametrize(("era", "sealed"), [("5.10", False), ("6.1", True)])
+def test_text_is_sealed_as_the_era_reads_rodata(era: str, sealed: bool) -> None:
+    regions = Prediction(configuration(era, command_line="rodata=0")).expectations
+    text = next(region for region in regions if region.name == "kernel text")
+    assert text.writable is not sealed

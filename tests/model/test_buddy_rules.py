@@ -7,7 +7,6 @@ from buddies import FLAGS, TinyMap, booted, small
 
 from kvmtools.model import eras
 from kvmtools.model.buddy import Buddy
-from kvmtools.model.buddy_rules import checked, rules
 from kvmtools.model.bugs import KernelBug
 from kvmtools.records import Range, ZoneSpan
 
@@ -30,8 +29,7 @@ ALWAYS = {
 
 @pytest.mark.parametrize("name", eras.NAMES)
 def test_checks(name: str) -> None:
-    assert checked(eras.named(name), debug_vm=False) == ALWAYS[name]
-    assert checked(eras.named(name), debug_vm=True) == (ALWAYS[name] if name == "2.4" else EVERYTHING)
+    assert set(eras.named(name).buddy_checks) == ALWAYS[name]
 
 
 def _buddy(name: str) -> Buddy:
@@ -83,8 +81,18 @@ def test_an_ordinary_build() -> None:
 @pytest.mark.parametrize("name", eras.NAMES)
 def test_rules(name: str) -> None:
     """What is the same in all 2.6, and in all since 5.10."""
-    found = rules(eras.named(name))
-    assert found.upper_half is found.ignores_reserved is (name == "2.4")
-    assert found.merge_likely is found.frees_tails is (not name.startswith("2."))
-    assert found.boot_orders == {"2.4": (0,), "2.6": (5, 0)}.get(name[:3])
-    assert found.refcount_at_boot == (0 if name == "2.4" else 1)
+    era = eras.named(name)
+    assert era.split_keeps_lower_half is era.keeps_reserved is (name == "2.4")
+    assert era.buddy_merge_likely is era.frees_tails is (not name.startswith("2."))
+    assert era.boot_orders == {"2.4": (0,), "2.6": (5, 0)}.get(name[:3])
+    # poison.h; 2.4 had none
+    assert era.list_poison == {"2.4": None, "2.6": (0x00100100, 0x00200200)}.get(name[:3], (0x100, 0x122))
+
+
+def test_the_links_of_a_block_that_was_taken() -> None:
+    """list_del() leaves its poison in both."""
+    buddy = _buddy("6.1")
+    pfn = buddy.alloc(2)
+    assert pfn == 0
+    page, at = buddy.mem_map.pfn_to_page(pfn), dict(buddy.era.page_members)["next"]
+    assert (buddy.mem_map.read(page, at), buddy.mem_map.read(page, at + 4)) == (0x100, 0x122)

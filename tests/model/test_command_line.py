@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvmtools.model.command_line import enabled, memparse, options, size, values
+from kvmtools.model.command_line import memparse, options, size, values
 
 
 @pytest.mark.parametrize(
@@ -50,28 +50,3 @@ def test_a_later_size_replaces_an_earlier_one() -> None:
     assert size("vmalloc=64M vmalloc=256M", "vmalloc") == 256 << 20
     assert size("vmalloc", "vmalloc") is None
     assert values("memmap=a memmap=b", "memmap") == ["a", "b"]
-
-
-@pytest.mark.parametrize(
-    ("line", "default", "expected"),
-    [
-        ("", True, True),
-        ("", False, False),
-        ("rodata=off", True, False),
-        ("rodata=off rodata=on", True, True),
-        ("rodata=on rodata=off", True, False),
-        ("rodata=off rodata=maybe", True, False),
-        ("rodata", False, False),
-        ("rodata=", True, True),
-        ("rodata=", False, False),
-        # set_debug_rodata() compares whole words since 6.0; strtobool() took these.
-        ("rodata=0", True, True),
-        ("rodata=no", True, True),
-        ("rodata=1", False, False),
-        ("rodata=maybe", True, True),
-        ("rodata=maybe", False, False),
-        ("rodata=on", False, True),
-    ],
-)
-def test_switches(line: str, default: bool, expected: bool) -> None:
-    assert enabled(line, "rodata", default) is expected

@@ -49,6 +49,11 @@ ON = {
     "discontigmem": since("2.6.18", "2.6.32"),  # Kconfig: ARCH_DISCONTIGMEM_ENABLE depends on NUMA
     "highmem_freed_singly": since("2.4", "6.12"),  # init_32.c: add_highpages_with_active_regions
     "buddy_checks_pfn": since("2.6.18", "5.10"),  # mm/page_alloc.c: pfn_valid_within
+    "debug_vm": since("2.6.18"),  # lib/Kconfig.debug
+    "split_keeps_lower_half": ["2.4"],  # mm/page_alloc.c: expand
+    "buddy_merge_likely": since("5.10"),  # mm/page_alloc.c
+    "frees_tails": since("5.10"),  # mm/page_alloc.c: __free_pages
+    "keeps_reserved": ["2.4"],  # mm/page_alloc.c: __free_pages asks PageReserved
 }
 
 
@@ -77,6 +82,8 @@ WORDS = {
     "fixmap_boot_start": "next next next multiple one_table one_table one_table one_table",
     # init.c, init_32.c: is_kernel_text, mark_rodata_ro
     "image_protection": "none large_pages large_pages large_pages sections sections sections sections",
+    # init/main.c: set_debug_rodata
+    "rodata_option": "none none none none letters words words words",
     # mm/highmem.c: set_page_address
     "page_address": "member pool pool pool indexed indexed indexed indexed",
     # kmap_atomic with a km_type; kmap_atomic_idx_push; task_struct.kmap_ctrl

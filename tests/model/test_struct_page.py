@@ -129,7 +129,6 @@ class TestMark:
         assert mark.order(words, page) is None
         mark.set(words, page, 3)
         assert (words.read(page, 24), words.read(page, 20)) == (marked, 3)
-        assert eras.named(name).buddy_page_type == marked
         assert mark.order(words, page) == 3
         mark.clear(words, page)
         assert (words.read(page, 24), words.read(page, 20)) == (WORD, 0)
