@@ -11,6 +11,7 @@ from kvmtools.observe.broken import reading
 from kvmtools.observe.facts import Facts
 from kvmtools.observe.forms import NO_EXECUTE
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.per_cpu import configured_cpus
 from kvmtools.observe.ram import observe_e820
 from kvmtools.records import MARKS, Configuration, Image
 
@@ -59,7 +60,7 @@ def observe_configuration(kernel: Kernel) -> Configuration:
     return Configuration(
         pae=kernel.pae,
         page_offset=kernel.page_offset,
-        nr_cpus=_nr_cpus(kernel),
+        nr_cpus=configured_cpus(kernel),
         highmem="HIGHMEM" in zones,
         pti=features.pti,
         nx=features.nx,
@@ -102,13 +103,6 @@ def _zone_names(kernel: Kernel) -> tuple[str, ...]:
     zones = kernel.facts.enumerators("zone_type")
     ordered = sorted(zones, key=lambda name: zones[name])
     return tuple(name.removeprefix("ZONE_") for name in ordered if name.startswith("ZONE_"))
-
-
-def _nr_cpus(kernel: Kernel) -> int:
-    """``CONFIG_NR_CPUS``; a kernel for one CPU has no array of per-CPU offsets."""
-    if not kernel.facts.has_symbol("__per_cpu_offset"):
-        return 1
-    return kernel.facts.array_length("typeof(__per_cpu_offset)")
 
 
 def _debug_pagealloc(kernel: Kernel) -> bool:

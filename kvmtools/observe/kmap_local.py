@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvmtools.observe.kernel import VIRTUAL_END, Kernel
-from kvmtools.observe.per_cpu import online_cpus, physical_ranges
+from kvmtools.observe.per_cpu import configured_cpus, online_cpus, physical_ranges
 from kvmtools.observe.structure import Structure
 from kvmtools.observe.translate import translate
 from kvmtools.records import PAGE_SIZE, Range
@@ -95,13 +95,13 @@ def _of_cpu(
 
 
 def _slots(kernel: Kernel) -> int:
-    """``KM_MAX_IDX`` (before 5.11 ``KM_TYPE_NR``): slots of one CPU; 0 if there are none."""
-    facts = kernel.facts
-    if not facts.has_constant(_FIRST):
+    """``KM_MAX_IDX`` (before 5.11 ``KM_TYPE_NR``): slots of one CPU; 0 if there are none.
+
+    Both are macros: what DWARF has is the room for all CPUs, ``FIX_KMAP_BEGIN`` to ``FIX_KMAP_END``.
+    """
+    if not kernel.facts.has_constant(_FIRST):
         return 0
-    if facts.has_member(_TASK, "kmap_ctrl.pteval"):
-        return facts.array_length(_TASK, "kmap_ctrl.pteval")
-    return facts.enumerators("km_type")["KM_TYPE_NR"] if facts.has_constant("KM_TYPE_NR") else _total(kernel)
+    return _total(kernel) // configured_cpus(kernel)
 
 
 def _total(kernel: Kernel) -> int:

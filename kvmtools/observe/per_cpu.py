@@ -17,6 +17,13 @@ def possible_cpus(kernel: Kernel) -> tuple[int, ...]:
     return _mask(kernel, "__cpu_possible_mask")
 
 
+def configured_cpus(kernel: Kernel) -> int:
+    """``CONFIG_NR_CPUS``; a kernel for one CPU has no array of per-CPU offsets."""
+    if not kernel.facts.has_symbol("__per_cpu_offset"):
+        return 1
+    return kernel.facts.array_length("typeof(__per_cpu_offset)")
+
+
 def online_cpus(kernel: Kernel) -> tuple[int, ...]:
     """CPUs that run (``cpu_online_mask``); raises as :func:`_mask`."""
     return _mask(kernel, "__cpu_online_mask")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -65,6 +66,15 @@ def test_a_moved_top_moves_every_slot(recorded: Kernel, patch: Patch) -> None:
     before = observe_kmap_local(recorded)[0].addresses
     patch(recorded.address("__FIXADDR_TOP"), struct.pack("<I", FIXADDR_TOP - 0x1000))
     assert np.array_equal(observe_kmap_local(recorded)[0].addresses, before - np.uint32(0x1000))
+
+
+def test_a_kernel_without_stacks_per_task_has_as_many_slots(recorded_guest: Any) -> None:
+    """5.10: the CPU's own index is all there is, and ``KM_TYPE_NR`` is a macro."""
+    members = ("kmap_ctrl", "kmap_ctrl.idx", "kmap_ctrl.pteval")
+    kernel = recorded_guest.kernel(*(f"offset struct task_struct {member}" for member in members))
+    cpus = observe_kmap_local(kernel)
+    assert [len(each.ptes) for each in cpus] == [KM_MAX_IDX] * NR_CPUS
+    assert {(each.depth, each.expected) for each in cpus} == {(None, None)}
 
 
 def test_needs_are_captured_ram(recorded: Kernel) -> None:
