@@ -25,6 +25,11 @@ PAGES: dict[str, tuple[tuple[str, object, str], ...]] = {
         ("2.4", False, "2.4.18-14 mm/highmem.c"),
         ("2.6.24", True, "2.6.24 mm/highmem.c kmap_flush_unused"),
     ),
+    "interrupt_bugs": (
+        ("2.4", ("kmap", "kunmap"), "2.4.0 include/asm-i386/highmem.h kmap, kunmap"),
+        ("2.6.18", ("kunmap",), "2.6.18 arch/i386/mm/highmem.c kunmap; 2.6.32 arch/x86/mm/highmem_32.c"),
+        ("5.10", (), "5.10 include/linux/highmem.h kmap, kunmap"),
+    ),
     "kmap_slots": (
         ("2.4", "typed", "2.4.18-14 include/asm-i386/highmem.h kmap_atomic"),
         ("5.10", "per-CPU stack", "5.10 include/linux/highmem.h kmap_atomic_idx_push"),

@@ -113,6 +113,8 @@ class Era:
     """``flush_all_zero_pkmaps`` flushes the TLB even if it cleared nothing."""
     kmap_flush_unused: bool
     """Anyone may ask for unused slots to be flushed."""
+    interrupt_bugs: tuple[str, ...]
+    """Calls that stop the kernel if an interrupt makes them; from others it is wrong too, but only debugging tells."""
     kmap_slots: str
     """How a slot of ``kmap_atomic`` or ``kmap_local`` is chosen: ``"typed"`` by the caller, by depth on a ``"per-CPU
     stack"``, or by depth ``"per-task"``."""

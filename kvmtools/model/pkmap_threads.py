@@ -15,7 +15,8 @@ The kernel's sleeper does not go back to the beginning of kmap_high but looks fo
 ``start`` in map_new_virtual, which is the same: kmap_high begins with looking for the page's address.
 
 Source: kmap_high, map_new_virtual, kunmap_high and kmap_flush_unused in mm/highmem.c, 2.4.18 to 6.12.  (2.4.0 calls
-wake_up with the lock still held.)
+wake_up with the lock still held.)  kmap and kunmap in include/asm-i386/highmem.h, 2.4.0, arch/x86/mm/highmem_32.c,
+2.6.24 and 2.6.32, include/linux/highmem.h, 5.10.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Thread:
         self.name = name
         self.cpu = cpu
         self.state = RUNNING
+        self.in_interrupt = False
+        """It is an interrupt, which may not sleep and so must use neither kmap nor kunmap."""
         self.section = ""
         """Which section comes next or goes on; "" outside of any call."""
         self.page = 0
@@ -79,8 +82,9 @@ class PkmapThreads:
         """Let a thread call ``kmap``.  A lowmem page needs no slot: the call is over at once.
 
         :raises UsageError: if the thread is in a call already
+        :raises KernelBug: if it is an interrupt, where the era looks at that
         """
-        thread = self._idle(name)
+        thread = self._entering(name, "kmap")
         if self.table.highmem(page):
             thread.section, thread.page = "kmap_high", page
         else:
@@ -90,8 +94,9 @@ class PkmapThreads:
         """Let a thread call ``kunmap``, which does nothing for a lowmem page.
 
         :raises UsageError: if the thread is in a call already
+        :raises KernelBug: if it is an interrupt, where the era looks at that
         """
-        thread = self._idle(name)
+        thread = self._entering(name, "kunmap")
         if self.table.highmem(page):
             thread.section, thread.page = "kunmap_high", page
 
@@ -199,8 +204,17 @@ class PkmapThreads:
             raise UsageError(f"there is no thread {name}", hint=f"there are {', '.join(self.threads)}")
         return self.threads[name]
 
+    def _entering(self, name: str, call: str) -> Thread:
+        thread = self._idle(name)
+        if thread.in_interrupt and call in self.table.era.interrupt_bugs:
+            thread.section, thread.state = call, DEAD
+            raise KernelBug("in_interrupt()", f"{call} by {name}, which is an interrupt and could not sleep")
+        return thread
+
     def _idle(self, name: str) -> Thread:
         thread = self._thread(name)
+        if thread.state == DEAD:
+            raise UsageError(self.blocked(name))
         if thread.state == UNINTERRUPTIBLE:
             page = self.table.page_name(thread.page)
             raise UsageError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from every_era import since
 
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
@@ -255,6 +256,34 @@ def test_a_thread_that_hits_a_bug_dies_with_the_lock() -> None:
     threads.kmap("B", page(1))
     assert threads.blocked("B") == "B spins on kmap_lock, which A holds"
     assert threads.runnable() == []
+
+
+@pytest.mark.parametrize(
+    ("era", "forbidden"),
+    # asm-i386/highmem.h of 2.4: BUG() in both; highmem_32.c: kmap has might_sleep(); then kunmap as well.
+    [("2.4", {"kmap", "kunmap"}), *((era, {"kunmap"}) for era in since("2.6.18", "2.6.32"))]
+    + [(era, set[str]()) for era in since("5.10")],
+)
+@pytest.mark.parametrize("where", [LOWMEM, page(1)], ids=["lowmem", "highmem"])
+@pytest.mark.parametrize("call", ["kmap", "kunmap"])
+def test_an_interrupt_must_not_sleep(call: str, where: int, era: str, forbidden: set[str]) -> None:
+    threads = machine(era=era)
+    threads.kmap("B", page(1))
+    threads.finish("B")
+    threads.threads["A"].in_interrupt = True
+    if call not in forbidden:
+        getattr(threads, call)("A", where)
+        assert threads.finish("A").state == RUNNING
+        return
+    with pytest.raises(
+        KernelBug, match=f"^BUG_ON\\(in_interrupt\\(\\)\\): {call} by A, which is an interrupt"
+    ):
+        getattr(threads, call)("A", where)
+    assert threads.blocked("A") == f"A is dead: a BUG_ON in {call} stopped it"
+    assert threads.owner is None
+    assert threads.table.pkmap_count == [0, 2]
+    with pytest.raises(UsageError, match=f"^A is dead: a BUG_ON in {call} stopped it$"):
+        threads.kmap("A", page(2))
 
 
 def test_what_a_thread_may_not_do() -> None:

@@ -46,6 +46,7 @@ def command(configuration: Configuration, script: str | None, slots: int | None,
     kmap PAGE, kunmap PAGE   run until the call is done, or its thread sleeps
     flush                    kmap_flush_unused: unmap what nobody uses
     lowmem PAGE              kmap of a page that needs no slot
+    interrupt                the thread is an interrupt, which must use neither
     start WORD ...           only begin a kmap, kunmap or flush
     step, run                go on by one store; until it is done or asleep
     B: WORD ...              another thread than A does it (A to H)

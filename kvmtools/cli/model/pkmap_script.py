@@ -27,6 +27,7 @@ kmap PAGE      map a highmem page; runs until it is done or asleep
 kunmap PAGE    take one user away; wakes who sleeps, and "run" lets them go on
 flush          kmap_flush_unused: unmap what nobody uses
 lowmem PAGE    kmap of a page of low memory, which needs no slot; here PAGE is a pfn
+interrupt      the thread is an interrupt from now on, which must use neither
 start WORD ..  only begin a kmap, kunmap or flush
 step           go on to the next store that others can see
 run            go on until it is done or asleep; without a thread: everybody, in turns
@@ -72,7 +73,7 @@ def parse(text: str) -> Line | None:
     return Line(thread, word, _number(words[0]) if words else None, start)
 
 
-WORDS = {"kmap": 1, "kunmap": 1, "flush": 0, "lowmem": 1, "step": 0, "run": 0}
+WORDS = {"kmap": 1, "kunmap": 1, "flush": 0, "lowmem": 1, "interrupt": 0, "step": 0, "run": 0}
 """How many page numbers each takes."""
 STARTABLE = ("kmap", "kunmap", "flush")
 
@@ -126,6 +127,9 @@ class Machine:
             return f"{name}: {threads.step(name)}"
         if line.word == "run":
             return self._run_all() if line.thread is None else self._run(line.thread)
+        if line.word == "interrupt":
+            threads.threads[name].in_interrupt = True
+            return f"{name} is an interrupt from now on"
         number = line.page or 0
         page = self._page_struct_size * number
         if line.word == "lowmem":

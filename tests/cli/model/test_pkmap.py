@@ -121,7 +121,7 @@ def test_a_bug_ends_the_script_with_1(invoke: Invoke, form: str) -> None:
 @pytest.mark.parametrize(
     ("script", "says"),
     [
-        ("kmap 1\nkmp 3", "line 2: 'kmp' is no operation (there are kmap, kunmap, flush, lowmem, step, run)"),
+        ("kmap 1\nkmp 3", "line 2: 'kmp' is no operation (there are kmap, kunmap, flush, lowmem, interrupt, step, run)"),
         ("kmap", "line 1: kmap takes one page number"),
         ("kmap 1 2", "line 1: kmap takes one page number"),
         ("flush 1", "line 1: flush takes no page number"),
@@ -191,6 +191,17 @@ def test_a_sleeper_can_begin_nothing(invoke: Invoke) -> None:
 def test_a_bug_names_the_page_of_the_script(invoke: Invoke) -> None:
     outcome = invoke("model", "pkmap", stdin="kunmap 3")
     assert str(outcome.error) == "BUG_ON(!vaddr): kunmap of page 3, which is not mapped"
+
+
+@pytest.mark.parametrize(("era", "code"), [("2.4", 1), ("2.6.32", 0), ("6.1", 0)])
+def test_an_interrupt(invoke: Invoke, era: str, code: int) -> None:
+    outcome = invoke("model", "pkmap", "--era", era, stdin="B: interrupt\nkmap 1\nB: kmap 1")
+    assert "  1  B: interrupt  → B is an interrupt from now on\n" in outcome.out
+    assert outcome.code == code
+    if code:
+        assert str(outcome.error) == (
+            "BUG_ON(in_interrupt()): kmap by B, which is an interrupt and could not sleep"
+        )
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
