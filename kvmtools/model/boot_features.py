@@ -8,12 +8,15 @@ arch/x86/mm/pti.c (pti_check_boottime_disable, pti_parse_cmdline) and kernel/cpu
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import takewhile
 
 from kvmtools.model.command_line import options, values
 from kvmtools.model.eras import Era
 
 AUTO, ON, OFF = "auto", "on", "off"
 _MITIGATIONS = ("auto", "auto,nosmt", "off")
+_VECTORS = ("no_user_kernel", "no_user_user", "no_guest_host", "no_guest_guest", "no_cross_thread")
+"""``vector_mitigations``, 7.2."""
 
 
 def nx_disabled(command_line: str, era: Era) -> bool:
@@ -71,8 +74,14 @@ def _mitigations(command_line: str) -> str | None:
 
 def _users_are_trusted(command_line: str) -> bool:
     """Whether any ``mitigations=`` took CPU_MITIGATE_USER_KERNEL away, which no later one gives back."""
-    for value in values(command_line, "mitigations"):
-        first, *vectors = value.removeprefix("auto,nosmt").split(",")
-        if value.startswith("off") or (first in ("", "auto") and "no_user_kernel" in vectors):
-            return True
-    return False
+    return any(
+        value.startswith(OFF) or "no_user_kernel" in _attack_vectors(value)
+        for value in values(command_line, "mitigations")
+    )
+
+
+def _attack_vectors(value: str) -> list[str]:
+    """What stands behind ``auto`` or ``auto,nosmt`` and a comma, up to the first word that the kernel does not know."""
+    start = next(start for start in ("auto,nosmt", "auto", "") if value.startswith(start))
+    comma, *words = value[len(start) :].split(",")
+    return [] if comma else [*takewhile(_VECTORS.__contains__, words)]

@@ -102,7 +102,9 @@ def e820_of(memory: int) -> tuple[E820Entry, ...]:
     :raises UsageError: if there is not even a MiB and the 128 KiB of the firmware's tables
     """
     if memory <= _MIB + 0x20000:
-        raise UsageError(f"{memory} bytes of RAM are too few for a PC", hint="give at least 2M")
+        raise UsageError(
+            f"{memory} bytes of RAM are too few for a PC", hint="kernels of every era boot with 64M"
+        )
     low = memory if memory < 3584 * _MIB else 3 * _GIB
     entries = [
         E820Entry(0, 0x9FC00, RAM),

@@ -80,6 +80,18 @@ def test_the_last_noexec_counts(line: str, off: bool) -> None:
         ("mitigations=no_user_kernel", "auto", "auto", "auto"),
         ("mitigations=some,no_user_kernel", "auto", "auto", "auto"),
         ("mitigations=off,no_user_user", "auto", "auto", "off"),
+        ("mitigations=offside", "auto", "auto", "off"),
+        # A word that it does not know ends what 7.2 reads of the value.
+        ("mitigations=auto,nothing,no_user_kernel", "auto", "auto", "auto"),
+        ("mitigations=autos,no_user_kernel", "auto", "auto", "auto"),
+        ("mitigations=auto,nosmts,no_user_kernel", "auto", "auto", "auto"),
+        ("mitigations=,nosmt,no_user_kernel", "auto", "auto", "auto"),
+        (
+            "mitigations=auto,no_cross_thread,no_guest_guest,no_guest_host,no_user_kernel",
+            "auto",
+            "auto",
+            "off",
+        ),
         ("mitigations=auto,no_user_kernel pti=on", "on", "on", "on"),
     ],
 )

@@ -33,7 +33,7 @@ def without_effect(configuration: Configuration) -> Iterator[str]:
         "reservetop": era.reservetop_option == "none",
         "kernelcore": "MOVABLE" not in configuration.zone_names,
         "movablecore": "MOVABLE" not in configuration.zone_names,
-        "rodata": era.image_protection != "sections",
+        "rodata": era.rodata_option == "none",
         "noexec": not era.noexec_option,
         **dict.fromkeys(("pti", "nopti", "mitigations"), era.pti_option == "none"),
     }

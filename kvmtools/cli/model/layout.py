@@ -19,12 +19,12 @@ from kvmtools.cli.output import emit, emit_json
 from kvmtools.cli.tables import Column, columns, hexadecimal, paint, size, table
 from kvmtools.errors import UsageError
 from kvmtools.model.era_table import TABLE
+from kvmtools.model.layout import TOP
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, ZoneSpan
 
 _LIMITS = ("max_low_pfn", "max_pfn", "max_mapnr")
 _NOT_SWITCHES = {"marks"}
-_TOP = 1 << 32
 
 
 @click.command()
@@ -66,7 +66,7 @@ def command(ctx: click.Context, request: MachineOptions, diff: tuple[str, str] |
 def _text(prediction: Prediction) -> Iterator[str]:
     areas = address_space(prediction)
     yield paint(f"{prediction.era.name}, {_machine(prediction)}", bold=True)
-    edges = [Edge(_TOP, "4 GiB   ", ""), *(Edge(a.start, f"{a.start:08x}", a.boundary) for a in areas)]
+    edges = [Edge(TOP, "4 GiB   ", ""), *(Edge(a.start, f"{a.start:08x}", a.boundary) for a in areas)]
     yield from staircase(edges, [area.name for area in areas])
     yield ""
     heads = columns("zone >start_pfn >end_pfn >spanned >present >present_bytes")

@@ -121,7 +121,10 @@ def test_a_bug_ends_the_script_with_1(invoke: Invoke, form: str) -> None:
 @pytest.mark.parametrize(
     ("script", "says"),
     [
-        ("kmap 1\nkmp 3", "line 2: 'kmp' is no operation (there are kmap, kunmap, flush, lowmem, interrupt, step, run)"),
+        (
+            "kmap 1\nkmp 3",
+            "line 2: 'kmp' is no operation (there are kmap, kunmap, flush, lowmem, interrupt, step, run)",
+        ),
         ("kmap", "line 1: kmap takes one page number"),
         ("kmap 1 2", "line 1: kmap takes one page number"),
         ("flush 1", "line 1: flush takes no page number"),
