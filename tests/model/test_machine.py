@@ -44,7 +44,7 @@ def test_the_pci_hole(memory: int, expected: list[tuple[int, int]]) -> None:
 
 
 def test_no_pc_is_that_small() -> None:
-    with pytest.raises(UsageError, match=r"1179648 bytes of RAM are too few.*2M"):
+    with pytest.raises(UsageError, match=r"1179648 bytes of RAM are too few.*64M"):
         e820_of(0x120000)
 
 
