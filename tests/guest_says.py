@@ -6,8 +6,9 @@ import re
 
 from kvmtools.records import E820Entry
 
-E820_LINE = re.compile(r"BIOS-e820: \[mem 0x([0-9a-f]{16})-0x([0-9a-f]{16})\] (\w+)")
-E820_TYPES = {"usable": 1, "reserved": 2, "ACPI": 3}
+E820_LINE = re.compile(r"BIOS-e820: \[mem 0x([0-9a-f]{16})-0x([0-9a-f]{16})\] +(\w+)")
+# Up to 6.x "usable" and "reserved"; in 7.2 "System RAM" and "device reserved".
+E820_TYPES = {"usable": 1, "System": 1, "reserved": 2, "device": 2, "ACPI": 3}
 
 
 def firmware_map(boot_log: str) -> tuple[E820Entry, ...]:

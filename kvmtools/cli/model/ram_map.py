@@ -24,8 +24,8 @@ _HEX = r"(?:0x)?([0-9a-f]{1,16})"
 # A nested resource is indented; only what stands at the margin is a range of the firmware's.
 _IOMEM = re.compile(rf"^{_HEX}-{_HEX} : (.+)$")
 # "BIOS-e820: [mem 0x0-0x9fbff] usable" since 3.x, with the last byte; before, with the end:
-# "BIOS-e820: 0000000000000000 - 000000000009fc00 (usable)".
-_LOG = re.compile(rf"BIOS-(?:e820|88|e801): \[mem {_HEX}-{_HEX}\] (.+)$")
+# "BIOS-e820: 0000000000000000 - 000000000009fc00 (usable)".  In 7.2 two blanks and "System RAM", as /proc/iomem has it.
+_LOG = re.compile(rf"BIOS-(?:e820|88|e801): \[mem {_HEX}-{_HEX}\] +(.+)$")
 _OLD_LOG = re.compile(rf"BIOS-(?:e820|88|e801): {_HEX} - {_HEX} \((.+)\)$")
 
 

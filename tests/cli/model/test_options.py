@@ -201,6 +201,22 @@ def test_boot_logs_new_and_old(tmp_path: Path) -> None:
     )
 
 
+def test_a_boot_log_of_7_2(tmp_path: Path) -> None:
+    """Other words, two blanks before them, and lines for what lies between (arch/x86/kernel/e820.c)."""
+    path = tmp_path / "dmesg"
+    path.write_text(
+        "[    0.000000] BIOS-e820: [mem 0x0000000000000000-0x000000000009fbff]  System RAM\n"
+        "[    0.000000] BIOS-e820: [mem 0x000000000009fc00-0x000000000009ffff]  device reserved\n"
+        "[    0.000000] BIOS-e820: [gap 0x00000000000a0000-0x00000000000effff]\n"
+        "[    0.000000] BIOS-e820: [mem 0x000000007ffe0000-0x000000007fffffff]  ACPI data\n"
+    )
+    assert ram_map(str(path)) == (
+        E820Entry(0, 0x9FC00, 1),
+        E820Entry(0x9FC00, 0x400, 2),
+        E820Entry(0x7FFE0000, 0x20000, 3),
+    )
+
+
 @pytest.mark.parametrize(
     ("text", "hint"),
     [
