@@ -14,8 +14,15 @@ FRAGMENTS = ("boot", "memory", "observe")
 # Options that only some versions have: merged like the others, not verified.
 UNVERIFIED = "versions"
 UNSET = "n"
-# Options that later versions have under another name (6.9 put page-table isolation among the mitigations).
-RENAMED = {"CONFIG_PAGE_TABLE_ISOLATION": "CONFIG_MITIGATION_PAGE_TABLE_ISOLATION"}
+# Options that other versions have under another name: 6.9 put page-table isolation among the mitigations, 6.15 left
+# highmem one size, and before 5.12 the compiler alone chose the version of DWARF.
+RENAMED = {
+    "CONFIG_PAGE_TABLE_ISOLATION": "CONFIG_MITIGATION_PAGE_TABLE_ISOLATION",
+    "CONFIG_HIGHMEM64G": "CONFIG_HIGHMEM4G",
+    "CONFIG_DEBUG_INFO_DWARF5": "CONFIG_DEBUG_INFO",
+}
+# Options that later versions have no more: page tables in highmem, a preemption model, SLUB's lists per CPU.
+GONE = frozenset(("CONFIG_HIGHPTE", "CONFIG_PREEMPT_VOLUNTARY", "CONFIG_SLUB_CPU_PARTIAL"))
 _LINE = re.compile(r"^(?:# (CONFIG_\w+) is not set|(CONFIG_\w+)=(.*))$")
 
 
@@ -34,14 +41,21 @@ def parse(text: str) -> dict[str, str]:
 
 
 def merge(base: str, fragments: Iterable[Path]) -> str:
-    """The base configuration with the fragments' lines after it (for make olddefconfig the last word wins)."""
-    return "\n".join([base, *(fragment.read_text() for fragment in fragments)])
+    """The base configuration with the fragments' lines after it (for make olddefconfig the last word wins).
+
+    An option's other name comes before them, so that it yields where the version has both.
+    """
+    asked = [fragment.read_text() for fragment in fragments]
+    values = parse("\n".join(asked))
+    others = [f"{other}={values[option]}" for option, other in RENAMED.items() if option in values]
+    return "\n".join([base, *others, *asked])
 
 
 def not_granted(fragments: Iterable[Path], outcome: str) -> list[str]:
     """The lines asked for that are not so in ``outcome``, each with what it became.
 
-    An option that is absent from the outcome counts as not set; either name of a renamed one will do.
+    An option that is absent from the outcome counts as not set; either name of a renamed one will do, and one that is
+    gone may be absent.
     """
     wanted: dict[str, str] = {}
     for fragment in fragments:
@@ -52,4 +66,5 @@ def not_granted(fragments: Iterable[Path], outcome: str) -> list[str]:
         f"{option}={value} (became {got.get(option, 'absent')})"
         for option, value in wanted.items()
         if value not in (got.get(option, UNSET), got.get(RENAMED.get(option, option), UNSET))
+        and (option in got or option not in GONE)
     ]

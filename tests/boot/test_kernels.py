@@ -126,10 +126,10 @@ def test_a_failed_build_leaves_a_log_and_nothing_else(workplace: Workplace) -> N
 
 
 def test_an_option_that_does_not_stick_is_named(workplace: Workplace) -> None:
-    (workplace.tree / "refuse").write_text("CONFIG_HIGHPTE CONFIG_X86_PAE")
+    (workplace.tree / "refuse").write_text("CONFIG_COMPACTION CONFIG_X86_PAE")
     with pytest.raises(BuildError) as caught:
         workplace.ensure()
-    for option in ("CONFIG_HIGHPTE=y (became absent)", "CONFIG_X86_PAE=y (became absent)"):
+    for option in ("CONFIG_COMPACTION=y (became absent)", "CONFIG_X86_PAE=y (became absent)"):
         assert option in caught.value.message
     assert kernels.find("pae", workplace.tree) is None
 
@@ -312,6 +312,30 @@ def test_an_option_may_have_its_newer_name(tmp_path: Path, name: str) -> None:
     fragment.write_text("CONFIG_PAGE_TABLE_ISOLATION=y\n")
     assert kernel_config.not_granted([fragment], f"CONFIG_{name}=y\n") == []
     assert kernel_config.not_granted([fragment], f"# CONFIG_{name} is not set\n") != []
+
+
+@pytest.mark.parametrize("name", ["HIGHMEM64G", "HIGHMEM4G"])
+def test_the_other_name_is_asked_for_first(tmp_path: Path, name: str) -> None:
+    """7.2 knows the second alone; where both exist, as members of one choice, the last line wins."""
+    fragment = tmp_path / "pae.config"
+    fragment.write_text("CONFIG_HIGHMEM64G=y\n")
+    lines = kernel_config.merge("CONFIG_NOHIGHMEM=y", [fragment]).splitlines()
+    assert lines == ["CONFIG_NOHIGHMEM=y", "CONFIG_HIGHMEM4G=y", "CONFIG_HIGHMEM64G=y"]
+    assert kernel_config.not_granted([fragment], f"CONFIG_{name}=y\n") == []
+
+
+def test_a_name_is_only_doubled_where_it_is_asked_for(tmp_path: Path) -> None:
+    fragment = tmp_path / "boot.config"
+    fragment.write_text("CONFIG_SMP=y\n")
+    assert kernel_config.merge("", [fragment]).split() == ["CONFIG_SMP=y"]
+
+
+@pytest.mark.parametrize("option", sorted(kernel_config.GONE))
+def test_an_option_that_is_gone_may_be_absent_but_not_refused(tmp_path: Path, option: str) -> None:
+    fragment = tmp_path / "memory.config"
+    fragment.write_text(f"{option}=y\n")
+    assert kernel_config.not_granted([fragment], "") == []
+    assert kernel_config.not_granted([fragment], f"# {option} is not set\n") == [f"{option}=y (became n)"]
 
 
 @pytest.mark.parametrize("name", kernels.NAMES)
