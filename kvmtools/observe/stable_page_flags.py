@@ -71,14 +71,15 @@ _COPIED = {
     "HWPOISON": ("PG_hwpoison",),
     "RESERVED": ("PG_reserved",),
     "MLOCKED": ("PG_mlocked",),
-    "MAPPEDTODISK": ("PG_mappedtodisk",),
+    "MAPPEDTODISK": ("PG_mappedtodisk", "PG_owner_2"),
     "PRIVATE": ("PG_private",),
     "PRIVATE_2": ("PG_private_2",),
     "OWNER_PRIVATE": ("PG_owner_priv_1",),
     "ARCH": ("PG_arch_1",),
     "UNCACHED": ("PG_uncached",),
 }
-# struct page of the first tail page (6.1), struct folio (since 6.2): maps of a compound page as a whole.
+# struct page of the first tail page (6.1), struct folio (since 6.2; 7.2 has it in the second tail page): maps of a
+# compound page as a whole.
 _ENTIRE_MAPCOUNT = (("struct page", "compound_mapcount"), ("struct folio", "_entire_mapcount"))
 
 Flags = NDArray[np.uint64]
@@ -97,8 +98,10 @@ def kpageflags(memmap: MemMap, kernel: Kernel) -> Flags:
     def add(name: str, pages: Pages) -> None:
         found[pages] |= np.uint64(1 << KPF[name])
 
+    # Since 6.17 a page of a compound page is told as the whole is.
+    teller = compound.head if kernel.facts.has_type("struct page_snapshot") else np.arange(memmap.length)
     for name, flags in _COPIED.items():
-        add(name, memmap.has_flag(*flags))
+        add(name, memmap.has_flag(*flags)[teller])
     head_mapping = memmap.mapping[compound.head] & np.uint32(MAPPING_FLAGS)
     anonymous = (head_mapping & np.uint32(MAPPING_ANON)) != 0
     add("SLAB", slab[compound.head])
@@ -109,8 +112,8 @@ def kpageflags(memmap: MemMap, kernel: Kernel) -> Flags:
     add("COMPOUND_HEAD", memmap.has_flag("PG_head"))
     add("COMPOUND_TAIL", memmap.tail)
     add("BUDDY", memmap.buddy | (memmap.in_buddy_block & (memmap.refcount[compound.head] == 0)))
-    add("OFFLINE", memmap.types.of(memmap.page_type, "offline"))
-    add("PGTABLE", memmap.types.of(memmap.page_type, "table"))
+    add("OFFLINE", memmap.types.of(memmap.page_type, "offline")[teller])
+    add("PGTABLE", memmap.types.of(memmap.page_type, "table")[teller])
     if kernel.facts.has_symbol("swapper_spaces"):
         head_flags = memmap.has_flag("PG_swapbacked") & memmap.has_flag("PG_swapcache")
         add("SWAPCACHE", head_flags[compound.head])
@@ -150,9 +153,11 @@ class _Compound:
         heads = np.flatnonzero(memmap.has_flag("PG_head"))
         heads = heads[heads + 1 < memmap.length]
         entire = np.zeros(memmap.length, np.int64)
-        word = _entire_mapcount_word(memmap, kernel)
-        if word is not None:
-            entire[heads] = memmap.words[word].view(np.int32)[heads + 1].astype(np.int64) + 1
+        place = _entire_mapcount_place(memmap, kernel)
+        if place is not None:
+            tail, word = place
+            long = heads[memmap.head[np.minimum(heads + tail, memmap.length - 1)] == heads]
+            entire[long] = memmap.words[word].view(np.int32)[long + tail].astype(np.int64) + 1
         self.entire_mapcount = entire[self.head]
         """How often the compound page is mapped as a whole."""
         double = np.zeros(memmap.length, np.bool_)
@@ -169,11 +174,12 @@ class _Compound:
         """``page_mapped``."""
 
 
-def _entire_mapcount_word(memmap: MemMap, kernel: Kernel) -> int | None:
+def _entire_mapcount_place(memmap: MemMap, kernel: Kernel) -> tuple[int, int] | None:
+    """In which tail page it is, and in which word of that."""
     for type_name, member in _ENTIRE_MAPCOUNT:
         if kernel.facts.has_member(type_name, member):
-            offset = kernel.facts.offset(type_name, member)
-            return offset % memmap.page_size // 4
+            tail, offset = divmod(kernel.facts.offset(type_name, member), memmap.page_size)
+            return max(1, tail), offset // 4
     return None
 
 
@@ -209,8 +215,12 @@ def _add_huge(found: Flags, memmap: MemMap, kernel: Kernel, compound: _Compound,
 
 def _zero_pages(memmap: MemMap, kernel: Kernel) -> list[tuple[int, bool]]:
     """pfns of the zero page and of the huge zero page (``True``), if there is one."""
-    pages = [(kernel.variable("zero_pfn"), False)]
-    if kernel.facts.has_symbol("huge_zero_page"):
-        pfn = int(memmap.page_to_pfn(kernel.variable("huge_zero_page")))
+    # 7.2 has a function of the old name.
+    single = "zero_pfn" if kernel.facts.has_type("typeof(zero_pfn)") else "zero_page_pfn"
+    pages = [(kernel.variable(single), False)]
+    if _has_huge_pages(kernel):
+        # A folio since 6.10; its first member is its first struct page.
+        huge = "huge_zero_page" if kernel.facts.has_symbol("huge_zero_page") else "huge_zero_folio"
+        pfn = int(memmap.page_to_pfn(kernel.variable(huge)))
         pages += [(pfn, True)] if pfn >= 0 else []
     return pages

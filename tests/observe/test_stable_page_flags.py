@@ -5,10 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
+from kvmtools.observe.facts import Facts
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.memmap import MemMap, observe_memmap
 from kvmtools.observe.stable_page_flags import KPF, kpagecount, kpageflags
@@ -142,6 +144,50 @@ def test_a_files_huge_page_counts_page_by_page(block: Block) -> None:
     block.compound(LRU, 0xC123_4560, (0, 0, 1, 0))
     block.entire_mapcount(0)
     assert block.counts() == [1, 1, 2, 1]
+
+
+def known_as(recorded_guest: Any, patch: Patch, **answers: int | None) -> Block:
+    """A block of the same guest, of whose kernel other things are known; blanks in their names are ``__``."""
+    document = recorded_guest.document["facts"]
+    told = {question.replace("__", " "): answer for question, answer in answers.items()}
+    facts = Facts.from_json({**document, "answers": {**document["answers"], **told}})
+    return Block(replace(recorded_guest.kernel(), facts=facts), patch)
+
+
+def test_a_later_kernel_tells_of_the_whole_what_it_tells_of_a_page(recorded_guest: Any, patch: Patch) -> None:
+    """7.2 fs/proc/page.c: flags are those of the folio, and what a tail page has in their place means nothing."""
+    block = known_as(recorded_guest, patch, sizeof__struct__page_snapshot=112)
+    block.compound(LRU)
+    block.patch(block.base + 32, struct.pack("<I", block.zone | SWAPBACKED))
+    assert [flags - {"THP"} for flags in block.flags()] == [
+        {"LRU", "COMPOUND_HEAD"},
+        *[{"LRU", "COMPOUND_TAIL"}] * 3,
+    ]
+
+
+def test_the_count_of_the_whole_may_be_in_the_second_tail_page(recorded_guest: Any, patch: Patch) -> None:
+    """7.2 include/linux/mm_types.h, struct folio without CONFIG_64BIT: byte 16 of the page at index 2."""
+    members = {"offset__struct__page__compound_mapcount": None, "offset__struct__folio___entire_mapcount": 80}
+    block = known_as(recorded_guest, patch, **members)
+    block.page(0, LRU | HEAD, 0xC000_0000, 0xC123_4560 | ANON, -1, 1)
+    for number in range(1, PAGES):
+        block.page(number, 0, block.base + 1)
+    block.patch(block.base + 32 + 16, struct.pack("<i", 6))
+    block.patch(block.base + 64 + 16, struct.pack("<i", 2))
+    assert block.counts() == [3] * PAGES
+
+
+@pytest.mark.parametrize("pages", [2, 3])
+def test_a_compound_page_without_a_second_tail_has_no_such_count(
+    recorded_guest: Any, patch: Patch, pages: int
+) -> None:
+    members = {"offset__struct__page__compound_mapcount": None, "offset__struct__folio___entire_mapcount": 80}
+    block = known_as(recorded_guest, patch, **members)
+    block.page(0, LRU | HEAD, 0xC000_0000, 0xC123_4560 | ANON, 0, 1)
+    for number in range(1, PAGES):
+        block.page(number, 0, block.base + 1 if number < pages else 0xC000_0000)
+    block.patch(block.base + 64 + 16, struct.pack("<i", 4))
+    assert block.counts()[:2] == [1 + 5 * (pages > 2), 5 * (pages > 2)]
 
 
 def test_a_pfn_without_struct_page_is_told_as_such(recorded: Kernel) -> None:
