@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from kvmtools.compare.evidence import Evidence
 from kvmtools.model.boot_features import rodata_enabled
+from kvmtools.model.command_line import values
 
 Need = Callable[[Evidence], str]
 """Returns why the need is not met, or nothing."""
@@ -76,9 +77,11 @@ def _pages(evidence: Evidence) -> str:
 
 
 def _rodata(evidence: Evidence) -> str:
-    if rodata_enabled(evidence.prediction.configuration.command_line, evidence.prediction.era):
+    command_line = evidence.prediction.configuration.command_line
+    if rodata_enabled(command_line, evidence.prediction.era):
         return ""
-    return "rodata=off on the command line: the kernel leaves its code, and that of modules, writable"
+    said = " ".join(f"rodata={value}" for value in values(command_line, "rodata"))
+    return f"{said} on the command line: the kernel leaves its code, and that of modules, writable"
 
 
 def _memmap(evidence: Evidence) -> str:

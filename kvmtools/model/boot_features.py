@@ -83,5 +83,5 @@ def _users_are_trusted(command_line: str) -> bool:
 def _attack_vectors(value: str) -> list[str]:
     """What stands behind ``auto`` or ``auto,nosmt`` and a comma, up to the first word that the kernel does not know."""
     start = next(start for start in ("auto,nosmt", "auto", "") if value.startswith(start))
-    comma, *words = value[len(start) :].split(",")
-    return [] if comma else [*takewhile(_VECTORS.__contains__, words)]
+    before, *words = value[len(start) :].split(",")
+    return [] if before else [*takewhile(_VECTORS.__contains__, words)]

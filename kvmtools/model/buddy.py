@@ -1,7 +1,8 @@
 """The buddy allocator, over any of the three mem_maps: what it reads of ``struct page``, and what it takes for granted.
 
-Source: mm/page_alloc.c: __free_pages_ok, expand, rmqueue (2.4.18); __free_one_page, page_is_buddy, free_pages_check,
-__rmqueue (2.6.18, 2.6.24); __free_pages, free_pages_prepare, buddy_merge_likely, check_new_page (5.10, 6.1);
+Source: mm/page_alloc.c: __free_pages_ok, expand, rmqueue (2.4.16; Red Hat's 2.4.18 has other flags);
+__free_one_page, page_is_buddy, free_pages_check, prep_new_page, __rmqueue (2.6.18, 2.6.24);
+__free_pages, free_pages_prepare, buddy_merge_likely, check_new_page (5.10, 6.1);
 find_buddy_page_pfn (6.1 mm/internal.h); free_all_bootmem_core (2.6.18 mm/bootmem.c); __free_pages_memory (6.1
 mm/memblock.c).  Whitcroft's remark of 25 September 2006 on linux-mm is what this module makes visible: a free
 looks at the ``struct page`` of the block beside the one that is freed, on every order up to the largest, whether
@@ -9,12 +10,13 @@ there is memory or not.  Where the map has a hole that look is a page fault, unl
 (CONFIG_HOLES_IN_ZONE); and 2.4 knew from a bitmap, without looking at the page.
 
 Left out, because the shape of the free lists does not depend on them: per-CPU lists, migrate types (one list per
-order, as if every page block had the same), watermarks, compaction, guard pages, and ``page->mapping``.
+order, as if every page block had the same), watermarks, compaction, guard pages, ``page->mapping``, compound pages, and
+the flags that prep_new_page() of 2.6 clears.  2.4 asks bad_range() of the buddies that merge, not of every block.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kvmtools.errors import UsageError
@@ -25,6 +27,7 @@ from kvmtools.model.conversions import MemMap
 from kvmtools.model.eras import Era
 from kvmtools.model.free_lists import FreeLists
 from kvmtools.model.memmap import FlagsLayout
+from kvmtools.model.rounding import roundup
 from kvmtools.model.struct_page import WORD, StructPages
 from kvmtools.records import Range, ZoneSpan
 
@@ -72,8 +75,12 @@ class Buddy:
         self._asked: dict[int, int] = {}
         self._refused = 0
         self.pages = StructPages(mem_map, era, flags)
-        self._unclean = struct_page.checked_at_free(era)
         self._reserved = struct_page.flag(era, "reserved")
+        self._unclean = {
+            "idle": struct_page.mask(era, era.checked_at_free),
+            "new": struct_page.mask(era, era.checked_at_prep),
+        }
+        self._cleared = struct_page.mask(era, era.cleared_at_free)
         self.lists = FreeLists(mem_map, struct_page.members(era), era.list_poison)
         mark = struct_page.buddy_mark(era)
         self._record: Bitmaps | Marks
@@ -122,7 +129,7 @@ class Buddy:
         for zone in self.zones:
             end = zone.span.end_pfn
             if self.era.tail_initialised and end == max(other.span.end_pfn for other in self.zones):
-                end = -(-end >> self.era.max_order - 1) << self.era.max_order - 1
+                end = roundup(end, 1 << (self.era.max_order - 1))
             for pfn in filter(self.mem_map.pfn_valid, range(zone.span.start_pfn, end)):
                 page = self.mem_map.pfn_to_page(pfn)
                 self.pages.initialise(page, zone.index, self.era.hole_refcount, self._reserved)
@@ -215,26 +222,34 @@ class Buddy:
         self._free_pages_ok(page, pfn, order, to_tail=to_tail)
 
     def _free_pages_ok(self, page: int, pfn: int, order: int, *, to_tail: bool = False) -> None:
-        if "idle" in self._checked:
-            self._expect_idle("free_pages_check(page)", page, pfn, order)
+        self._check_pages("idle", "free_pages_check(page)", page, pfn, order)
+        for each in self._looked_at("idle", page, order):
+            self.pages.set_flags(each, self.pages.flags(each) & ~self._cleared)
         zone = self.zones[self.pages.zone(page)]
         if "aligned" in self._checked and (pfn - zone.base) % (1 << order):
             raise KernelBug(f"pfn & ((1 << {order}) - 1)", f"pfn {pfn:#x} begins no block of order {order}")
         self._check_range(zone, page, pfn)
         self._free_one_page(zone, page, pfn, order, to_tail)
 
-    def _expect_idle(self, condition: str, page: int, pfn: int, order: int) -> None:
+    def _check_pages(self, check: str, condition: str, page: int, pfn: int, order: int) -> None:
         """``free_pages_check``, ``check_new_page``: the kernel reports a bad page, and will not use it any more."""
-        for i in range(1 << order):
-            each = self._beside(page, i)
-            count, flags = self.pages.refcount(each), self.pages.flags(each) & self._unclean
-            if count or flags or self.pages.mapcount(each) != WORD:
-                names = " ".join(struct_page.flag_names(self.era, flags)) or "none"
+        if check not in self._checked:
+            return
+        for i, each in enumerate(self._looked_at(check, page, order)):
+            count, wrong = self.pages.refcount(each), self.pages.flags(each) & self._unclean[check]
+            held = self.era.checks_counts and (count or self.pages.mapcount(each) != WORD)
+            if held or wrong:
+                names = " ".join(struct_page.flag_names(self.era, wrong)) or "none"
                 raise KernelBug(
                     condition,
                     f"bad page state of pfn {pfn + i:#x}: refcount {count}, "
                     f"mapcount or type {self.pages.mapcount(each):#x}, wrong flags {names}",
                 )
+
+    def _looked_at(self, check: str, page: int, order: int) -> Iterator[int]:
+        """The struct pages of a block that a check is about."""
+        for i in range(1 if check in self.era.checks_head_only else 1 << order):
+            yield self._beside(page, i)
 
     def _check_range(self, zone: Zone, page: int, pfn: int) -> None:
         """``bad_range``."""
@@ -295,7 +310,7 @@ class Buddy:
             self._check_range(zone, kept, kept_pfn)
             self._insert(zone, kept, current, at_tail=False)
             self._record.toggle(zone, kept_pfn, current)
-        if "new" in self._checked:
-            self._expect_idle("check_new_page(page)", page, pfn, order)
+        self._check_range(zone, page, pfn)
+        self._check_pages("new", "check_new_page(page)", page, pfn, order)
         self.pages.set_refcount(page, 1)
         return pfn

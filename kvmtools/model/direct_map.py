@@ -19,7 +19,7 @@ from kvmtools.model.command_line import values
 from kvmtools.model.layout import TOP
 from kvmtools.model.paging import form_of
 from kvmtools.model.ram import BIOS, ISA_END, Ram
-from kvmtools.model.rounding import round_down, round_up
+from kvmtools.model.rounding import rounddown, roundup
 from kvmtools.records import PAGE_SIZE, Configuration, Expectation, Layout
 
 ALL, NONE, SOME = "all", "none", "some"
@@ -46,7 +46,7 @@ def regions(configuration: Configuration, layout: Layout, ram: Ram) -> Iterator[
     else:
         yield linear(configuration, "direct map", configuration.page_offset, end, True, None)
     if era.direct_map_overruns and _large_pages(configuration):
-        yield linear(configuration, OVERRUN, end, round_up(end, _span(configuration)), True, None)
+        yield linear(configuration, OVERRUN, end, roundup(end, _span(configuration)), True, None)
 
 
 def large_leaf_fault(configuration: Configuration, layout: Layout, ram: Ram, offset: int) -> str:
@@ -83,7 +83,7 @@ def linear(
 def _by_large_pages(configuration: Configuration, end: int) -> Iterator[Expectation]:
     """One mapping with holes and all; what CONFIG_DEBUG_RODATA protects is not known from the outside."""
     etext, init_end = _section(configuration, "_etext"), _section(configuration, "__init_end")
-    shared = min(round_up(init_end + 1, _span(configuration)), end)
+    shared = min(roundup(init_end + 1, _span(configuration)), end)
     yield linear(configuration, "low memory and kernel text", configuration.page_offset, etext, None, True)
     yield linear(configuration, "kernel image", etext, shared, None, None)
     yield linear(configuration, "direct map", shared, end, True, False)
@@ -118,7 +118,7 @@ def _ram(configuration: Configuration, start: int, end: int) -> Iterator[Expecta
 def _image(configuration: Configuration) -> Iterator[Expectation]:
     """The image after mark_rodata_ro(); the pages it frees may become a module's, and read-only with it."""
     text, etext, end_rodata, init, end = (
-        round_up(_section(configuration, name), PAGE_SIZE)
+        roundup(_section(configuration, name), PAGE_SIZE)
         for name in ("_text", "_etext", "__end_rodata", "__init_begin", "_end")
     )
     sections = configuration.image.sections
@@ -129,7 +129,7 @@ def _image(configuration: Configuration) -> Iterator[Expectation]:
     sealed = boot_features.rodata_enabled(configuration.command_line, eras.shown(configuration.marks))
     executable = False if sealed else None
     # A large page that text begins in was executable as a whole before it was split.
-    head = round_down(text, _span(configuration))
+    head = rounddown(text, _span(configuration))
     for name, start, stop, may_write, may_execute in (
         ("before the image", head, text, None, None),
         ("kernel text", text, etext, not sealed, True),
@@ -159,7 +159,7 @@ def _boot_map_end(configuration: Configuration) -> int:
     tables = lowmem_pages >> directory.bits
     if len(form.levels) > 2:
         tables += 1 << form.levels[0].bits
-    return round_up(_section(configuration, "_end") + tables * PAGE_SIZE, directory.span)
+    return roundup(_section(configuration, "_end") + tables * PAGE_SIZE, directory.span)
 
 
 def _large_pages(configuration: Configuration) -> bool:

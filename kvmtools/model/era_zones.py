@@ -7,6 +7,19 @@ from __future__ import annotations
 
 ZONES: dict[str, tuple[tuple[str, object, str], ...]] = {
     # -- RAM ------------------------------------------------------------------------------------------------
+    "mem_edits": (
+        ("2.4", True, "2.4.18-14 arch/i386/kernel/setup.c parse_cmdline_early"),
+        ("2.6.18", False, "2.6.18 arch/i386/kernel/setup.c parse_cmdline_early"),
+    ),
+    "memmap_forms": (
+        ("2.4", "", "2.4.18-14 arch/i386/kernel/setup.c parse_cmdline_early"),
+        ("2.6.18", "@#$", "2.6.18 arch/i386/kernel/setup.c parse_cmdline_early"),
+        ("5.10", "@#$!%", "5.10 arch/x86/kernel/e820.c parse_memmap_one"),
+    ),
+    "memmap_list": (
+        ("2.4", False, "2.4.18-14 arch/i386/kernel/setup.c; 2.6.32 arch/x86/kernel/e820.c parse_memmap_opt"),
+        ("5.10", True, "5.10 arch/x86/kernel/e820.c parse_memmap_opt"),
+    ),
     "ram_types": (
         (
             "2.4",
@@ -75,6 +88,10 @@ ZONES: dict[str, tuple[tuple[str, object, str], ...]] = {
         ("2.6.24", ("DMA", "NORMAL", "HIGHMEM", "MOVABLE"), "2.6.24 include/linux/mmzone.h enum zone_type"),
     ),
     # -- the buddy allocator --------------------------------------------------------------------------------
+    "movable_percent": (
+        ("2.4", False, "2.4.18-14 mm/page_alloc.c; 2.6.32 mm/page_alloc.c cmdline_parse_core"),
+        ("5.10", True, "5.10 mm/page_alloc.c cmdline_parse_core"),
+    ),
     "max_order": (
         ("2.4", 10, "2.4.16 include/linux/mmzone.h MAX_ORDER"),
         ("2.6.18", 11, "2.6.18 include/linux/mmzone.h MAX_ORDER"),
@@ -86,7 +103,7 @@ ZONES: dict[str, tuple[tuple[str, object, str], ...]] = {
         ("6.12", "page_type byte", "6.12 include/linux/page-flags.h PGTY_buddy"),
     ),
     "highmem_freed_singly": (
-        ("2.4", True, "2.4.18-14 arch/i386/mm/init.c one_highpage_init"),
+        ("2.4", True, "2.4.18-14 arch/i386/mm/init.c mem_init"),
         ("7.2", False, "7.2 mm/memblock.c __free_memory_core"),
     ),
     "buddy_checks_pfn": (
@@ -95,13 +112,18 @@ ZONES: dict[str, tuple[tuple[str, object, str], ...]] = {
         ("6.1", False, "6.1 mm/page_alloc.c __free_one_page"),
     ),
     "buddy_checks": (
-        ("2.4", ("idle", "aligned", "in zone"), "2.4.18-14 mm/page_alloc.c __free_pages_ok"),
+        ("2.4", ("idle", "aligned", "in zone", "new"), "2.4.16 mm/page_alloc.c __free_pages_ok, rmqueue"),
         (
             "2.6.18",
             ("held", "idle", "aligned", "buddy idle", "new"),
             "2.6.18 mm/page_alloc.c __free_one_page, page_is_buddy, prep_new_page; include/linux/mm.h",
         ),
-        ("2.6.24", ("idle", "new"), "2.6.24 mm/page_alloc.c free_pages_check, prep_new_page"),
+        (
+            "2.6.24",
+            ("idle", "buddy idle", "new"),
+            "2.6.24 mm/page_alloc.c free_pages_check, page_is_buddy, prep_new_page",
+        ),
+        ("2.6.32", ("idle", "new"), "2.6.32 mm/page_alloc.c free_pages_check, check_new_page"),
         ("6.12", (), "6.12 mm/page_alloc.c check_pages_enabled"),
     ),
     "debug_vm": (
@@ -109,7 +131,7 @@ ZONES: dict[str, tuple[tuple[str, object, str], ...]] = {
         ("2.6.18", True, "2.6.18 lib/Kconfig.debug DEBUG_VM"),
     ),
     "checked_at_free": (
-        ("2.4", ("locked", "lru", "active"), "2.4.18-14 mm/page_alloc.c __free_pages_ok"),
+        ("2.4", ("locked", "lru", "active"), "2.4.16 mm/page_alloc.c __free_pages_ok"),
         (
             "2.6.18",
             (
@@ -144,6 +166,37 @@ ZONES: dict[str, tuple[tuple[str, object, str], ...]] = {
             "6.12 include/linux/page-flags.h PAGE_FLAGS_CHECK_AT_FREE",
         ),
     ),
+    "checked_at_prep": (
+        ("2.4", ("lru", "active"), "2.4.16 mm/page_alloc.c rmqueue"),
+        (
+            "2.6.18",
+            (
+                "locked", "active", "lru", "private", "writeback", "swapcache", "reclaim", "slab", "reserved", "buddy",
+                "dirty",
+            ),
+            "2.6.18 mm/page_alloc.c prep_new_page",
+        ),
+        (
+            "2.6.24",
+            ("locked", "active", "lru", "private", "writeback", "swapcache", "slab", "reserved", "buddy", "dirty"),
+            "2.6.24 mm/page_alloc.c prep_new_page",
+        ),
+        ("2.6.32", None, "2.6.32 include/linux/page-flags.h PAGE_FLAGS_CHECK_AT_PREP"),
+    ),
+    "cleared_at_free": (
+        ("2.4", ("referenced", "dirty"), "2.4.16 mm/page_alloc.c __free_pages_ok"),
+        ("2.6.18", ("dirty",), "2.6.18 mm/page_alloc.c free_pages_check"),
+        ("2.6.32", None, "2.6.32 mm/page_alloc.c free_pages_check"),
+    ),
+    "checks_counts": (
+        ("2.4", False, "2.4.16 mm/page_alloc.c __free_pages_ok, rmqueue"),
+        ("2.6.18", True, "2.6.18 mm/page_alloc.c free_pages_check, prep_new_page"),
+    ),
+    "checks_head_only": (
+        ("2.4", ("idle", "new"), "2.4.16 mm/page_alloc.c __free_pages_ok, rmqueue"),
+        ("2.6.18", ("new",), "2.6.18 mm/page_alloc.c prep_new_page"),
+        ("2.6.32", (), "2.6.32 mm/page_alloc.c prep_new_page, check_new_page"),
+    ),
     "list_poison": (
         ("2.4", None, "2.4.18-14 include/linux/list.h list_del"),
         ("2.6.18", (0x0010_0100, 0x0020_0200), "2.6.18 include/linux/poison.h LIST_POISON1, LIST_POISON2"),
@@ -167,7 +220,7 @@ ZONES: dict[str, tuple[tuple[str, object, str], ...]] = {
         ("5.10", True, "5.10 mm/page_alloc.c __free_pages"),
     ),
     "keeps_reserved": (
-        ("2.4", True, "2.4.18-14 mm/page_alloc.c __free_pages"),
+        ("2.4", True, "2.4.16 mm/page_alloc.c __free_pages"),
         ("2.6.18", False, "2.6.18 mm/page_alloc.c __free_pages"),
     ),
 }  # fmt: skip

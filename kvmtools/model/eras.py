@@ -15,7 +15,7 @@ from kvmtools.errors import UsageError
 from kvmtools.model.era_table import NAMES as NAMES
 from kvmtools.model.era_table import TABLE, Cell
 
-_VERSION = re.compile(r"[0-9]{1,3}(\.[0-9]{1,3}){1,3}")
+_VERSION = re.compile(r"[1-9][0-9]{0,2}(\.(0|[1-9][0-9]{0,2})){1,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class Era:
     kmap_flush_unused: bool
     """Anyone may ask for unused slots to be flushed."""
     interrupt_bugs: tuple[str, ...]
-    """Calls that stop the kernel if an interrupt makes them; from others it is wrong too, but only debugging tells."""
+    """Calls that stop the kernel at once if an interrupt makes them; what else an interrupt calls may go well."""
     kmap_slots: str
     """How a slot of ``kmap_atomic`` or ``kmap_local`` is chosen: ``"typed"`` by the caller, by depth on a ``"per-CPU
     stack"``, or by depth ``"per-task"``."""
@@ -156,6 +156,12 @@ class Era:
     hole_zone: str
     """A page that is not RAM belongs to the ``"spanning"`` zone or to that of the ``"following"`` RAM."""
 
+    mem_edits: bool
+    """``mem=exactmap`` forgets the firmware's map and ``mem=SIZE@START`` adds to it, as ``memmap=`` does since 2.6."""
+    memmap_forms: str
+    """What may stand between the size and the start in ``memmap=``; none: the option is unknown."""
+    memmap_list: bool
+    """``memmap=`` takes several, with commas between them; else it reads the first."""
     ram_types: tuple[int, ...]
     """E820 types that are RAM."""
     ram_end_types: tuple[int, ...]
@@ -185,6 +191,8 @@ class Era:
     """With it each node has a ``mem_map`` of its own, ``CONFIG_DISCONTIGMEM``."""
     zone_names: tuple[str, ...]
     """``enum zone_type`` of an ordinary build with HIGHMEM, in order."""
+    movable_percent: bool
+    """``kernelcore=`` and ``movablecore=`` may be given in percent."""
     max_order: int
     """Number of buddy orders."""
     buddy_mark: str
@@ -210,6 +218,14 @@ class Era:
     """``CONFIG_DEBUG_VM`` exists, and makes all of them."""
     checked_at_free: tuple[str, ...]
     """Flags that no page may have when it is freed (``PAGE_FLAGS_CHECK_AT_FREE``)."""
+    checked_at_prep: tuple[str, ...] | None
+    """Flags that no page may have when it is handed out (``PAGE_FLAGS_CHECK_AT_PREP``); ``None``: any."""
+    cleared_at_free: tuple[str, ...] | None
+    """Flags that a page loses when it is freed; ``None``: all that it had."""
+    checks_counts: bool
+    """These checks look at references and mappings as well as at flags."""
+    checks_head_only: tuple[str, ...]
+    """Those of the checks that look at the first page of a block alone; ``idle`` clears its flags alone then."""
     list_poison: tuple[int, int] | None
     """What ``list_del`` leaves in ``next`` and ``prev``; ``None`` if it leaves them alone."""
     split_keeps_lower_half: bool
@@ -219,7 +235,8 @@ class Era:
     buddy_merge_likely: bool
     """A block whose parent could merge as soon as its buddy is free goes to the end of the list."""
     frees_tails: bool
-    """``__free_pages`` of a block that someone else still holds by its first page frees the other pages."""
+    """``__free_pages`` of a block that someone else still holds by its first page frees the other pages, unless it is
+    a compound page, of which the model has none."""
     keeps_reserved: bool
     """``__free_pages`` of a reserved page does nothing."""
 

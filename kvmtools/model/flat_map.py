@@ -20,7 +20,7 @@ from kvmtools.errors import UsageError
 from kvmtools.model.conversions import Conversions, Footprint
 from kvmtools.model.kernel_space import KernelSpace, booted
 from kvmtools.model.prediction import Prediction
-from kvmtools.model.rounding import pfn_up, round_up
+from kvmtools.model.rounding import pfn_up, roundup
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Range
 
 
@@ -55,7 +55,7 @@ class FlatMap(Conversions):
         return Footprint(
             struct_pages=size,
             window=0,
-            lowmem=round_up(size, PAGE_SIZE),
+            lowmem=roundup(size, PAGE_SIZE),
             highmem=0,
             page_tables=0,
             static=2 * self.space.word,

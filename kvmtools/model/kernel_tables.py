@@ -22,16 +22,17 @@ from kvmtools.model.page_tables import PageTables
 from kvmtools.model.paging_forms import ACCESSED, DIRTY, GLOBAL, NX, PRESENT, USER, WRITABLE
 from kvmtools.model.physical import Physical
 from kvmtools.model.prediction import Prediction
-from kvmtools.model.rounding import round_up
+from kvmtools.model.rounding import roundup
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Expectation, Range
 
 CHOICES = (
     "a large page wherever the kernel may have one",
     "writable and not executable where the kernel leaves rights open",
-    "tables and the frames of the CPU entry area from the end of lowmem",
+    "tables from the end of lowmem",
     "nothing in the vmalloc area, pkmap, fixmap and the user's half",
 )
 """What a running kernel decides, and how it is decided here."""
+ENTRY_AREA = "frames of the CPU entry area from there too"
 ONE_CPU = "one possible CPU: the CPU entry areas of the others are empty"
 ENTRY_TEXT = "the entry text ends where the kernel's text does"
 PAGE_TABLE = PRESENT | WRITABLE | USER | ACCESSED | DIRTY
@@ -49,8 +50,10 @@ class Run(NamedTuple):
 
 def choices(prediction: Prediction) -> tuple[str, ...]:
     """What was decided for this kernel."""
-    entry_area = prediction.layout.cpu_entry_area_base is not None and prediction.configuration.nr_cpus > 1
-    return (*CHOICES, *[ONE_CPU] * entry_area, *[ENTRY_TEXT] * prediction.configuration.pti)
+    entry_area = prediction.layout.cpu_entry_area_base is not None
+    others = entry_area and prediction.configuration.nr_cpus > 1
+    isolated = prediction.configuration.pti
+    return (*CHOICES, *[ENTRY_AREA] * entry_area, *[ONE_CPU] * others, *[ENTRY_TEXT] * isolated)
 
 
 def build(prediction: Prediction) -> PageTables:
@@ -127,7 +130,7 @@ def _global(prediction: Prediction) -> Range:
     if boot_features.pti_mode(configuration.command_line, prediction.era) == boot_features.AUTO:
         start, end = (
             min(start, sections["_text"]),
-            max(end, round_up(sections["__end_rodata"], PAGE_SIZE)),
+            max(end, roundup(sections["__end_rodata"], PAGE_SIZE)),
         )
     return Range(start, end)
 

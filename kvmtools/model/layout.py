@@ -22,7 +22,7 @@ from kvmtools.model.eras import Era
 from kvmtools.model.impossible import refuse_impossible
 from kvmtools.model.paging import form_of
 from kvmtools.model.ram import Ram
-from kvmtools.model.rounding import round_down, round_up
+from kvmtools.model.rounding import rounddown, roundup
 from kvmtools.model.zones import find_low_pfn_range
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout
 
@@ -47,7 +47,7 @@ def predict(configuration: Configuration, ram: Ram | None = None) -> Layout:
     max_low_pfn, max_pfn = find_low_pfn_range(configuration, ram.end_pfn, most)
     highstart_pfn = min(max_low_pfn, max_pfn)
     high_memory = configuration.page_offset + highstart_pfn * PAGE_SIZE
-    vmalloc_start = round_up(high_memory + VMALLOC_OFFSET, era.vmalloc_start_rounding)
+    vmalloc_start = roundup(high_memory + VMALLOC_OFFSET, era.vmalloc_start_rounding)
     if vmalloc_start >= vmalloc_end:
         raise UsageError(
             f"lowmem up to {high_memory:#x} leaves no vmalloc area below {vmalloc_end:#x}",
@@ -89,10 +89,10 @@ def _above(configuration: Configuration, era: Era) -> tuple[Layout, int]:
     if era.cpu_entry_area:
         # The page that is added holds the read-only IDT; it comes first.
         pages = 1 + configuration.nr_cpus * (configuration.cpu_entry_area_size // PAGE_SIZE)
-        floor = round_down(floor - pages * PAGE_SIZE, pmd_size)
+        floor = rounddown(floor - pages * PAGE_SIZE, pmd_size)
         layout = replace(layout, cpu_entry_area_base=floor, cpu_entry_area_end=floor + pages * PAGE_SIZE)
     if era.ldt_remap:
-        ceiling = floor = round_down(floor - PAGE_SIZE, pmd_size)
+        ceiling = floor = rounddown(floor - PAGE_SIZE, pmd_size)
         layout = replace(layout, ldt_base=floor, ldt_end=floor + pmd_size)
     if configuration.highmem:
         ceiling = _pkmap_base(era, floor, pmd_size)
@@ -107,9 +107,9 @@ def _pkmap_base(era: Era, floor: int, pmd_size: int) -> int:
     :raises UsageError: if the constant of 2.4 does not leave the fixmap enough room
     """
     if era.pkmap_below == "ldt":
-        return round_down(floor - PAGE_SIZE, pmd_size)
+        return rounddown(floor - PAGE_SIZE, pmd_size)
     if era.pkmap_base is None:
-        return round_down(floor - PAGE_SIZE - pmd_size, pmd_size)
+        return rounddown(floor - PAGE_SIZE - pmd_size, pmd_size)
     end = era.pkmap_base + pmd_size
     if floor < end:
         raise UsageError(
@@ -124,7 +124,7 @@ def _fixaddr_top(configuration: Configuration, era: Era, pmd_size: int) -> int:
     if reserve is None:
         return era.fixaddr_top
     alignment = pmd_size if era.reservetop_option == "rounded" else 1
-    return (round_down(-reserve % TOP, alignment) - PAGE_SIZE) % TOP
+    return (rounddown(-reserve % TOP, alignment) - PAGE_SIZE) % TOP
 
 
 def _reserved_top(configuration: Configuration, era: Era) -> int | None:
@@ -166,4 +166,4 @@ def _max_mapnr(configuration: Configuration, era: Era, max_pfn: int, ram: Ram) -
         return None
     if not era.max_mapnr_aligned:
         return max_pfn
-    return round_up(ram.below(max_pfn).ranges[-1].end, 1 << (configuration.max_order - 1))
+    return roundup(ram.below(max_pfn).ranges[-1].end, 1 << (configuration.max_order - 1))

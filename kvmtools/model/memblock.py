@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from kvmtools.errors import UsageError
 from kvmtools.model.ram import joined
-from kvmtools.model.rounding import round_down, round_up
+from kvmtools.model.rounding import rounddown, roundup
 from kvmtools.records import PAGE_SIZE, Range
 
 
@@ -44,7 +44,7 @@ class Memblock:
         :raises UsageError: if there is no such piece
         """
         for part in self._parts(within):
-            start = round_down(part.end - pages, align)
+            start = rounddown(part.end - pages, align)
             if start >= part.start:
                 self.reserve(Range(start, start + pages))
                 return Range(start, start + pages)
@@ -60,8 +60,8 @@ class Memblock:
         """
         pieces = []
         for part in self._parts(within):
-            end = round_down(part.end, align)
-            start = max(end - pages, round_up(part.start, align))
+            end = rounddown(part.end, align)
+            start = max(end - pages, roundup(part.start, align))
             if piece := Range(start, end):
                 pieces.append(piece)
                 self.reserve(piece)

@@ -16,7 +16,7 @@ from kvmtools.errors import UsageError
 from kvmtools.model import eras
 from kvmtools.model.eras import Era
 from kvmtools.model.ram import Ram, joined
-from kvmtools.model.rounding import div_round_up, pfn_up, round_up
+from kvmtools.model.rounding import div_round_up, pfn_up, roundup
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout, Range, ZoneSpan
 
 
@@ -181,7 +181,7 @@ def _flat_length(configuration: Configuration, era: Era, node: Ram, spans: tuple
             hint="FLATMEM on i386 needs RAM in the first 4 MiB; look at memmap=",
         )
     end = max(span.end_pfn for span in spans)
-    return round_up(end, block) if era.mem_map_rounded else end + 1
+    return roundup(end, block) if era.mem_map_rounded else end + 1
 
 
 def _zones_by_following(

@@ -16,7 +16,8 @@ The kernel's sleeper does not go back to the beginning of kmap_high but looks fo
 
 Source: kmap_high, map_new_virtual, kunmap_high and kmap_flush_unused in mm/highmem.c, 2.4.18 to 6.12.  (2.4.0 calls
 wake_up with the lock still held.)  kmap and kunmap in include/asm-i386/highmem.h, 2.4.0, arch/x86/mm/highmem_32.c,
-2.6.24 and 2.6.32, include/linux/highmem.h, 5.10.
+2.6.24 and 2.6.32, include/linux/highmem.h, 5.10.  An interrupt that would sleep: schedule in kernel/sched.c (2.4, a
+BUG), schedule_debug in kernel/sched/core.c, 6.1, which reports it and goes on, and whatever was interrupted sleeps.
 """
 
 from __future__ import annotations
@@ -31,6 +32,11 @@ RUNNING, UNINTERRUPTIBLE, DEAD = "TASK_RUNNING", "TASK_UNINTERRUPTIBLE", "TASK_D
 LOCKED = frozenset({"kmap_high", "kunmap_high", "kmap_flush_unused"})
 """The sections that run with ``kmap_lock`` held."""
 
+_NOT_FOR_INTERRUPTS = {
+    "kmap": "may have to sleep there",
+    "kunmap": "would spin for ever if it interrupted whoever holds kmap_lock",
+}
+
 Section = Generator[str, None, str]
 """Yields what it did, returns the name of the section that follows, "" at the end of the call."""
 
@@ -43,7 +49,7 @@ class Thread:
         self.cpu = cpu
         self.state = RUNNING
         self.in_interrupt = False
-        """It is an interrupt, which may not sleep and so must use neither kmap nor kunmap."""
+        """It is an interrupt, and must use neither kmap nor kunmap."""
         self.section = ""
         """Which section comes next or goes on; "" outside of any call."""
         self.page = 0
@@ -99,6 +105,13 @@ class PkmapThreads:
         thread = self._entering(name, "kunmap")
         if self.table.highmem(page):
             thread.section, thread.page = "kunmap_high", page
+
+    def interrupt(self, name: str) -> None:
+        """Make a thread an interrupt from now on.
+
+        :raises UsageError: if the thread is in a call
+        """
+        self._idle(name).in_interrupt = True
 
     def kmap_flush_unused(self, name: str) -> None:
         """Let a thread flush the unused slots, as every change of page attributes does (set_memory.c).
@@ -208,7 +221,9 @@ class PkmapThreads:
         thread = self._idle(name)
         if thread.in_interrupt and call in self.table.era.interrupt_bugs:
             thread.section, thread.state = call, DEAD
-            raise KernelBug("in_interrupt()", f"{call} by {name}, which is an interrupt and could not sleep")
+            raise KernelBug(
+                "in_interrupt()", f"{call} by {name}, an interrupt, which {_NOT_FOR_INTERRUPTS[call]}"
+            )
         return thread
 
     def _idle(self, name: str) -> Thread:
@@ -228,6 +243,12 @@ class PkmapThreads:
 
     def _kmap_high(self, thread: Thread) -> Section:
         address = yield from self.table.kmap_high(thread.page)
+        if address is None and thread.in_interrupt:
+            # The lock is dropped before schedule() looks who calls it.
+            self.owner = None
+            raise KernelBug(
+                "scheduling while atomic", f"{thread.name}, an interrupt, finds every slot in use"
+            )
         if address is None:
             # The state is set and the queue joined before the lock is dropped, so no wake-up can be missed.
             thread.state = UNINTERRUPTIBLE

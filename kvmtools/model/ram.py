@@ -2,7 +2,8 @@
 
 Source: arch/x86/kernel/e820.c (parse_memopt, parse_memmap_one, e820__update_table, e820_end_pfn,
 e820__memblock_setup), arch/x86/kernel/setup.c (e820_add_kernel_range, trim_bios_range), mm/memblock.c
-(memblock_trim_memory), 5.10 to 7.2; arch/i386/kernel/setup.c (copy_e820_map, find_max_pfn), 2.4.18 and 2.6.18.
+(memblock_trim_memory), 5.10 to 7.2; arch/i386/kernel/setup.c (copy_e820_map, parse_cmdline_early, find_max_pfn), 2.4.18
+and 2.6.18.
 
 The map must be the firmware's (``e820_table_firmware``), not the ``e820_table`` that already carries these edits.  Each
 of them is a projection, but several ``memmap=`` that turn types into one another, replayed, may end elsewhere.
@@ -18,6 +19,7 @@ from itertools import pairwise
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
 from kvmtools.model.command_line import memparse, number, options
+from kvmtools.model.eras import Era
 from kvmtools.model.rounding import pfn_up
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, E820Entry, Range
 
@@ -30,7 +32,7 @@ BIOS = Range(0xA0000, 0x100000)
 """Video memory and BIOS: never RAM, whatever the firmware says."""
 ISA_END = BIOS.end
 
-_EVERYTHING = (1 << 64) - 1
+_EVERYTHING = 1 << 64
 _TYPE_OF_SEPARATOR = {"@": RAM, "#": ACPI, "$": RESERVED, "!": PRAM}
 
 
@@ -82,7 +84,7 @@ def usable(configuration: Configuration) -> Ram:
     table = _Table(configuration.e820)
     if era.bios_area_trimmed:
         table.change(BIOS.start, BIOS.end, RAM, None)
-    table.follow(configuration.command_line)
+    table.follow(configuration.command_line, era)
     if era.ram_trimmed:
         _trim(table, configuration)
     entries = table.sanitized()
@@ -118,16 +120,27 @@ class _Table:
     def __init__(self, entries: Iterable[E820Entry]) -> None:
         self.entries = [_Entry(e.start, e.start + e.size, e.type) for e in entries if e.size]
 
-    def follow(self, command_line: str) -> None:
+    def follow(self, command_line: str, era: Era) -> None:
         """Apply ``mem=`` and ``memmap=`` in the order in which they stand."""
         for name, value in options(command_line):
-            if name == "mem" and value is not None and value != "nopentium" and memparse(value)[0]:
-                self.change(memparse(value)[0], _EVERYTHING, RAM, None)
-            elif name == "memmap" and value is not None:
-                for part in value.split(","):
-                    self._memmap(part)
+            if name == "mem" and value is not None:
+                self._mem(value, era)
+            elif name == "memmap" and value is not None and era.memmap_forms:
+                for part in value.split(",")[: None if era.memmap_list else 1]:
+                    self._memmap(part, era.memmap_forms)
 
-    def _memmap(self, text: str) -> None:
+    def _mem(self, text: str, era: Era) -> None:
+        if era.mem_edits and text.startswith("exactmap"):
+            self.entries.clear()
+            return
+        size, rest = memparse(text)
+        if era.mem_edits and rest.startswith("@"):
+            start = memparse(rest[1:])[0]
+            self.add(start, start + size, RAM)
+        elif size and text != "nopentium":
+            self.change(size, _EVERYTHING, RAM, None)
+
+    def _memmap(self, text: str, forms: str) -> None:
         if text.startswith("exactmap"):
             self.entries.clear()
             return
@@ -136,8 +149,8 @@ class _Table:
             return
         separator, where = rest[:1], rest[1:]
         start, rest = memparse(where)
-        if separator in _TYPE_OF_SEPARATOR:
-            self.add(start, start + size, _TYPE_OF_SEPARATOR[separator])
+        if not separator or separator not in forms:
+            self.change(size, _EVERYTHING, RAM, None)
         elif separator == "%":
             old, rest = number(rest[1:]) if rest.startswith("-") else (0, rest)
             new, rest = number(rest[1:]) if rest.startswith("+") else (0, rest)
@@ -148,7 +161,7 @@ class _Table:
             else:
                 self.change(start, start + size, old or None, new or None)
         else:
-            self.change(size, _EVERYTHING, RAM, None)
+            self.add(start, start + size, _TYPE_OF_SEPARATOR[separator])
 
     def add(self, start: int, end: int, kind: int) -> None:
         """One more entry, possibly over others."""

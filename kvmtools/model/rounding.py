@@ -14,12 +14,12 @@ def div_round_up(number: int, unit: int) -> int:
     return -(-number // unit)
 
 
-def round_up(number: int, unit: int) -> int:
+def roundup(number: int, unit: int) -> int:
     """The first multiple of ``unit`` that is not below ``number``."""
     return div_round_up(number, unit) * unit
 
 
-def round_down(number: int, unit: int) -> int:
+def rounddown(number: int, unit: int) -> int:
     """The last multiple of ``unit`` that is not above ``number``."""
     return number // unit * unit
 

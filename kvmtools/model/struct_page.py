@@ -99,16 +99,18 @@ def flag_names(era: Era, flags: int) -> tuple[str, ...]:
     return tuple(name for bit, name in enumerate(era.page_flags) if flags >> bit & 1)
 
 
-def checked_at_free(era: Era) -> int:
-    """Flags that no page may have when it is freed, as one mask."""
-    return sum(flag(era, name) for name in era.checked_at_free)
+def mask(era: Era, names: tuple[str, ...] | None) -> int:
+    """These flags as one number; ``None`` means every flag that there is."""
+    return sum(flag(era, name) for name in (era.page_flags if names is None else names))
 
 
 def buddy_mark(era: Era) -> Mark | None:
     """How ``era`` marks the head of a free block; ``None`` if it does so elsewhere."""
-    at = members(era)
-    if at.private is None or at.mapcount is None:
+    if era.buddy_mark == "bitmap":
         return None
+    at = members(era)
+    assert at.private is not None
+    assert at.mapcount is not None
     if era.buddy_mark == "PG_buddy":
         bit = flag(era, "buddy")
         return Mark(at.flags, at.private, bit, bit, bit, 0)

@@ -41,7 +41,7 @@ from kvmtools.model.paging import translate
 from kvmtools.model.paging_forms import ACCESSED, DIRTY, GLOBAL, NX, PRESENT, WRITABLE
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.ram import Ram, joined
-from kvmtools.model.rounding import div_round_up, round_up
+from kvmtools.model.rounding import div_round_up, roundup
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Mapping, Range
 
 BACKINGS = ("highmem", "lowmem")
@@ -72,7 +72,7 @@ class VirtualMap(Conversions):
         self.start = start
         self.pages = pages
         self.leaf = leaf
-        self.window = Range(start, start + round_up(pages * page_struct_size, space.large_page))
+        self.window = Range(start, start + roundup(pages * page_struct_size, space.large_page))
         self._backing = tuple(backing)
         self._frames = {True: 0, False: 0}
         self._populated: tuple[Range, ...] = ()
@@ -234,8 +234,8 @@ def window_size(prediction: Prediction) -> tuple[int, int]:
     """``(pages, bytes)``: all pfns below ``max_pfn`` up to a whole buddy block, in whole directory entries."""
     configuration, max_pfn = prediction.configuration, prediction.layout.max_pfn
     assert max_pfn is not None
-    pages = round_up(max_pfn, 1 << (configuration.max_order - 1))
-    return pages, round_up(pages * configuration.page_struct_size, prediction.form.levels[-2].span)
+    pages = roundup(max_pfn, 1 << (configuration.max_order - 1))
+    return pages, roundup(pages * configuration.page_struct_size, prediction.form.levels[-2].span)
 
 
 def window(prediction: Prediction) -> Window:
@@ -258,7 +258,7 @@ def window(prediction: Prediction) -> Window:
             f"a window of {size >> 20} MiB for the virtual mem_map leaves nothing of {maxmem_pfn >> 8} MiB of lowmem",
             hint="less RAM, a smaller struct page, or another split of the address space",
         )
-    start = round_up(configuration.page_offset + (left << PAGE_SHIFT), directory)
+    start = roundup(configuration.page_offset + (left << PAGE_SHIFT), directory)
     return Window(start, size, pages, left)
 
 

@@ -19,7 +19,7 @@ from collections.abc import Iterable
 from kvmtools.model.kernel_space import KernelSpace
 from kvmtools.model.paging_forms import long_mode
 from kvmtools.model.ram import Ram
-from kvmtools.model.rounding import round_down, round_up
+from kvmtools.model.rounding import rounddown, roundup
 from kvmtools.model.virtual_map import VirtualMap
 from kvmtools.records import PAGE_SHIFT, Range
 
@@ -49,5 +49,5 @@ def vmemmap(ram: Iterable[Range]) -> VirtualMap:
     )
     made = VirtualMap(space, PAGE_STRUCT_SIZE, VMEMMAP_START, MAX_PFN, LEAF, [space.lowmem])
     for r in memory.ranges:
-        made.add(round_down(r.start, SECTION_PAGES), round_up(r.end, SECTION_PAGES))
+        made.add(rounddown(r.start, SECTION_PAGES), roundup(r.end, SECTION_PAGES))
     return made

@@ -11,12 +11,13 @@ from kvmtools.errors import UsageError
 from kvmtools.model import eras
 from kvmtools.model.command_line import memparse, number, size, values
 from kvmtools.model.ram import Ram
-from kvmtools.model.rounding import round_up
+from kvmtools.model.rounding import roundup
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout, Range, ZoneSpan
 
 MAX_DMA_PFN = (16 << 20) >> PAGE_SHIFT
 SMALLEST_LOWMEM = (64 << 20) >> PAGE_SHIFT
 """``highmem=`` may not leave less lowmem than this, in pages."""
+_UNSIGNED_LONG = 1 << 32
 MAX_NONPAE_PFN = 1 << (32 - PAGE_SHIFT)
 
 
@@ -130,7 +131,7 @@ def _movable_start(configuration: Configuration, possible: dict[str, Range], ram
     kernelcore = min(_pages_asked(configuration, "kernelcore", total), total)
     movablecore = _pages_asked(configuration, "movablecore", total)
     if movablecore:
-        kernelcore = max(kernelcore, total - min(total, round_up(movablecore, block)))
+        kernelcore = max(kernelcore, total - min(total, roundup(movablecore, block)))
     if not kernelcore:
         return None
     lowest = possible[_highest(possible)].start
@@ -141,7 +142,7 @@ def _movable_start(configuration: Configuration, possible: dict[str, Range], ram
         for r in ram.within(lowest, ram.ranges[-1].end)
     ]
     start = next((end for r, end in reach if end <= r.end), ram.ranges[-1].end)
-    return round_up(start, block)
+    return roundup(start, block)
 
 
 def _pages_asked(configuration: Configuration, name: str, total: int) -> int:
@@ -150,8 +151,9 @@ def _pages_asked(configuration: Configuration, name: str, total: int) -> int:
     if not given:
         return 0
     percent, rest = number(given[-1])
-    if rest.startswith("%"):
-        return total * 100 * percent // 10000
+    if rest.startswith("%") and eras.shown(configuration.marks).movable_percent:
+        # The product is an unsigned long: on i386 half of 4 GiB is too much for it.
+        return total * 100 * percent % _UNSIGNED_LONG // 10000
     return memparse(given[-1])[0] // PAGE_SIZE
 
 

@@ -36,6 +36,9 @@ ON = {
     "mem_map_rounded": since("2.6.18"),  # mm/page_alloc.c: alloc_node_mem_map
     "max_mapnr_aligned": ["7.2"],  # mm/mm_init.c: max_mapnr = end - start
     "tail_initialised": ["7.2"],
+    "mem_edits": ["2.4"],  # setup.c: mem=exactmap
+    "memmap_list": since("5.10"),  # e820.c: parse_memmap_opt looks for commas
+    "movable_percent": since("5.10"),  # page_alloc.c: cmdline_parse_core
     "ram_end_limited": since("2.6.32"),  # e820.c: e820_end_pfn
     "bios_area_trimmed": since("2.4", "2.6.24"),  # e820_32.c: copy_e820_map
     "ram_trimmed": since("5.10"),  # setup.c: trim_bios_range
@@ -49,6 +52,7 @@ ON = {
     "discontigmem": since("2.6.18", "2.6.32"),  # Kconfig: ARCH_DISCONTIGMEM_ENABLE depends on NUMA
     "highmem_freed_singly": since("2.4", "6.12"),  # init_32.c: add_highpages_with_active_regions
     "buddy_checks_pfn": since("2.6.18", "5.10"),  # mm/page_alloc.c: pfn_valid_within
+    "checks_counts": since("2.6.18"),  # mm/page_alloc.c: free_pages_check
     "debug_vm": since("2.6.18"),  # lib/Kconfig.debug
     "split_keeps_lower_half": ["2.4"],  # mm/page_alloc.c: expand
     "buddy_merge_likely": since("5.10"),  # mm/page_alloc.c
@@ -82,6 +86,8 @@ WORDS = {
     "fixmap_boot_start": "next next next multiple one_table one_table one_table one_table",
     # init.c, init_32.c: is_kernel_text, mark_rodata_ro
     "image_protection": "none large_pages large_pages large_pages sections sections sections sections",
+    # e820.c: parse_memmap_opt
+    "memmap_forms": "none @#$ @#$ @#$ @#$!% @#$!% @#$!% @#$!%",
     # init/main.c: set_debug_rodata
     "rodata_option": "none none none none letters words words words",
     # mm/highmem.c: set_page_address
@@ -99,7 +105,7 @@ WORDS = {
 
 @pytest.mark.parametrize("field", WORDS)
 def test_choices(field: str) -> None:
-    assert [getattr(era, field).replace(" ", "_") for era in ALL] == WORDS[field].split()
+    assert [getattr(era, field).replace(" ", "_") or "none" for era in ALL] == WORDS[field].split()
 
 
 def test_every_choice_is_in_the_list_above() -> None:

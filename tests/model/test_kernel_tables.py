@@ -175,10 +175,10 @@ def test_a_guest_with_isolation_entry_by_entry(configure: Configure) -> None:
 @pytest.mark.parametrize(
     ("pti", "nr_cpus", "era", "words"),
     [
-        (False, 1, "6.1", []),
-        (False, 2, "6.1", ["one possible CPU"]),
-        (True, 1, "6.1", ["the entry text ends where"]),
-        (True, 2, "6.1", ["one possible CPU", "the entry text ends where"]),
+        (False, 1, "6.1", ["frames of the CPU entry area"]),
+        (False, 2, "6.1", ["frames of the CPU entry area", "one possible CPU"]),
+        (True, 1, "6.1", ["frames of the CPU entry area", "the entry text ends where"]),
+        (True, 2, "6.1", ["frames of the CPU entry area", "one possible CPU", "the entry text ends where"]),
         (False, 2, "2.6.32", []),
     ],
 )

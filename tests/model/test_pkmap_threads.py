@@ -270,13 +270,13 @@ def test_an_interrupt_must_not_sleep(call: str, where: int, era: str, forbidden:
     threads = machine(era=era)
     threads.kmap("B", page(1))
     threads.finish("B")
-    threads.threads["A"].in_interrupt = True
+    threads.interrupt("A")
     if call not in forbidden:
         getattr(threads, call)("A", where)
         assert threads.finish("A").state == RUNNING
         return
     with pytest.raises(
-        KernelBug, match=f"^BUG_ON\\(in_interrupt\\(\\)\\): {call} by A, which is an interrupt"
+        KernelBug, match=f"^BUG_ON\\(in_interrupt\\(\\)\\): {call} by A, an interrupt, which "
     ):
         getattr(threads, call)("A", where)
     assert threads.blocked("A") == f"A is dead: a BUG_ON in {call} stopped it"
@@ -284,6 +284,33 @@ def test_an_interrupt_must_not_sleep(call: str, where: int, era: str, forbidden:
     assert threads.table.pkmap_count == [0, 2]
     with pytest.raises(UsageError, match=f"^A is dead: a BUG_ON in {call} stopped it$"):
         threads.kmap("A", page(2))
+
+
+@pytest.mark.parametrize("era", ["2.6.32", "6.1"])
+def test_an_interrupt_that_would_sleep(era: str) -> None:
+    """schedule_debug(): scheduling while atomic.  The lock was dropped before."""
+    threads = machine(era=era)
+    for number in (0, 1):
+        threads.kmap("A", page(number))
+        threads.finish("A")
+    threads.interrupt("B")
+    threads.kmap("B", page(2))
+    with pytest.raises(
+        KernelBug, match=r"^BUG_ON\(scheduling while atomic\): B, an interrupt, finds every slot in use$"
+    ):
+        threads.run("B")
+    assert (threads.owner, threads.sleepers) == (None, [])
+    assert threads.threads["B"].state == DEAD
+    threads.kunmap("A", page(0))
+    assert threads.finish("A").section == ""
+
+
+def test_nobody_becomes_an_interrupt_in_the_middle_of_a_call() -> None:
+    threads = machine()
+    threads.kmap("A", page(1))
+    with pytest.raises(UsageError, match="A is in kmap_high already"):
+        threads.interrupt("A")
+    assert not threads.threads["A"].in_interrupt
 
 
 def test_what_a_thread_may_not_do() -> None:

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kvmtools.errors import UsageError
-from kvmtools.model import ram
+from kvmtools.model import eras, machine, ram
 from kvmtools.model.ram import Ram
 from kvmtools.records import Configuration, E820Entry, Range
 
@@ -88,6 +88,44 @@ def test_the_command_line_edits_the_map(
     assert found.end_pfn == ranges[-1][1]
 
 
+@pytest.mark.parametrize(
+    ("era", "command_line", "ranges"),
+    [
+        # setup.c of 2.4.18: mem= does what memmap= did from 2.6 on; memmap= was not there.
+        ("2.4", "mem=exactmap mem=640K@0 mem=255M@1M", [(0, 0xA0), (0x100, 0x10000)]),
+        ("2.4", "mem=512M mem=128M@1G", [(0, 0x9F), (0x100, 0x20000), (0x40000, 0x48000)]),
+        ("2.4", "mem=nopentium", [(0, 0x9F), (0x100, 0x7FFE0)]),
+        ("2.4", "memmap=exactmap memmap=16M$64M memmap=512M", [(0, 0x9F), (0x100, 0x7FFE0)]),
+        # Later mem= looks at nothing but the size.
+        ("2.6.18", "mem=512M@1G", [(0, 0x9F), (0x100, 0x20000)]),
+        ("2.6.18", "mem=exactmap", [(0, 0x9F), (0x100, 0x7FFE0)]),
+        # What an era does not know between size and start is as if nothing stood there.
+        ("2.6.32", "memmap=1G!64M", [(0, 0x9F), (0x100, 0x40000)]),
+        ("2.6.32", "memmap=1G%64M", [(0, 0x9F), (0x100, 0x40000)]),
+        # Lists came with 3.10.
+        ("2.6.32", "memmap=1M$64M,1M$128M", [(0, 0x9F), (0x100, 0x4000), (0x4100, 0x7FFE0)]),
+        ("5.10", "memmap=1M$64M,1M$128M", [(1, 0x9F), (0x100, 0x4000), (0x4100, 0x8000), (0x8100, 0x7FFE0)]),
+    ],
+)
+def test_eras_edit_the_map_differently(era: str, command_line: str, ranges: list[tuple[int, int]]) -> None:
+    found = ram.usable(machine.configuration(era, memory=2 * GIB, command_line=command_line))
+    assert found.ranges == tuple(Range(*r) for r in ranges)
+
+
+def test_what_a_separator_makes_of_memory(configure: Configure) -> None:
+    """E820_TYPE_PRAM is 12, E820_TYPE_ACPI 3: turned back into RAM by these numbers, nothing has happened."""
+    untouched = ram.usable(configure())
+    for edit in ("memmap=16M!64M memmap=16M%64M-12+1", "memmap=16M#64M memmap=16M%64M-3+1"):
+        assert ram.usable(configure(command_line=edit)) == untouched
+
+
+def test_mem_forgets_all_above(configure: Configure) -> None:
+    far = E820Entry(1 << 63, MIB, 1)
+    table = (*configure().e820, far)
+    assert Range(1 << 51, (1 << 51) + PAGES_PER_MIB) in ram.usable(configure(e820=table)).ranges
+    assert ram.usable(configure(e820=table, command_line="mem=4G")) == ram.usable(configure())
+
+
 def test_memory_of_the_boot_loaders_data_is_ram(configure: Configure) -> None:
     """E820_TYPE_RESERVED_KERN joins its neighbours, so that no page is lost where they meet."""
     table = (
@@ -127,7 +165,7 @@ edits = st.one_of(
 def edited(configuration: Configuration) -> Configuration:
     """The same, but that its map is the one in which the kernel has followed its command line already."""
     table: Any = ram._Table(configuration.e820)
-    table.follow(configuration.command_line)
+    table.follow(configuration.command_line, eras.shown(configuration.marks))
     ram._trim(table, configuration)
     return replace(
         configuration, e820=tuple(E820Entry(e.start, e.end - e.start, e.type) for e in table.sanitized())

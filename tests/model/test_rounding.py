@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from kvmtools.model.rounding import div_round_up, pfn_up, round_down, round_up
+from kvmtools.model.rounding import div_round_up, pfn_up, rounddown, roundup
 
 SMALL = [(number, unit) for number in range(30) for unit in range(1, 9)]
 
@@ -13,9 +13,9 @@ SMALL = [(number, unit) for number in range(30) for unit in range(1, 9)]
 def test_the_neighbouring_multiples(number: int, unit: int) -> None:
     multiples = [unit * count for count in range(40)]
     above = [multiple for multiple in multiples if multiple >= number]
-    assert round_up(number, unit) == above[0]
+    assert roundup(number, unit) == above[0]
     assert div_round_up(number, unit) == multiples.index(above[0])
-    assert round_down(number, unit) == [multiple for multiple in multiples if multiple <= number][-1]
+    assert rounddown(number, unit) == [multiple for multiple in multiples if multiple <= number][-1]
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,9 @@ from kvmtools.model.struct_page import (
     Mark,
     StructPages,
     buddy_mark,
-    checked_at_free,
     flag,
     flag_names,
+    mask,
     members,
     page_types,
 )
@@ -95,7 +95,7 @@ class TestFlags:
     )
     def test_checked_at_free(self, name: str, names: str) -> None:
         era = eras.named(name)
-        assert sorted(flag_names(era, checked_at_free(era))) == sorted(names.split())
+        assert sorted(flag_names(era, mask(era, era.checked_at_free))) == sorted(names.split())
 
 
 class TestMark:

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from kvmtools.errors import UsageError
+from kvmtools.model.machine import configuration
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import Configuration, E820Entry, ZoneSpan
 
@@ -190,18 +191,30 @@ def test_non_pae_ends_at_4_gib(configure: Configure) -> None:
 
 
 @pytest.mark.parametrize(
-    ("command_line", "movable"),
+    ("gib", "command_line", "movable"),
     [
-        # 63 GiB of QEMU's are 0xfbff7e pages: 0xbff7e below the PCI hole, 0xf00000 above 4 GiB.
-        ("kernelcore=100%", (0, 0)),
-        ("kernelcore=50%", (0x820400, 0x1000000)),
-        ("kernelcore=64M kernelcore=50%", (0x820400, 0x1000000)),
-        # 0xfbff7e * 37 / 100 = 0x5d3d40; less 0xbff7e, from 4 GiB on: 0x613dc2.
-        ("kernelcore=37%", (0x614000, 0x1000000)),
-        ("movablecore=4M", (0xFFFC00, 0x1000000)),
-        ("movablecore=4100K", (0xFFF800, 0x1000000)),
-        ("movablecore=100%", (0, 0)),
+        # 3 GiB of QEMU's are 0xbff7e pages, of which 0x3759c are lowmem, which ends at 0x375fe.
+        (3, "kernelcore=50%", (0x60400, 0xBFFE0)),
+        (3, "kernelcore=64M kernelcore=50%", (0x60400, 0xBFFE0)),
+        (3, "kernelcore=37%", (0x47400, 0xBFFE0)),
+        # totalpages * 100 * percent is an unsigned long: 0xbff7e * 10000 leaves 3568052704, which is 45 % and a bit.
+        (3, "movablecore=100%", (0x68C00, 0xBFFE0)),
+        (3, "movablecore=54%", (0x58400, 0xBFFE0)),
+        (3, "movablecore=55%", (0xBF400, 0xBFFE0)),
+        # 63 GiB are 0xfbff7e pages; half of them is 97545 after 19 overflows: less than lowmem has.
+        (63, "kernelcore=50%", (0x37800, 0x1000000)),
+        (63, "movablecore=4M", (0xFFFC00, 0x1000000)),
+        (63, "movablecore=4100K", (0xFFF800, 0x1000000)),
     ],
 )
-def test_percent_and_blocks(configure: Configure, command_line: str, movable: tuple[int, int]) -> None:
-    assert spans(configure(memory=63 * GIB, command_line=command_line))["MOVABLE"] == movable
+def test_percent_and_blocks(
+    configure: Configure, gib: int, command_line: str, movable: tuple[int, int]
+) -> None:
+    assert spans(configure(memory=gib * GIB, command_line=command_line))["MOVABLE"] == movable
+
+
+@pytest.mark.parametrize(("era", "start"), [("2.6.24", 0), ("2.6.32", 0), ("5.10", 0x60400)])
+def test_percent_came_with_4_17(era: str, start: int) -> None:
+    """Before, 50% was 50 bytes."""
+    found = Prediction(configuration(era, memory=3 * GIB, command_line="kernelcore=50%")).zones
+    assert {zone.name: zone.start_pfn for zone in found}["MOVABLE"] == start

@@ -162,8 +162,8 @@ def test_all_ram_beyond_max_pfn() -> None:
 
 
 def test_the_command_line_may_claim_the_bios_area_in_2_4() -> None:
-    """copy_e820_map trims the firmware's map; add_memory_region takes what memmap= says."""
-    found = of("2.4", e820=(E820Entry(0, GIB, 1),), command_line="memmap=64K@960K")
+    """copy_e820_map trims the firmware's map; add_memory_region takes what mem= says."""
+    found = of("2.4", e820=(E820Entry(0, GIB, 1),), command_line="mem=64K@960K")
     assert found.ram.ranges == (Range(0, 0xA0), Range(0xF0, 0x40000))
 
 

@@ -29,6 +29,7 @@ def without_effect(configuration: Configuration) -> Iterator[str]:
     """A line for every option on the command line that the model knows and this kernel has no use for."""
     era = eras.shown(configuration.marks)
     useless = {
+        "memmap": not era.memmap_forms,
         "vmalloc": era.vmalloc_option == "none",
         "reservetop": era.reservetop_option == "none",
         "kernelcore": "MOVABLE" not in configuration.zone_names,

@@ -8,6 +8,7 @@ from kvmtools.cli.tables import size
 from kvmtools.errors import UsageError
 from kvmtools.model import ram
 from kvmtools.model.prediction import Prediction
+from kvmtools.model.rounding import pfn_up
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Image, Range
 
 
@@ -65,7 +66,7 @@ def refuse_image_outside_ram(configuration: Configuration) -> None:
     """
     sections = configuration.image.sections
     start, end = (sections[name] - configuration.page_offset for name in ("_text", "_end"))
-    image = Range(start // PAGE_SIZE, -(-end // PAGE_SIZE))
+    image = Range(start // PAGE_SIZE, pfn_up(end))
     found = ram.usable(replace(configuration, image=Image(0, {})))
     if any(r.start <= image.start and image.end <= r.end for r in found.ranges):
         return
