@@ -110,6 +110,11 @@ class TestBoot:
         Buddy(mem_map, (ZoneSpan("NORMAL", 0, 6),), era=small("6.1", 2), flags=FLAGS).memmap_init()
         assert {mem_map.page_to_pfn(address) for address in mem_map.words} == {0, 1, 4, 5}
 
+    def test_7_2_goes_on_to_the_end_of_the_last_block_and_no_further(self) -> None:
+        mem_map = TinyMap(range(16))
+        Buddy(mem_map, (ZoneSpan("NORMAL", 0, 5),), era=small("7.2", 3), flags=FLAGS).memmap_init()
+        assert {mem_map.page_to_pfn(address) for address in mem_map.words} == set(range(8))
+
 
 class TestStaleTail:
     """Until 6.12 nobody initialises the struct pages behind the last page of a FLATMEM map (FACTS C.1)."""
