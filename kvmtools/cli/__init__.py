@@ -8,8 +8,12 @@ This file itself imports next to nothing, so that Ctrl-C finds :func:`main` wait
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
+
+from kvmtools.cli.messages import brief, told
+from kvmtools.errors import KvmtoolsError
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 INTERNAL = 4
@@ -31,10 +35,15 @@ def main(*words: str) -> None:
         sys.exit(INTERRUPTED)
 
 
-def complain(message: str) -> None:
-    """One line on stderr, in the form of every message of ours; a lost stderr is nobody's problem."""
+def complain(said: str | KvmtoolsError) -> None:
+    """One line on stderr, in the form of every message of ours."""
+    _write(f"kvmtools: {told(said)}\n")
+
+
+def _write(text: str) -> None:
+    """Something for stderr; a lost one is nobody's problem."""
     try:
-        sys.stderr.write(f"kvmtools: {' '.join(message.split())}\n")
+        sys.stderr.write(text)
         sys.stderr.flush()
     except OSError:
         pass
@@ -67,20 +76,17 @@ def _run(words: list[str]) -> int:
     import click
 
     from kvmtools.cli.group import ReaderLeft, cli
-    from kvmtools.errors import KvmtoolsError
 
     try:
         result = cli.main(words, prog_name="kvmtools", standalone_mode=False)
         return result if isinstance(result, int) else 0
     except KvmtoolsError as error:
-        complain(str(error))
+        complain(error)
         return error.exit_code
     except click.ClickException as error:
-        try:
-            error.show()
-            sys.stderr.flush()
-        except OSError:  # a lost stderr is nobody's problem here either
-            pass
+        shown = io.StringIO()
+        error.show(shown)
+        _write("".join(f"{brief(line)}\n" for line in shown.getvalue().splitlines()))
         return 2
     except click.Abort:
         raise KeyboardInterrupt from None

@@ -11,6 +11,9 @@ from typing import Any, TextIO
 
 import click
 
+from kvmtools.cli.messages import told
+from kvmtools.errors import KvmtoolsError
+
 SCHEMA = "kvmtools/1"
 
 
@@ -24,9 +27,9 @@ def emit_json(command: str, **data: Any) -> None:
     emit(json.dumps({"schema": SCHEMA, "command": command, **data}, indent=2))
 
 
-def note(message: str) -> None:
+def note(said: str | KvmtoolsError) -> None:
     """A message for the person, on stderr."""
-    click.echo(f"kvmtools: {message}", err=True)
+    click.echo(f"kvmtools: {told(said)}", err=True)
 
 
 def colour(stream: TextIO | None = None) -> bool:

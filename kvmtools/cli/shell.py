@@ -67,7 +67,7 @@ def _text(code: str | None, script: Path | None) -> str | None:
         return script_text(str(script))
     if sys.stdin is None:
         raise UsageError("stdin is closed: there is no prompt", hint="give a script, or code with -e")
-    return None if sys.stdin.isatty() else sys.stdin.read()
+    return None if sys.stdin.isatty() else script_text(None)
 
 
 def _prompt(session: Session, cr3: int, table: str) -> None:
@@ -98,7 +98,7 @@ def _run(session: Session, cr3: int, text: str, name: str) -> int:
     except (BrokenPipeError, KeyboardInterrupt):
         raise
     except KvmtoolsError as error:  # of our helpers: an address that is not mapped, a symbol that is none
-        note(str(error))
+        note(error)
         return SCRIPT_FAILED
     except Exception as error:
         if isinstance(error, OSError):

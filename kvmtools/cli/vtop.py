@@ -60,7 +60,7 @@ def command(options: TargetOptions, addresses: tuple[str, ...], tables: PageTabl
                 try:
                     wanted.append((text, virtual_address(text, session.kernel.address)))
                 except UsageError as error:  # only of stdin: arguments were looked at before
-                    note(str(error))
+                    note(error)
                     refused = True
             table, answers, regions = session.held(partial(_answers, session, tables, wanted))
             if form == "text":

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import sys
+from types import SimpleNamespace
 
 import pytest
 
-from kvmtools.cli.addresses import page_frame, physical_address, virtual_address, words
+from kvmtools.cli import scripts
+from kvmtools.cli.addresses import batches, page_frame, physical_address, virtual_address, words
 from kvmtools.errors import SymbolsError, UsageError
 
 SYMBOLS = {"_text": 0xC100_0000, "last_pkmap_nr.1": 0xC140_0000, "deadbee": 0xC130_0000}
@@ -101,3 +103,14 @@ def test_a_terminal_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", terminal)
     with pytest.raises(UsageError, match="no address"):
         list(words([]))
+
+
+def test_a_line_that_never_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stream may be endless, a line of it not."""
+    monkeypatch.setattr(scripts, "MOST", 1 << 17)
+    with open("/dev/zero", "rb") as endless:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=endless))
+        with pytest.raises(UsageError, match=r"^a line of stdin is larger than "):
+            list(batches())
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n" * (1 << 17))))
+    assert sum(map(len, batches())) == 1 << 17

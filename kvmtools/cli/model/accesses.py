@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+import click
+from click.shell_completion import CompletionItem
+
 from kvmtools.errors import UsageError
 from kvmtools.model.access import Access, AccessFault, Control, access, load_cr3
 from kvmtools.model.paging_forms import PagingForm
@@ -37,6 +40,15 @@ def attempt_of(text: str) -> Attempt:
         raise UsageError(f"--access: it is one of {' and '.join(kinds)}, not both")
     switches = dict(_SWITCHES[word] for word in words if word in _SWITCHES)
     return Attempt(kinds[0] if kinds else "read", "user" in words, switches, text)
+
+
+def complete_attempt(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """The words that may follow those before the last comma."""
+    before, comma, begun = incomplete.rpartition(",")
+    said = before.split(",")
+    taken = {*said, *(_KINDS if any(kind in said for kind in _KINDS) else ())}
+    words = (word for word in WORDS if word not in taken and word.startswith(begun))
+    return [CompletionItem(before + comma + word) for word in words]
 
 
 class Processor:

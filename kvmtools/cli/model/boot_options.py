@@ -54,8 +54,3 @@ def followed() -> str:
 
 def _written(name: str) -> str:
     return name if name == "nopti" else f"{name}="
-
-
-def printable(command_line: str) -> str:
-    """The command line for a terminal: what is no printable character is escaped."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in command_line)

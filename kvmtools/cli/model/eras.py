@@ -132,7 +132,7 @@ def _text(field: str, value: object) -> str:
 
 
 def _words(value: object) -> str:
-    if value == ():
+    if value in ((), ""):
         return "none"
     if isinstance(value, tuple):
         return ", ".join(

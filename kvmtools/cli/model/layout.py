@@ -9,19 +9,20 @@ import click
 from click.core import ParameterSource
 
 from kvmtools.cli.drawing import Edge, staircase
+from kvmtools.cli.messages import printable
 from kvmtools.cli.model.address_space import Area, address_space
-from kvmtools.cli.model.boot_options import printable
 from kvmtools.cli.model.eras import beside, differs, era_json
 from kvmtools.cli.model.options import MachineOptions, complete_era, era_name, machine_request_options
 from kvmtools.cli.model.ram_in_use import RamInUse, ram_in_use
 from kvmtools.cli.options import format_option
-from kvmtools.cli.output import emit, emit_json
+from kvmtools.cli.output import emit, emit_json, note
 from kvmtools.cli.tables import Column, columns, hexadecimal, paint, size, table
 from kvmtools.errors import UsageError
+from kvmtools.model import budget
 from kvmtools.model.era_table import TABLE
 from kvmtools.model.layout import TOP
 from kvmtools.model.prediction import Prediction
-from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, ZoneSpan
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, ZoneSpan
 
 _LIMITS = ("max_low_pfn", "max_pfn", "max_mapnr")
 _NOT_SWITCHES = {"marks"}
@@ -57,10 +58,23 @@ def command(ctx: click.Context, request: MachineOptions, diff: tuple[str, str] |
         _show_difference(request, diff, form)
         return
     prediction = Prediction(request.configuration())
+    _note_refusal("this kernel", prediction)
     if form == "json":
         emit_json("model layout", **_json(prediction))
     else:
         emit("\n".join(_text(prediction)))
+
+
+def _refusal(prediction: Prediction) -> str:
+    """Why a kernel that has all this space laid out would not boot; empty if nothing speaks against it."""
+    configuration = prediction.configuration
+    kind = budget.SPARSEMEM if configuration.sparsemem else budget.FLATMEM
+    return budget.budget(configuration, kind).refusal
+
+
+def _note_refusal(who: str, prediction: Prediction) -> None:
+    if refusal := _refusal(prediction):
+        note(f"{who} would not boot: {refusal}")
 
 
 def _text(prediction: Prediction) -> Iterator[str]:
@@ -79,8 +93,22 @@ def _machine(prediction: Prediction) -> str:
     """The machine in one line."""
     c = prediction.configuration
     words = ["PAE" if c.pae else "no PAE", f"NR_CPUS={c.nr_cpus}", "SPARSEMEM" if c.sparsemem else "FLATMEM"]
+    words += ["PTI"] if c.pti else []
     words.append(str(ram_in_use(prediction)))
     return ", ".join([*words, *([printable(c.command_line)] if c.command_line else [])])
+
+
+def _machine_json(configuration: Configuration) -> dict[str, Any]:
+    """What the options said, each under its own name."""
+    return {
+        "pae": configuration.pae,
+        "nr_cpus": configuration.nr_cpus,
+        "sparsemem": configuration.sparsemem,
+        "highmem": configuration.highmem,
+        "pti": configuration.pti,
+        "page_offset": hexadecimal(configuration.page_offset),
+        "append": configuration.command_line,
+    }
 
 
 def _zone_row(prediction: Prediction, zone: ZoneSpan) -> tuple[object, ...]:
@@ -108,14 +136,14 @@ def _limits(prediction: Prediction) -> Iterator[tuple[object, ...]]:
 
 
 def _json(prediction: Prediction) -> dict[str, Any]:
+    edges = dict(prediction.layout.items())
     return {
         "era": prediction.era.name,
-        "pae": prediction.configuration.pae,
+        **_machine_json(prediction.configuration),
+        "refusal": _refusal(prediction) or None,
         "ram": _ram_json(ram_in_use(prediction)),
-        "boundaries": {
-            name: hexadecimal(value) for name, value in prediction.layout.items() if not _counts(name)
-        },
-        "limits": {name: value for name, value in prediction.layout.items() if _counts(name)},
+        "boundaries": {name: _data(name, value) for name, value in edges.items() if not _counts(name)},
+        "limits": {name: _data(name, value) for name, value in edges.items() if _counts(name)},
         "areas": [_area_json(area) for area in address_space(prediction)],
         "zones": [
             {
@@ -141,7 +169,7 @@ def _ram_json(ram: RamInUse) -> dict[str, Any]:
 def _area_json(area: Area) -> dict[str, Any]:
     return {
         "name": area.name,
-        "boundary": area.boundary,
+        "boundary": area.boundary or None,
         "start": hexadecimal(area.start),
         "end": hexadecimal(area.end),
         "size_bytes": area.end - area.start,
@@ -154,7 +182,9 @@ def _counts(field: str) -> bool:
 
 
 def _show_difference(request: MachineOptions, names: tuple[str, str], form: str) -> None:
-    old, new = (Prediction(request.configuration(name)) for name in names)
+    old, new = both = [Prediction(request.configuration(name)) for name in names]
+    for name, prediction in zip(names, both, strict=True):
+        _note_refusal(name, prediction)
     moved = [
         (name, before, after)
         for (name, before), (_, after) in zip(old.layout.items(), new.layout.items(), strict=True)
@@ -165,17 +195,18 @@ def _show_difference(request: MachineOptions, names: tuple[str, str], form: str)
         emit_json(
             "model layout",
             eras=list(names),
+            refusals={name: _refusal(each) or None for name, each in zip(names, both, strict=True)},
             boundaries=[
-                {"name": name, "old": _value(name, before), "new": _value(name, after)}
+                {"name": name, "old": _data(name, before), "new": _data(name, after)}
                 for name, before, after in moved
             ],
-            zones={name: _json(each)["zones"] for name, each in zip(names, (old, new), strict=True)},
+            zones={name: _json(each)["zones"] for name, each in zip(names, both, strict=True)},
             switches=[era_json(name, switches) for name in names],
         )
         return
     heads = (Column("boundary"), *(Column(name, right=True) for name in names), Column("moved", right=True))
     rows = [(n, _value(n, a) or "-", _value(n, b) or "-", _distance(n, a, b)) for n, a, b in moved]
-    lines = [paint(line, bold=True) for line in _machines(names, (old, new))]
+    lines = [paint(line, bold=True) for line in _machines(names, both)]
     if rows:
         lines += [table(heads, rows), ""]
     if switches:
@@ -183,7 +214,7 @@ def _show_difference(request: MachineOptions, names: tuple[str, str], form: str)
     emit("\n".join(lines if rows or switches else [*lines, "nothing differs"]))
 
 
-def _machines(names: tuple[str, str], predictions: tuple[Prediction, Prediction]) -> list[str]:
+def _machines(names: tuple[str, str], predictions: list[Prediction]) -> list[str]:
     """The machine in one line, or one for each era if they do not use the same RAM of it."""
     lines = [_machine(prediction) for prediction in predictions]
     if lines[0] == lines[1]:
@@ -194,6 +225,11 @@ def _machines(names: tuple[str, str], predictions: tuple[Prediction, Prediction]
 def _value(name: str, value: int | None) -> str | None:
     """An address or a pfn in hex; ``None`` where an era has no such boundary."""
     return hexadecimal(value) if value is None or name != "last_pkmap" else str(value)
+
+
+def _data(name: str, value: int | None) -> int | str | None:
+    """An address in hex, a number of pages or slots as a number."""
+    return value if _counts(name) else hexadecimal(value)
 
 
 def _distance(name: str, old: int | None, new: int | None) -> str:

@@ -53,6 +53,11 @@ def complete_era(_ctx: click.Context, _param: click.Parameter, incomplete: str) 
     return [CompletionItem(name) for name in eras.NAMES if name.startswith(incomplete)]
 
 
+def complete_file(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of files, where something else may be said instead."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 @dataclass(frozen=True, slots=True)
 class MachineOptions:
     """What the person said of the machine; the era may still be another (``layout --diff``)."""
@@ -119,7 +124,8 @@ _MACHINE = (
     click.option(
         "--e820",
         metavar="MAP",
-        help="Another RAM map: 0-640K,1M-3.5G,4G-5G, or a file with lines of /proc/iomem or of a boot log.",
+        shell_complete=complete_file,
+        help="Another RAM map: 0-640K,1M-3.5G,4G-5G, or a file with lines of /proc/iomem or of a boot log; - is stdin.",
     ),
     click.option(
         "--append",

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 import click
 from click.core import ParameterSource
+from click.shell_completion import CompletionItem
 
-from kvmtools.cli.model.accesses import Attempt, Processor, attempt_of
-from kvmtools.cli.model.options import MachineOptions, machine_request_options
+from kvmtools.cli.model.accesses import Attempt, Processor, attempt_of, complete_attempt
+from kvmtools.cli.model.options import MachineOptions, complete_file, machine_request_options
 from kvmtools.cli.model.walk_answer import Answer
 from kvmtools.cli.model.walk_list import listing
 from kvmtools.cli.model.walk_tables import ADDRESS_HINT, Tables, head, of_file, of_kernel, title
@@ -22,12 +22,18 @@ MAPPED, FAULT = 0, 1
 _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}|0|[0-9a-fA-F]{8}|[0-9a-fA-F]{16}")
 
 
+def complete_word(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """A file's name for the first word; nobody can guess the addresses after it."""
+    return [] if ctx.params.get("words") else complete_file(ctx, _param, incomplete)
+
+
 @click.command()
-@click.argument("words", metavar="[FILE] [ADDRESS]...", nargs=-1)
+@click.argument("words", metavar="[FILE] [ADDRESS]...", nargs=-1, shell_complete=complete_word)
 @click.option(
     "--access",
     "attempt",
     metavar="WORDS",
+    shell_complete=complete_attempt,
     callback=lambda _ctx, _param, value: None if value is None else attempt_of(value),
     help="Let a processor do it: write,user or fetch,smep; see above.",
 )
@@ -41,8 +47,8 @@ def command(
 
     Without a FILE the tables are those that the kernel described by the options ought to have, built by the model; it
     says what it had to choose.  Without an ADDRESS everything that they map is listed.  An ADDRESS is 0xc1000000 or
-    c1000000; a word that looks like neither is the FILE.  Exit code 1: some address is not mapped, or an entry is
-    malformed; 0: all is well.
+    c1000000; a word that looks like neither is the FILE, where - is stdin.  Exit code 1: some address is not mapped, or
+    an entry is malformed; 0: all is well.
 
     \b
     A FILE has these lines, and comments that begin with #:
@@ -126,4 +132,4 @@ def _tables(ctx: click.Context, request: MachineOptions, file: str | None) -> Ta
         said = ctx.get_parameter_source(name) is not ParameterSource.DEFAULT
         if said and name not in ("words", "attempt", "form"):
             raise UsageError(f"{parameter.opts[0]} describes a machine, and {file} has its own tables")
-    return of_file(Path(file))
+    return of_file(file)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, NamedTuple
 
+from kvmtools.cli.messages import printable
+from kvmtools.cli.scripts import STDIN, read_text
 from kvmtools.cli.tables import hexadecimal, paint
 from kvmtools.errors import UsageError
 from kvmtools.model import eras, kernel_tables, vectors
@@ -51,21 +52,20 @@ def of_kernel(configuration: Configuration) -> Tables:
     return Tables(name, built.form, built.memory, built.root, chosen, prediction.expectations)
 
 
-def of_file(path: Path) -> Tables:
-    """The tables that are written down in a file.
+def of_file(path: str) -> Tables:
+    """The tables that are written down in a file, or on stdin if it is called ``-``.
 
     :raises UsageError: if it cannot be read
     """
+    file = "stdin" if path == STDIN else path
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path, file, hint=vectors.HINT)
     except OSError as error:
         raise UsageError(
-            f"'{path}' is neither an address nor a file that can be read: {error.strerror}", hint=ADDRESS_HINT
+            f"'{file}' is neither an address nor a file that can be read: {error.strerror}", hint=ADDRESS_HINT
         ) from error
-    except UnicodeDecodeError:
-        raise UsageError(f"{path} is not a text file", hint=vectors.HINT) from None
-    vector = vectors.parse(str(path), text)
-    name = f"{path}, {vector.form.name}"
+    vector = vectors.parse(file, text)
+    name = f"{printable(file)}, {vector.form.name}"
     return Tables(name, vector.form, vector.memory, vector.cr3, control=vector.control)
 
 
@@ -81,6 +81,6 @@ def head(tables: Tables) -> dict[str, Any]:
     return {
         "name": tables.name,
         "form": tables.form.name,
-        "cr3": hexadecimal(tables.cr3),
+        "cr3": hexadecimal(tables.cr3, 9),
         "chosen": list(tables.chosen),
     }

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 import pytest
-from click.shell_completion import ShellComplete
+from click.shell_completion import CompletionItem, ShellComplete
 
 from kvmtools.cli.group import Commands, cli
 from kvmtools.cli.model import command as model
@@ -137,10 +137,13 @@ def test_usage_errors_leave_by_either_door() -> None:
         assert "2.7" in done.stderr
 
 
-def completions(*words: str) -> list[str]:
+def completed(*words: str) -> list[CompletionItem]:
     *before, incomplete = words
-    found = ShellComplete(cli, {}, "kvmtools", "_KVMTOOLS_COMPLETE").get_completions(before, incomplete)
-    return [item.value for item in found]
+    return ShellComplete(cli, {}, "kvmtools", "_KVMTOOLS_COMPLETE").get_completions(before, incomplete)
+
+
+def completions(*words: str) -> list[str]:
+    return [item.value for item in completed(*words)]
 
 
 def test_the_tab_key() -> None:
@@ -151,3 +154,29 @@ def test_the_tab_key() -> None:
     assert "--plot" in completions("model", "budget", "--")
     assert completions("model", "budget", "--era", "2.6.1") == ["2.6.18"]
     assert completions("model", "budget", "--split", "2") == ["2G", "2G_OPT"]
+
+
+@pytest.mark.parametrize(
+    "words", [("walk",), ("walk", "--e820"), ("layout", "--e820"), ("walk", "--memory", "1G")]
+)
+def test_the_tab_key_knows_files(words: tuple[str, ...]) -> None:
+    (item,) = completed("model", *words, "fix")
+    assert (item.type, item.value) == ("file", "fix")
+
+
+def test_the_tab_key_knows_one_file(tmp_path: Path) -> None:
+    assert completions("model", "walk", "tables.txt", "fix") == []
+
+
+@pytest.mark.parametrize(
+    ("begun", "whole"),
+    [
+        ("", ["read", "write", "fetch", "user", "smep", "smap", "ac", "no-wp"]),
+        ("s", ["smep", "smap"]),
+        ("write,", ["write,user", "write,smep", "write,smap", "write,ac", "write,no-wp"]),
+        ("user,smep,f", ["user,smep,fetch"]),
+        ("user,u", []),
+    ],
+)
+def test_the_tab_key_knows_accesses(begun: str, whole: list[str]) -> None:
+    assert completions("model", "walk", "tables.txt", "0", "--access", begun) == whole

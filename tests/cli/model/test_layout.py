@@ -186,7 +186,15 @@ def test_a_movable_zone_in_lowmem() -> None:
 
 def test_json(invoke: Invoke) -> None:
     found = document(invoke, "--era", "2.4", "--memory", "2G")
-    assert (found["era"], found["pae"]) == ("2.4", True)
+    assert (found["era"], found["refusal"]) == ("2.4", None)
+    machine_said = ("pae", "nr_cpus", "sparsemem", "highmem", "pti", "page_offset", "append")
+    assert [found[name] for name in machine_said] == [True, 4, False, True, False, "0xc0000000", ""]
+    other = document(
+        invoke,
+        *["--no-pae", "--nr-cpus", "2", "--sparsemem", "--no-highmem", "--split", "2G", "--append", "quiet"],
+    )
+    assert [other[name] for name in machine_said] == [False, 2, True, False, False, "0x80000000", "quiet"]
+    assert document(invoke, "--pti")["pti"] is True
     assert found["boundaries"]["pkmap_base"] == "0xfe000000"
     assert found["boundaries"]["ldt_base"] is None
     assert found["limits"]["last_pkmap"] == 512
@@ -198,10 +206,36 @@ def test_json(invoke: Invoke) -> None:
         "end": "0xfe200000",
         "size_bytes": 2 * MIB,
     } in found["areas"]
+    assert found["areas"][0]["boundary"] is None
     assert found["zones"][2] == {
         "name": "HIGHMEM", "start_pfn": 0x38000, "end_pfn": 0x7FFE0, "present_pages": 0x47FE0,
     }  # fmt: skip
     assert found["mem_map"] == {"entries": 0x7FFE1, "size_bytes": 0x7FFE1 * 64}
+
+
+def test_a_kernel_that_would_not_boot(invoke: Invoke) -> None:
+    """Its address space can be laid out, and has no room for mem_map: 2.4 with 64 GiB."""
+    why = "mem_map takes 1040.0 MiB, and the longest free piece of lowmem is "
+    words = ("model", "layout", "--memory", "64G")
+    outcome = invoke(*words, "--era", "2.4")
+    assert outcome.code == 0
+    assert outcome.err.startswith(f"kvmtools: this kernel would not boot: {why}")
+    assert len(outcome.err.splitlines()) == 1
+    assert document(invoke, "--memory", "64G", "--era", "2.4")["refusal"].startswith(why)
+    assert invoke(*words, "--diff", "2.4", "6.1").err.startswith(f"kvmtools: 2.4 would not boot: {why}")
+    refusals = document(invoke, "--memory", "64G", "--diff", "2.4", "6.1")["refusals"]
+    assert (refusals["2.4"].startswith(why), refusals["6.1"]) == (True, None)
+    assert invoke(*words).err == ""
+
+
+def test_the_kind_of_mem_map_decides_whether_a_kernel_boots(invoke: Invoke) -> None:
+    words = ("--sizeof-page", "64", "--e820", "0-2G,62G-64G")
+    assert document(invoke, *words)["refusal"].startswith("mem_map takes 1024.0 MiB")
+    assert document(invoke, *words, "--sparsemem")["refusal"] is None
+
+
+def test_pti_is_in_the_title(invoke: Invoke) -> None:
+    assert drawn(invoke, "--pti")[0] == "6.1, PAE, NR_CPUS=4, FLATMEM, PTI, 4.0 GiB of RAM"
 
 
 # -- two eras ------------------------------------------------------------------------------------------------
@@ -234,7 +268,15 @@ def test_the_way_back(invoke: Invoke) -> None:
 def test_what_changed_as_json(invoke: Invoke) -> None:
     found = document(invoke, "--diff", "6.12", "7.2", "--memory", "8G")
     assert found["eras"] == ["6.12", "7.2"]
-    assert {"name": "max_pfn", "old": "0x240000", "new": "0x100000"} in found["boundaries"]
+    assert {"name": "max_pfn", "old": 0x240000, "new": 0x100000} in found["boundaries"]
+    assert found["refusals"] == {"6.12": None, "7.2": None}
+    # As in the layout of one: addresses in hex, pfns and counts as numbers.
+    moved = {
+        each["name"]: each for each in document(invoke, "--diff", "2.4", "6.1", "--no-pae")["boundaries"]
+    }
+    assert moved["pkmap_base"] == {"name": "pkmap_base", "old": "0xfe000000", "new": "0xff400000"}
+    assert moved["ldt_base"]["old"] is None
+    assert isinstance(moved["max_low_pfn"]["new"], int)
     assert [zone["end_pfn"] for era in ("6.12", "7.2") for zone in found["zones"][era][2:3]] == [
         0x240000,
         0xBFFE0,
@@ -326,7 +368,7 @@ def test_options_about_features_of_the_processor(invoke: Invoke) -> None:
         (("--no-pae", "--e820", "0-640K,1M-5G"), "forget a range of RAM that does not end below 4 GiB"),
         (("--nr-cpus", "65"), "--nr-cpus is 64 at most"),
         (("--nr-cpus", "33", "--era", "2.4"), "2.4 cannot be built for 33 CPUs"),
-        (("--era", "2.4", "--append", "memmap=exactmap"), "no usable RAM"),
+        (("--era", "2.6.18", "--append", "memmap=exactmap"), "no usable RAM"),
     ],
 )
 def test_impossible_machines_are_refused(invoke: Invoke, words: tuple[str, ...], reason: str) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -218,14 +221,68 @@ def test_a_boot_log_of_7_2(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "hint"),
+    ("text", "said"),
     [
-        ("00000000-00000000 : Reserved\n", "root only"),
-        ("nothing of the kind\n", "name a file with lines of"),
+        (
+            "00000000-00000000 : System RAM\n  00000000-00000000 : Kernel code\n",
+            "all addresses are 0 .*to root only",
+        ),
+        ("00000000-00000000 : Reserved\n", "all addresses are 0 .*to root only"),
+        ("00000000-00000fff : Reserved\n", "has no usable RAM .*name a file with lines of"),
+        ("nothing of the kind\n", "has no usable RAM .*name a file with lines of"),
+        (
+            "00000000-0009fbff : System RAM\n7fff0000-00100000 : System RAM",
+            "line 2: '7fff.*' ends before it begins",
+        ),
+        (
+            " BIOS-e820: 0000000000100000 - 0000000000000000 (usable)",
+            "line 1: 'BIOS.*' ends before it begins",
+        ),
+        ("00000000-0009fbfg : System RAM\n", "line 1: '00000000-0009fbfg : System RAM' is no range"),
+        ("00000000 - 0009fbff : System RAM\n", "line 1: .* is no range"),
+        ("00000000-0009fbff: System RAM\n", "line 1: .* is no range"),
+        ("00000000-0009fbff\n", "line 1: .* is no range"),
+        ("0-9fbfg : System RAM\n", "line 1: .* is no range"),
+        ("0009fbff- : System RAM\n", "line 1: .* is no range"),
+        ("x\nBIOS-e820: [mem 0x0-0x9fbff usable\n", "line 2: .* is no range"),
+        ("[    0.000000] BIOS-e820: [mem 0x0-0x9fbff]\n", "line 1: .* is no range"),
     ],
 )
-def test_a_file_without_ram(tmp_path: Path, text: str, hint: str) -> None:
+def test_a_file_that_is_no_map(tmp_path: Path, text: str, said: str) -> None:
     path = tmp_path / "map"
     path.write_text(text)
-    with pytest.raises(UsageError, match=f"has no usable RAM.*{hint}"):
+    with pytest.raises(UsageError, match=f"^the RAM map {path}.*{said}"):
         ram_map(str(path))
+
+
+def test_lines_of_a_log_that_are_about_something_else(tmp_path: Path) -> None:
+    path = tmp_path / "dmesg"
+    path.write_text(
+        "BIOS-provided physical RAM map:\n"
+        " BIOS-e820: 0000000000000000 - 0000000000100000 (usable)\n"
+        " BIOS-e820: 0000000000100000 - 0000000000200000 type 9\n"
+        "device-mapper: ioctl: 4.47.0-ioctl\n"
+        "2024-01-01T00:00:00+00:00 host kernel: nothing\n"
+        "deadbeef-1234-5678-9abc-def012345678 a UUID\n"
+        "  00100000-000fffff : something nested\n"
+        "BIOS-e820: [MEM 0X200000-0X2FFFFF] System RAM\n"
+    )
+    assert ram_map(str(path)) == (
+        E820Entry(0, MIB, 1),
+        E820Entry(MIB, MIB, 2),
+        E820Entry(2 * MIB, MIB, 1),
+    )
+
+
+def test_a_map_on_stdin(monkeypatch: pytest.MonkeyPatch) -> None:
+    def stdin(text: bytes) -> None:
+        monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text)))
+
+    stdin(b"00000000-03ffffff : System RAM\r\n")
+    assert ram_map("-") == (E820Entry(0, 64 * MIB, 1),)
+    stdin(b"nothing")
+    with pytest.raises(UsageError, match=r"^stdin has no usable RAM "):
+        ram_map("-")
+    stdin(b"00000000-03fffffx : System RAM\n")
+    with pytest.raises(UsageError, match=r"^stdin, line 1: "):
+        ram_map("-")

@@ -43,7 +43,7 @@ def test_addresses_are_as_wide_as_the_form_has_them(invoke: Invoke) -> None:
 def test_json_of_an_address(invoke: Invoke) -> None:
     document = data(invoke, vector("pae-2m"), "0x00212345", "40000000", code=1)
     assert document["page_table"]["form"] == "PAE"
-    assert document["page_table"]["cr3"] == "0x1000"
+    assert document["page_table"]["cr3"] == "0x000001000"  # as wide as the tables that it is compared with
     assert document["page_table"]["chosen"] == []
     assert document["access"] is None
     mapped, stopped = document["translations"]
@@ -89,7 +89,7 @@ def test_the_tables_of_a_kernel(invoke: Invoke) -> None:
     assert outcome.code == 1
     lines = outcome.out.splitlines()
     assert lines[0].startswith("6.1, PAE, cr3 0x")
-    assert sum(line.startswith("  chosen: ") for line in lines) == 5
+    assert sum(line.startswith("  chosen: ") for line in lines) == 6
     assert "  chosen: one possible CPU: the CPU entry areas of the others are empty" in lines
     assert "c0001234  low memory" in lines
     assert "  physical 0x1234  4 KiB page  rw- kernel  WB" in lines
@@ -168,8 +168,22 @@ def test_usage(invoke: Invoke, words: tuple[str, ...], said: str) -> None:
 def test_a_file_that_is_no_text_or_no_tables(invoke: Invoke, tmp_path: Path) -> None:
     path = tmp_path / "tables"
     path.write_bytes(b"\xff\xfe")
-    assert "is not a text file" in str(invoke("model", "walk", str(path)).error)
+    assert f"{path} is not text" in str(invoke("model", "walk", str(path)).error)
     path.write_text("form pae\ncr3 0x1000\nhello\n")
     outcome = invoke("model", "walk", str(path))
     assert outcome.code == 2
     assert f"{path}:3: no such line: 'hello'" in str(outcome.error)
+
+
+def test_tables_on_stdin(invoke: Invoke) -> None:
+    outcome = invoke("model", "walk", "-", "0xc0001abc", stdin=Path(vector("pae-4k-nx")).read_text())
+    assert outcome.code == 0
+    assert outcome.out.startswith("stdin, PAE, cr3 0x1000\n")
+    assert "  physical 0x7abc  4 KiB page" in outcome.out
+    assert "stdin:1: " in str(invoke("model", "walk", "-", stdin="hello").error)
+
+
+def test_a_file_with_an_odd_name(invoke: Invoke, tmp_path: Path) -> None:
+    path = tmp_path / "\x1b[1m"
+    path.write_text("form pae\ncr3 0x1000\n0x1000[0] = 0x0\n")
+    assert invoke("model", "walk", str(path)).out.startswith(f"{tmp_path}/\\x1b[1m, PAE")

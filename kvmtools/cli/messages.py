@@ -1,0 +1,37 @@
+"""What a message may repeat of a person's input: printable characters, and not more of them than people read."""
+
+from __future__ import annotations
+
+from kvmtools.errors import KvmtoolsError
+
+LONGEST = 500
+"""Characters of a message; in the middle of a longer one something is left out."""
+_LEFT_OUT = " ... "
+
+
+def printable(text: str) -> str:
+    """``text`` for a terminal: what is no printable character is escaped."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def brief(text: str) -> str:
+    """``text``, printable, of :data:`LONGEST` characters at most."""
+    return _cut(printable(_cut(text)))
+
+
+def told(said: str | KvmtoolsError) -> str:
+    """What is said, or what an error says, in one line; its hint names the way out, and stays whole."""
+    message, hint = (said, "") if isinstance(said, str) else (said.message, said.hint)
+    line = brief(_joined(message))
+    return f"{line} ({printable(_joined(hint))})" if hint else line
+
+
+def _joined(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _cut(text: str) -> str:
+    if len(text) <= LONGEST:
+        return text
+    half = (LONGEST - len(_LEFT_OUT)) // 2
+    return text[:half] + _LEFT_OUT + text[-half:]
