@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from kvmtools.cli.drawing import LEGEND
+from kvmtools.cli.messages import told
 from kvmtools.cli.model.options import machine_options
 from kvmtools.cli.model.pkmap_prompt import prompt
-from kvmtools.cli.model.pkmap_script import Machine
+from kvmtools.cli.model.pkmap_script import Machine, code
 from kvmtools.cli.model.pkmap_steps import drawn, step
 from kvmtools.cli.options import format_option
 from kvmtools.cli.output import emit, emit_json
@@ -46,7 +47,7 @@ def command(configuration: Configuration, script: str | None, slots: int | None,
     kmap PAGE, kunmap PAGE   run until the call is done, or its thread sleeps
     flush                    kmap_flush_unused: unmap what nobody uses
     lowmem PAGE              kmap of a page that needs no slot
-    interrupt                the thread is an interrupt, which must use neither
+    interrupt                the thread is an interrupt, which must call neither
     start WORD ...           only begin a kmap, kunmap or flush
     step, run                go on by one store; until it is done or asleep
     B: WORD ...              another thread than A does it (A to H)
@@ -80,7 +81,7 @@ def command(configuration: Configuration, script: str | None, slots: int | None,
         except KernelBug as error:
             ending = error
             if form == "text":
-                emit(paint(f"{number:>3}  {text.strip()}", bold=True) + "  → the kernel stops")
+                emit(paint(f"{number:>3}  {code(text)}", bold=True) + "  → the kernel stops")
             break
         if done is not None:
             steps.append(done)
@@ -96,7 +97,7 @@ def command(configuration: Configuration, script: str | None, slots: int | None,
             bug={"line": number, "condition": ending.condition, "message": ending.message}
             if isinstance(ending, KernelBug)
             else None,
-            error={"line": number, "message": str(ending)} if isinstance(ending, UsageError) else None,
+            error={"line": number, "message": told(ending)} if isinstance(ending, UsageError) else None,
         )
     elif steps:
         emit("\n" + paint(LEGEND, dim=True))

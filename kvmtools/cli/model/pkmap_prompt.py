@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from kvmtools.cli.model.pkmap_script import HELP, NAMES, STARTABLE, WORDS, Machine
+from collections.abc import Iterable
+
+from kvmtools.cli.drawing import LEGEND
+from kvmtools.cli.model.pkmap_script import HELP, NAMES, STARTABLE, WORDS, Machine, code
 from kvmtools.cli.model.pkmap_steps import drawn, step
 from kvmtools.cli.output import emit, note
 from kvmtools.errors import UsageError
@@ -10,36 +13,40 @@ from kvmtools.errors import UsageError
 PROMPT = "pkmap> "
 HELPS = ("help", "h", "?")
 LEAVES = ("quit", "exit", "q")
+THREADS = tuple(f"{name}:" for name in NAMES)
 
 
 def prompt(machine: Machine) -> None:
-    """Ask for lines until "quit" or the end; a mistake costs a message, a BUG_ON the session.
+    """Ask for lines until "quit" or the end; a mistake costs a message, Ctrl-C the line, a BUG_ON the session.
 
     :raises KernelBug: if a BUG_ON holds
     """
     _complete_words()
     emit(f"{machine.threads.table.area.slots} slots; help lists the words, quit leaves")
-    number = 0
+    number = 1
     while True:
         try:
             text = input(PROMPT)
+        except KeyboardInterrupt:
+            emit("")
+            continue
         except EOFError:
             emit("")
             return
-        number += 1
-        word = text.partition("#")[0].strip().lower()
+        word = code(text).lower()
         if word in LEAVES:
             return
         if word in HELPS:
-            emit(HELP)
+            emit(f"{HELP}\n{LEGEND}")
             continue
         try:
             done = step(machine, number, text)
         except UsageError as error:
-            note(str(error))
+            note(error)
             continue
         if done is not None:
             emit("\n".join(drawn(machine, done)))
+            number += 1
 
 
 def _complete_words() -> None:
@@ -48,12 +55,22 @@ def _complete_words() -> None:
         import readline
     except ImportError:
         return
-    readline.set_completer(complete)
+    readline.set_completer(
+        lambda begun, number: complete(readline.get_line_buffer()[: readline.get_begidx()], begun, number)
+    )
     readline.parse_and_bind("tab: complete")
 
 
-def complete(begun: str, number: int) -> str | None:
-    """The ``number``-th word that goes on like what was begun."""
-    words = sorted({*WORDS, *STARTABLE, "start", "help", "quit", "exit", *(f"{name}:" for name in NAMES)})
-    found = [word + " " for word in words if word.startswith(begun)]
+def complete(before: str, begun: str, number: int) -> str | None:
+    """The ``number``-th word that may follow what stands before it, and goes on like what was begun."""
+    found = [word + " " for word in sorted(_fitting(before)) if word.startswith(begun)]
     return found[number] if number < len(found) else None
+
+
+def _fitting(before: str) -> Iterable[str]:
+    words = code(before).replace(":", ": ").split()
+    if not words:
+        return (*WORDS, "start", "help", "quit", "exit", *THREADS)
+    if words[-1] == "start":
+        return STARTABLE
+    return (*WORDS, "start") if words[-1] in THREADS else ()

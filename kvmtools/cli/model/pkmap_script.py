@@ -27,13 +27,16 @@ kmap PAGE      map a highmem page; runs until it is done or asleep
 kunmap PAGE    take one user away; wakes who sleeps, and "run" lets them go on
 flush          kmap_flush_unused: unmap what nobody uses
 lowmem PAGE    kmap of a page of low memory, which needs no slot; here PAGE is a pfn
-interrupt      the thread is an interrupt from now on, which must use neither
+interrupt      the thread is an interrupt from now on, which must call neither kmap nor kunmap
 start WORD ..  only begin a kmap, kunmap or flush
 step           go on to the next store that others can see
 run            go on until it is done or asleep; without a thread: everybody, in turns
-help, h, ?     this; quit, exit, q or Ctrl-D leave
+help, h, ?     this; quit, exit, q or Ctrl-D leave, Ctrl-C drops the line
 Before a word "B:" says which thread, A to H, does it; else it is A.  A "#" begins a comment.
 A PAGE is a number, 3 or 0x3: highmem pages are numbered from 0 and are no pfns."""
+
+DEADLOCK = "deadlock, unless another thread unmaps a page"
+"""A mapping may be handed over: anybody can take its user away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,17 @@ class Line:
     start: bool
 
 
+def code(text: str) -> str:
+    """What a line says, without its comment."""
+    return " ".join(text.partition("#")[0].split())
+
+
 def parse(text: str) -> Line | None:
     """A line taken apart; ``None`` if there is nothing on it.
 
     :raises UsageError: if it is not of the language
     """
-    words = text.partition("#")[0].replace(":", ": ").split()
+    words = code(text).replace(":", ": ").split()
     thread = None
     if words and words[0].endswith(":"):
         thread = words.pop(0)[:-1]
@@ -128,7 +136,7 @@ class Machine:
         if line.word == "run":
             return self._run_all() if line.thread is None else self._run(line.thread)
         if line.word == "interrupt":
-            threads.threads[name].in_interrupt = True
+            threads.interrupt(name)
             return f"{name} is an interrupt from now on"
         number = line.page or 0
         page = self._page_struct_size * number
@@ -166,7 +174,7 @@ class Machine:
         sections = {name: thread.section for name, thread in self.threads.threads.items()}
         said = [self._came_of(name, sections[name]) for name in self.threads.settle()]
         if self.threads.deadlocked:
-            said.append("deadlock: all who could wake others sleep")
+            said.append(DEADLOCK)
         elif not said:
             said = [f"{thread.name} {self.situation(thread)}" for thread in self.threads.sleepers]
         return "; ".join(said) or "all are done"

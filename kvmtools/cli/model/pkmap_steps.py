@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kvmtools.cli.drawing import slot_mark, slots_picture
-from kvmtools.cli.model.pkmap_script import Machine, parse
+from kvmtools.cli.model.pkmap_script import DEADLOCK, Machine, code, parse
 from kvmtools.cli.tables import hexadecimal, paint
 
 WIDTH = 64
@@ -26,7 +26,7 @@ def step(machine: Machine, number: int, text: str) -> dict[str, Any] | None:
     table, threads = machine.threads.table, machine.threads
     return {
         "line": number,
-        "text": text.partition("#")[0].strip(),
+        "text": code(text),
         "did": did,
         "cursor": table.last_pkmap_nr,
         "flushes": table.flushes,
@@ -67,7 +67,7 @@ def drawn(machine: Machine, done: dict[str, Any]) -> Iterator[str]:
     for thread in done["threads"]:
         pages = listed(map(str, thread["maps"]))
         yield f"      {thread['name']} {thread['situation']}" + (f"; has {pages}" if pages else "")
-    yield f"      TLBs flushed: {done['flushes']}" + ("; deadlock" if done["deadlocked"] else "")
+    yield f"      TLBs flushed: {done['flushes']}" + (f"; {DEADLOCK}" if done["deadlocked"] else "")
 
 
 def listed(items: Iterable[str]) -> str:

@@ -97,10 +97,18 @@ def test_steps_stop_within_a_call(invoke: Invoke) -> None:
 def test_lowmem_and_a_deadlock(invoke: Invoke) -> None:
     found = document(invoke, "lowmem 7\nkmap 1\nB: kmap 2\nkmap 3\nB: kmap 4\nrun", "--slots", "2")
     assert found["steps"][0]["did"] == "A has it at c0007000, as ever"
-    assert found["steps"][-1]["did"] == "deadlock: all who could wake others sleep"
+    assert found["steps"][-1]["did"] == "deadlock, unless another thread unmaps a page"
     assert [step["deadlocked"] for step in found["steps"]] == [False] * 4 + [True, True]
     out = invoke("model", "pkmap", "--slots", "1", stdin="kmap 1\nkmap 2").out
-    assert "TLBs flushed: 0; deadlock" in out
+    assert "TLBs flushed: 0; deadlock, unless another thread unmaps a page\n" in out
+
+
+def test_a_deadlock_ends_if_another_thread_unmaps(invoke: Invoke) -> None:
+    """A mapping may be handed over, so it is no lie that another thread could."""
+    script = "kmap 1\nkmap 2\nB: kunmap 1\nA: run"
+    steps = document(invoke, script, "--slots", "1")["steps"]
+    assert [step["deadlocked"] for step in steps] == [False, True, False, False]
+    assert steps[-1]["did"] == "A has page 2 at ff600000"
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
@@ -141,6 +149,8 @@ def test_a_bug_ends_the_script_with_1(invoke: Invoke, form: str) -> None:
         ("start run", "line 1: 'run' is no operation (there are kmap, kunmap, flush)"),
         ("run\nC: run", "line 2: C is in no call"),
         ("step", "line 1: A is in no call"),
+        ("A: step", "line 1: A is in no call"),
+        ("A: run", "line 1: A is in no call"),
         ("start kmap 1\nkmap 2", "line 2: A is in kmap_high already (let it run to the end of its call)"),
         ("start kmap 1\nlowmem 2", "line 2: A is in kmap_high already"),
         ("lowmem 0x375fe", "line 1: pfn 0x375fe is not in low memory (that is pfn 0 to 0x375fd here)"),
@@ -191,6 +201,19 @@ def test_a_sleeper_can_begin_nothing(invoke: Invoke) -> None:
     assert "line 3: B sleeps for page 5 (another thread's kunmap wakes it" in str(outcome.error)
 
 
+def test_what_a_line_says_is_printable(invoke: Invoke) -> None:
+    """A control character that counts as a blank, and a comment with an escape sequence."""
+    outcome = invoke("model", "pkmap", stdin="kmap\x1f1 # \x1b[1m\nkunmap\x1f2 # \x1b[1m\n")
+    assert outcome.code == 1
+    assert "  1  kmap 1  → " in outcome.out
+    assert "  2  kunmap 2  → the kernel stops\n" in outcome.out
+    assert outcome.out.replace("\n", "").isprintable()
+
+
+def test_the_message_in_json_is_short(invoke: Invoke) -> None:
+    assert len(document(invoke, "\0" * 300_000)["error"]["message"]) < 700
+
+
 def test_a_bug_names_the_page_of_the_script(invoke: Invoke) -> None:
     outcome = invoke("model", "pkmap", stdin="kunmap 3")
     assert str(outcome.error) == "BUG_ON(!vaddr): kunmap of page 3, which is not mapped"
@@ -203,7 +226,7 @@ def test_an_interrupt(invoke: Invoke, era: str, code: int) -> None:
     assert outcome.code == code
     if code:
         assert str(outcome.error) == (
-            "BUG_ON(in_interrupt()): kmap by B, which is an interrupt and could not sleep"
+            "BUG_ON(in_interrupt()): kmap by B, an interrupt, which may have to sleep there"
         )
 
 
