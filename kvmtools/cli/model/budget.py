@@ -89,7 +89,7 @@ def _one(request: MachineOptions, configuration: Configuration, form: str) -> No
             _short(configuration, bill.kind),
             size(bill.left) if bill.boots else NO_BOOT,
             size(bill.normal_left) if bill.boots else "-",
-            size(bill.lost),
+            size(bill.lost) if bill.boots else "-",
             size(bill.virtual),
             f"{bill.share:.1%}",
             size(bill.window),
@@ -128,7 +128,14 @@ def _all_sizes(request: MachineOptions, configuration: Configuration, form: str)
             "model budget",
             **_kernel(request, configuration),
             machines=[_machine(memory, row) for memory, row in zip(sizes, bills, strict=True)],
-            limits=[_limit(kind.name, limit) for kind, limit in zip(kinds, limits, strict=True)],
+            limits=[
+                {
+                    "kind": kind.name,
+                    "memory_bytes": None if limit is None else limit.memory,
+                    "reason": _why(configuration, limit) or None,
+                }
+                for kind, limit in zip(kinds, limits, strict=True)
+            ],
         )
         return
     rows: list[tuple[str, ...]] = [
@@ -194,18 +201,21 @@ def _spent_on(configuration: Configuration, bill: Budget) -> list[str]:
 
 def _both_sides(configuration: Configuration) -> list[str]:
     """What either side of the debate would read out of the figures."""
-    flat, virtual = (budget.budget(configuration, kind) for kind in (budget.FLATMEM, budget.VIRTUAL))
+    kinds = [kind for kind in (budget.FLATMEM, budget.SPARSEMEM) if kind in budget.kinds(configuration)]
+    virtual, *others = (budget.budget(configuration, kind) for kind in (budget.VIRTUAL, *kinds))
+    flat = others[0]
     saved = size(max(0, flat.backing - virtual.backing))
-    lines = [
-        f"Lameter    a virtual map takes {size(virtual.from_lowmem)} of lowmem's memory,"
+    losses = [f"{_loss(virtual)} with it", *(f"{_loss(bill)} with {bill.kind.name}" for bill in others)]
+    return [
+        f"Lameter    a virtual map needs {size(virtual.from_lowmem)} of lowmem's memory,"
         f" FLATMEM {size(flat.from_lowmem)}; holes save it {saved}",
-        f"Whitcroft  but its window takes {size(virtual.window)} of virtual space, holes included",
-        f"           so lowmem loses {size(virtual.lost)}; it loses {size(flat.lost)} with FLATMEM",
+        f"Whitcroft  but its window needs {size(virtual.window)} of virtual space, holes included",
+        f"           so lowmem's loss: {', '.join(losses)}",
     ]
-    if budget.has_sparsemem(configuration):
-        sparse = budget.budget(configuration, budget.SPARSEMEM)
-        lines[-1] += f" and {size(sparse.lost)} with SPARSEMEM"
-    return lines
+
+
+def _loss(bill: Budget) -> str:
+    return size(bill.lost) if bill.boots else NO_BOOT
 
 
 def _kernel(request: MachineOptions, configuration: Configuration) -> dict[str, Any]:
@@ -242,12 +252,4 @@ def _bill(bill: Budget) -> dict[str, Any]:
         "page_tables_bytes": bill.page_tables,
         "mem_section_bytes": bill.mem_section,
         "usemap_bytes": bill.usemap,
-    }
-
-
-def _limit(name: str, limit: Limit | None) -> dict[str, Any]:
-    return {
-        "kind": name,
-        "memory_bytes": None if limit is None else limit.memory,
-        "reason": None if limit is None else limit.reason or None,
     }

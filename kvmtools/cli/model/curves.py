@@ -43,6 +43,8 @@ def draw(configuration: Configuration, path: Path) -> None:
 
     :raises UsageError: if the file has another suffix than .svg or .png, cannot be written, or matplotlib is not there
     """
+    if not path.name:
+        raise UsageError("--plot names no file", hint=f"end its name in {' or '.join(FORMATS)}")
     form = FORMATS.get(path.suffix.lower())
     if form is None:
         raise UsageError(

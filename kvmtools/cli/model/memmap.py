@@ -164,7 +164,15 @@ def _summary_text(maps: dict[str, MemMap]) -> Iterator[str]:
         for name in operations
     ]
     yield table([Column("operation"), *(Column(_TITLES[kind]) for kind in maps)], rows)
+    yield paint(_measured(maps), dim=True)
     yield from (paint(line, dim=True) for line in _HIGHMEM)
+
+
+def _measured(maps: dict[str, MemMap]) -> str:
+    """Where the costs are from: a virtual map ends lowmem earlier, so its sample may be another."""
+    samples = {_TITLES[kind]: _sample(mem_map) for kind, mem_map in maps.items()}
+    kinds = {pfn: ", ".join(kind for kind, its in samples.items() if its == pfn) for pfn in samples.values()}
+    return "measured at " + ", ".join(f"pfn {pfn:#x} ({names})" for pfn, names in kinds.items())
 
 
 def _bill(kind: str, mem_map: MemMap) -> list[object]:

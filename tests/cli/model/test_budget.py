@@ -150,16 +150,27 @@ def test_ram_that_is_not_used(invoke: Invoke) -> None:
 def test_both_sides_of_the_argument(invoke: Invoke) -> None:
     out = invoke("model", "budget", "--e820", FAR_APART).out
     assert (
-        "Lameter    a virtual map takes 64 KiB of lowmem's memory, FLATMEM 272 MiB; holes save it 240 MiB\n"
+        "Lameter    a virtual map needs 64 KiB of lowmem's memory, FLATMEM 272 MiB; holes save it 240 MiB\n"
         in out
     )
     assert (
-        "Whitcroft  but its window takes 272 MiB of virtual space, holes included\n"
-        "           so lowmem loses 272.1 MiB; it loses 272 MiB with FLATMEM and 32.0 MiB with SPARSEMEM\n"
+        "Whitcroft  but its window needs 272 MiB of virtual space, holes included\n"
+        "           so lowmem's loss: 272.1 MiB with it, 272 MiB with FLATMEM, 32.0 MiB with SPARSEMEM\n"
     ) in out
     old = invoke("model", "budget", "--era", "2.4", "--memory", "1G").out
     assert "SPARSEMEM" not in old
-    assert "it loses 16 MiB with FLATMEM\n" in old
+    assert ", 16 MiB with FLATMEM\n" in old
+
+
+def test_nobody_loses_what_a_kernel_that_does_not_boot_would(invoke: Invoke) -> None:
+    """2.4 with 64 GiB: a mem_map of 1 GiB beside 896 MiB of lowmem."""
+    out = invoke("model", "budget", "--era", "2.4", "--memory", "64G").out
+    assert out.endswith("           so lowmem's loss: no boot with it, no boot with FLATMEM\n")
+    assert rows(out, "kind")["FLATMEM"][:3] == ["no boot", "-", "-"]
+    sparse = invoke("model", "budget", "--memory", "64G", "--sizeof-page", "56").out.splitlines()[-1]
+    assert sparse.endswith("so lowmem's loss: no boot with it, no boot with FLATMEM, no boot with SPARSEMEM")
+    holes = invoke("model", "budget", "--sizeof-page", "64", "--e820", "0-2G,62G-64G").out.splitlines()[-1]
+    assert holes.endswith("no boot with it, no boot with FLATMEM, 64.0 MiB with SPARSEMEM")
 
 
 def test_a_machine_that_does_not_boot(invoke: Invoke) -> None:
@@ -231,7 +242,11 @@ def test_json_of_all_sizes(invoke: Invoke) -> None:
     ]
     assert (never["memory_bytes"], never["reason"]) == (None, None)
     free = json.loads(invoke("model", "budget", "--format", "json").out)["limits"][0]
-    assert (free["memory_bytes"], free["reason"]) == (64 * GIB, None)
+    # The same that the text says.
+    assert (free["memory_bytes"], free["reason"]) == (
+        64 * GIB,
+        "none above 64 GiB is used: PAE reaches 36 bits",
+    )
 
 
 def test_memory_that_is_asked_for_is_one_machine_even_if_it_is_the_default(invoke: Invoke) -> None:
@@ -328,6 +343,12 @@ def test_where_nothing_can_be_written(invoke: Invoke, tmp_path: Path) -> None:
     assert str(outcome.error).startswith(
         f"cannot write {tmp_path}/nowhere/budget.svg: No such file or directory"
     )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_needs_a_name(invoke: Invoke) -> None:
+    outcome = invoke("model", "budget", "--plot", "")
+    assert (outcome.code, str(outcome.error)) == (2, "--plot names no file (end its name in .svg or .png)")
 
 
 def test_an_old_picture_stays_if_the_new_one_cannot_be_finished(

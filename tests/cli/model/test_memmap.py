@@ -107,6 +107,9 @@ def test_summary_text(invoke: Invoke) -> None:
     assert "lowmem_page_address" in by_operation
     assert lines[4].startswith("struct pages: virtual space that holds them; ")
     assert "PageHighMem" in lines[-2]
+    assert "\nmeasured at pfn 0x1baff (FLATMEM, SPARSEMEM), pfn 0x" in text
+    alone = maps_of(invoke, "--kind", "virtual")["virtual"]["sample_pfn"]
+    assert f"\nmeasured at pfn {alone:#x} (virtual)\n" in invoke("model", "memmap", "--kind", "virtual").out
 
 
 def test_one_kind(invoke: Invoke) -> None:
