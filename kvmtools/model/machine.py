@@ -36,6 +36,10 @@ _SECTIONS = {
 """Where the sections of a middling image begin, from its own start."""
 
 
+_OLD_IMAGES = 4
+"""Images that lie at 1 MiB were about a quarter of that: 2.4 runs in 8 MiB."""
+
+
 def configuration(
     era: str = "6.1",
     *,
@@ -70,7 +74,7 @@ def configuration(
     without = {"HIGHMEM": not highmem, "DMA": not zone_dma}
     mode = boot_features.pti_mode(command_line, row)
     permanent, end = fixmap_slots or row.fixmap(nr_cpus, pae=pae, highmem=highmem)
-    image = page_offset + row.image_at
+    image, shrunk = page_offset + row.image_at, 1 if row.image_at > _MIB else _OLD_IMAGES
     return Configuration(
         pae=pae,
         page_offset=page_offset,
@@ -91,7 +95,7 @@ def configuration(
         debug_pagealloc=False,
         command_line=command_line,
         e820=e820,
-        image=Image(0, {name: image + offset for name, offset in _SECTIONS.items()}),
+        image=Image(0, {name: image + offset // shrunk for name, offset in _SECTIONS.items()}),
         marks=_marks(row.name),
     )
 

@@ -303,7 +303,7 @@ def test_curves_of_2_4(invoke: Invoke, tmp_path: Path) -> None:
     invoke("model", "budget", "--era", "2.4", "--plot", str(picture))
     written = words(picture)
     assert not any("SPARSEMEM" in word for word in written)
-    assert any(word.startswith("FLATMEM; no boot above 54.1") for word in written)
+    assert any(word.startswith("FLATMEM; no boot above 54.7") for word in written)
 
 
 def test_curves_of_what_never_boots(invoke: Invoke, tmp_path: Path) -> None:

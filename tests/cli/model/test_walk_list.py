@@ -82,12 +82,12 @@ def test_a_list_ends_a_line_where_a_region_ends(invoke: Invoke) -> None:
     runs = data(invoke, "--era", "2.6.18", "--no-pae", "--memory", "512M")["runs"]
     assert [(run["virtual"], run["region"]) for run in runs] == [
         ("0xc0000000", "low memory and kernel text"),
-        ("0xc0800000", "kernel image"),
-        ("0xc1000000", "direct map"),
+        ("0xc02c0000", "kernel image"),
+        ("0xc0400000", "direct map"),
         ("0xdffe0000", "rest of the last large page"),
     ]
-    assert [run["physical"] for run in runs] == ["0x000000000", "0x000800000", "0x001000000", "0x01ffe0000"]
-    assert [run["size_bytes"] for run in runs] == [8 << 20, 8 << 20, (496 << 20) - 0x20000, 0x20000]
+    assert [run["physical"] for run in runs] == ["0x000000000", "0x0002c0000", "0x000400000", "0x01ffe0000"]
+    assert [run["size_bytes"] for run in runs] == [0x2C0000, 0x140000, (508 << 20) - 0x20000, 0x20000]
     assert {run["page_size_bytes"] for run in runs} == {4 << 20}
 
 
