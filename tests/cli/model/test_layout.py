@@ -363,7 +363,7 @@ def test_options_about_features_of_the_processor(invoke: Invoke) -> None:
         (("--memory", "1Q"), "no size"),
         (("--diff", "2.4", "6.1", "--era", "5.10"), "--diff names two eras"),
         (("--memory", "2M"), "needs RAM from 16 MiB to 28.8 MiB"),
-        (("--era", "2.4", "--memory", "4M"), "needs RAM from 1 MiB to 4.2 MiB"),
+        (("--era", "2.4", "--memory", "4M"), "needs RAM from 1 MiB to 4304 KiB"),
         (("--append", "mem=2M"), "image does not lie in RAM"),
         (("--no-pae", "--e820", "0-640K,1M-5G"), "forget a range of RAM that does not end below 4 GiB"),
         (("--nr-cpus", "65"), "--nr-cpus is 64 at most"),
