@@ -71,22 +71,24 @@ def holes_reserved(evidence: Evidence) -> Examination:
         if hole.ram:
             continue
         rows = slice(hole.start, min(hole.end, memmap.length))
-        good = reserved[rows] & (memmap.refcount[rows] == fields.refcount)
-        good &= memmap.mapcount[rows] == fields.mapcount
+        good = (memmap.refcount[rows] == fields.refcount) & (memmap.mapcount[rows] == fields.mapcount)
+        if fields.flags:
+            good &= reserved[rows]
 
         def spell(number: int) -> Finding:
             flag = "" if reserved[number] else "not "
             refcount, mapcount = int(memmap.refcount[number]), int(memmap.mapcount[number])
             broken = {
-                "flags": not reserved[number],
+                "flags": bool(fields.flags) and not reserved[number],
                 "_refcount": refcount != fields.refcount,
                 "_mapcount": True,
             }
+            wanted = "PG_reserved" if fields.flags else "PG_reserved or not"
             return subjects.of_page(
                 memmap,
                 number,
                 next(member for member, wrong in broken.items() if wrong),
-                f"PG_reserved, _refcount {fields.refcount}, _mapcount {fields.mapcount}",
+                f"{wanted}, _refcount {fields.refcount}, _mapcount {fields.mapcount}",
                 f"{flag}PG_reserved, _refcount {refcount}, _mapcount {mapcount}",
             )
 
@@ -149,7 +151,8 @@ RULES = (
         zone_of_page,
         "pages",
         LOOK,
-        exceptions="pfns at or above max_mapnr are not looked at: FLATMEM leaves their pages uninitialised up to 6.12",
+        exceptions="pfns at or above max_mapnr are not looked at: FLATMEM leaves their pages uninitialised up to 6.12; "
+        "that of 5.10 leaves holes zero, which is the lowest zone",
         invariants=(30,),
         needs=("memmap",),
     ),
@@ -182,7 +185,7 @@ RULES = (
         holes_reserved,
         "pages",
         "kvmtools memmap {pfn}: the page in full; for the RAM map, /proc/iomem in the guest",
-        exceptions="pfns at or above max_mapnr",
+        exceptions="pfns at or above max_mapnr; FLATMEM of 5.10 leaves holes zero and reserves only some",
         invariants=(33,),
         needs=("memmap",),
     ),

@@ -207,4 +207,9 @@ PAGES: dict[str, tuple[tuple[str, object, str], ...]] = {
         ("2.4", "spanning", "2.4.18-14 mm/page_alloc.c free_area_init_core"),
         ("5.10", "following", "5.10 mm/page_alloc.c memmap_init, init_unavailable_range"),
     ),
+    "flat_holes_initialised": (
+        ("2.4", True, "2.4.18-14 mm/page_alloc.c free_area_init_core"),
+        ("5.10", False, "5.10 mm/page_alloc.c init_unavailable_range; mm/Kconfig"),
+        ("6.1", True, "6.1 mm/page_alloc.c init_unavailable_range"),
+    ),
 }  # fmt: skip

@@ -155,6 +155,10 @@ class Era:
     """``_mapcount`` of such a page, ``None`` where pages have none."""
     hole_zone: str
     """A page that is not RAM belongs to the ``"spanning"`` zone or to that of the ``"following"`` RAM."""
+    flat_holes_initialised: bool
+    """FLATMEM gives such a page a zone and counts at all; else its ``struct page`` is zero, until something reserves it
+    at boot.
+    """
 
     mem_edits: bool
     """``mem=exactmap`` forgets the firmware's map and ``mem=SIZE@START`` adds to it, as ``memmap=`` does since 2.6."""

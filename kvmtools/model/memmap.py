@@ -10,7 +10,7 @@ look at any page of the largest block that holds a page of RAM, so all of them m
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
@@ -58,6 +58,7 @@ class HoleFields:
     mapcount: int | None
     """``None`` in 2.4, where a page does not count its mappings."""
     flags: frozenset[str] = frozenset({"reserved"})
+    """Those that every hole has; some have ``reserved`` in any case, such as the BIOS area."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,17 +150,23 @@ def predict(
         initialised = length if era.tail_initialised else max(span.end_pfn for span in spans)
         valid = (Range(0, min(layout.max_mapnr, initialised)),)
     zones = _zones_by_span if era.hole_zone == "spanning" else _zones_by_following
+    ranges = tuple(zones(ram, spans, valid))
+    hole = HoleFields(refcount=era.hole_refcount, mapcount=era.hole_mapcount)
+    if not configuration.sparsemem and not era.flat_holes_initialised:
+        # Zeros, as memblock hands them out.
+        ranges = tuple(each if each.ram else replace(each, zone=0) for each in ranges)
+        hole = HoleFields(refcount=0, mapcount=0, flags=frozenset())
     return MemMap(
         flags=flags_layout(configuration),
         page_struct_size=configuration.page_struct_size,
         max_order=configuration.max_order,
         valid=valid,
-        zones=tuple(zones(ram, spans, valid)),
+        zones=ranges,
         spans=spans,
         length=length,
         max_mapnr=layout.max_mapnr,
         image=_image(configuration),
-        hole=HoleFields(refcount=era.hole_refcount, mapcount=era.hole_mapcount),
+        hole=hole,
     )
 
 

@@ -12,8 +12,9 @@ from recorded_guest import RecordedGuest, exchanged
 from kvmtools.compare import Evidence, Status, check
 from kvmtools.compare.rules_layout import matches_model
 from kvmtools.compare.rules_legacy import page_virtual, pool_complete
-from kvmtools.compare.rules_memmap import node_of_page, section_of_page
+from kvmtools.compare.rules_memmap import holes_reserved, node_of_page, section_of_page
 from kvmtools.errors import MemoryFault
+from kvmtools.model.memmap import HoleFields, ZoneRange
 from kvmtools.observe.facts import Facts
 from kvmtools.observe.page_flags import Field
 
@@ -109,6 +110,35 @@ def test_section_numbers(recorded: RecordedGuest) -> None:
     evidence.memmap.flags[77] |= 1 << 27
     seen = section_of_page(evidence)
     assert (seen.total, seen.findings[0].subject) == (others + 1, "pfn 0x4d")
+
+
+def zero_holes(recorded: RecordedGuest) -> Evidence:
+    """The guest, as if its kernel left holes zero, and its mem_map with one of them so."""
+    evidence = Evidence(recorded.observe())
+    hole = ZoneRange(0x9F, 0x100, 0, False)
+    words = evidence.memmap.words.copy()
+    words[:, hole.start : hole.end] = 0
+    zeros = HoleFields(refcount=0, mapcount=0, flags=frozenset())
+    predicted = replace(evidence.prediction.memmap, hole=zeros, zones=(hole,))
+    stub = SimpleNamespace(
+        memmap=replace(evidence.memmap, words=words), prediction=SimpleNamespace(memmap=predicted)
+    )
+    return cast(Evidence, stub)
+
+
+def test_holes_that_nobody_initialised(recorded: RecordedGuest) -> None:
+    """5.10 with FLATMEM: zeros, and PG_reserved only where memblock was told so."""
+    evidence = zero_holes(recorded)
+    memmap = evidence.memmap
+    assert (holes_reserved(evidence).examined, holes_reserved(evidence).total) == (0x61, 0)
+    memmap.words[memmap.offsets["flags"] // 4, 0xA0] = memmap.layout.bit("PG_reserved")
+    assert holes_reserved(evidence).total == 0
+    memmap.words[memmap.offsets["_refcount"] // 4, 0xA1] = 1
+    memmap.words[memmap.offsets["_mapcount"] // 4, 0xA2] = 0xFFFF_FFFF
+    assert [(finding.symbol, finding.expected) for finding in holes_reserved(evidence).findings] == [
+        ("mem_map[0xa1]._refcount", "PG_reserved or not, _refcount 0, _mapcount 0"),
+        ("mem_map[0xa2]._mapcount", "PG_reserved or not, _refcount 0, _mapcount 0"),
+    ]
 
 
 def test_walkers_that_disagree(recorded: RecordedGuest) -> None:

@@ -39,6 +39,8 @@ ON = {
     "mem_edits": ["2.4"],  # setup.c: mem=exactmap
     "memmap_list": since("5.10"),  # e820.c: parse_memmap_opt looks for commas
     "movable_percent": since("5.10"),  # page_alloc.c: cmdline_parse_core
+    # mm/page_alloc.c: #if !defined(CONFIG_FLAT_NODE_MEM_MAP) around init_unavailable_range
+    "flat_holes_initialised": [*since("2.4", "2.6.32"), *since("6.1")],
     "ram_end_limited": since("2.6.32"),  # e820.c: e820_end_pfn
     "bios_area_trimmed": since("2.4", "2.6.24"),  # e820_32.c: copy_e820_map
     "ram_trimmed": since("5.10"),  # setup.c: trim_bios_range

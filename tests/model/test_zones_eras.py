@@ -270,7 +270,10 @@ def test_holes_belong_to_the_zone_that_spans_them_until_2_6_32() -> None:
     elsewhere = replace(configuration("5.10", e820=table), image=Image(0, {}))
     later = Prediction(elsewhere).memmap
     assert later.image == Range(0, 0)
-    assert later.zones[3:5] == (ZoneRange(0x100, 0xF00, 0, True), ZoneRange(0xF00, 0x1100, 1, False))
+    assert later.zones[3:5] == (ZoneRange(0x100, 0xF00, 0, True), ZoneRange(0xF00, 0x1100, 0, False))
+    elsewhere = replace(configuration("6.1", e820=table), image=Image(0, {}))
+    latest = Prediction(elsewhere).memmap
+    assert latest.zones[3:5] == (ZoneRange(0x100, 0xF00, 0, True), ZoneRange(0xF00, 0x1100, 1, False))
 
 
 def test_what_a_hole_holds() -> None:
@@ -278,6 +281,20 @@ def test_what_a_hole_holds() -> None:
     assert (of("2.4").memmap.hole.refcount, of("2.4").memmap.hole.mapcount) == (0, None)
     assert (of("2.6.18").memmap.hole.refcount, of("2.6.18").memmap.hole.mapcount) == (1, -1)
     assert of("2.4").memmap.hole.flags == {"reserved"}
+
+
+def test_flatmem_of_5_10_leaves_holes_zero() -> None:
+    """Seen in 5.10.262: above the PCI hole's 1 GiB of zeros highmem goes on; SPARSEMEM initialises them."""
+    flat = of("5.10", memory=4 * GIB).memmap
+    assert (flat.hole.refcount, flat.hole.mapcount, flat.hole.flags) == (0, 0, frozenset())
+    assert flat.zones[-3:] == (
+        ZoneRange(0x375FE, 0xBFFE0, 2, True),
+        ZoneRange(0xBFFE0, 0x100000, 0, False),
+        ZoneRange(0x100000, 0x140000, 2, True),
+    )
+    sparse = of("5.10", memory=4 * GIB, sparsemem=True).memmap
+    assert (sparse.hole.refcount, sparse.hole.mapcount, sparse.hole.flags) == (1, -1, {"reserved"})
+    assert {zone.zone for zone in sparse.zones if not zone.ram and zone.start >= 0x375FE} == {2}
 
 
 @pytest.mark.parametrize(
