@@ -10,9 +10,18 @@
 #ifndef KVMTOOLS_H
 #define KVMTOOLS_H
 
+#include <linux/highmem.h>
 #include <linux/types.h>
+#include <linux/version.h>
 
-struct page;
+/* Before 5.11 the nested mappings belong to the CPU, not to the task: whoever holds one must not give the CPU away. */
+#if LINUX_VERSION_CODE < KERNEL_VERSION(5, 11, 0)
+#define LOCAL_KEEPS_CPU 1
+#define kmap_local_page kmap_atomic
+#define kunmap_local kunmap_atomic
+#else
+#define LOCAL_KEEPS_CPU 0
+#endif
 
 /* A command's answer: text that grows, up to a bound far above what any command says. */
 struct answer {

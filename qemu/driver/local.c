@@ -4,7 +4,7 @@
  *
  * A local mapping is in the page tables only while its task runs (mm/highmem.c, __kmap_local_sched_out), so
  * the thread must keep its CPU.  It gives way five times a second, for as long as others need, and ends by itself
- * after half a minute: a guest is never wedged by it.
+ * after half a minute: a guest is never wedged by it.  Where a mapping is the CPU's, it is let go while others run.
  */
 #include <linux/completion.h>
 #include <linux/cpumask.h>
@@ -32,28 +32,50 @@ struct holder {
 
 static struct holder holders[NR_CPUS];
 
-static int hold(void *data)
+static void map_all(struct holder *holder)
 {
-	struct holder *holder = data;
-	unsigned long end = jiffies + HOLD_JIFFIES, give_way = jiffies + GIVE_WAY_JIFFIES;
 	unsigned int level;
 
 	for (level = 0; level < holder->depth; level++)
 		holder->addresses[level] = kmap_local_page(holder->pages[level]);
-	complete(&holder->mapped);
+}
 
-	while (!kthread_should_stop() && time_before(jiffies, end)) {
-		cpu_relax();
-		if (time_after(jiffies, give_way)) {
-			cond_resched();
-			give_way = jiffies + GIVE_WAY_JIFFIES;
-		}
-	}
+static void unmap_all(struct holder *holder)
+{
+	unsigned int level = holder->depth;
 
 	while (level--) {
 		kunmap_local(holder->addresses[level]);
 		holder->addresses[level] = NULL;
 	}
+}
+
+static void give_way(struct holder *holder)
+{
+	if (LOCAL_KEEPS_CPU)
+		unmap_all(holder);
+	cond_resched();
+	if (LOCAL_KEEPS_CPU)
+		map_all(holder);
+}
+
+static int hold(void *data)
+{
+	struct holder *holder = data;
+	unsigned long end = jiffies + HOLD_JIFFIES, next = jiffies + GIVE_WAY_JIFFIES;
+
+	map_all(holder);
+	complete(&holder->mapped);
+
+	while (!kthread_should_stop() && time_before(jiffies, end)) {
+		cpu_relax();
+		if (time_after(jiffies, next)) {
+			give_way(holder);
+			next = jiffies + GIVE_WAY_JIFFIES;
+		}
+	}
+	unmap_all(holder);
+
 	/* kthread_stop() needs a task that is still there. */
 	set_current_state(TASK_INTERRUPTIBLE);
 	while (!kthread_should_stop()) {

@@ -9,6 +9,7 @@
 #include <linux/sched.h>
 #include <linux/slab.h>
 
+#include <asm/pgtable_areas.h> /* LAST_PKMAP; before 5.11 highmem.h does not bring it */
 #include <asm/set_memory.h>
 
 #include "kvmtools.h"
