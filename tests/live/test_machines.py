@@ -51,6 +51,7 @@ MACHINES = (
     Machine("2G", "vmalloc=256M"),
     Machine("2G", "highmem=64M"),
     Machine("2G", "mem=700M"),
+    Machine("4G", "movablecore=50%"),  # of 4 GiB an unsigned long cannot say so: PAE gets 372 MiB
     Machine("2G", "memmap=64M$512M"),  # a hole in lowmem, in the middle of a SPARSEMEM section
     Machine("2G", "memmap=3M$0x50100000"),  # a hole in highmem that is aligned to no buddy block
 )
