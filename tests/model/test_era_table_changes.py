@@ -89,7 +89,7 @@ WORDS = {
     # init.c, init_32.c: is_kernel_text, mark_rodata_ro
     "image_protection": "none large_pages large_pages large_pages sections sections sections sections",
     # e820.c: parse_memmap_opt
-    "memmap_forms": "none @#$ @#$ @#$ @#$!% @#$!% @#$!% @#$!%",
+    "memmap_forms": "(empty) @#$ @#$ @#$ @#$!% @#$!% @#$!% @#$!%",
     # init/main.c: set_debug_rodata
     "rodata_option": "none none none none letters words words words",
     # mm/highmem.c: set_page_address
@@ -107,7 +107,7 @@ WORDS = {
 
 @pytest.mark.parametrize("field", WORDS)
 def test_choices(field: str) -> None:
-    assert [getattr(era, field).replace(" ", "_") or "none" for era in ALL] == WORDS[field].split()
+    assert [getattr(era, field).replace(" ", "_") or "(empty)" for era in ALL] == WORDS[field].split()
 
 
 def test_every_choice_is_in_the_list_above() -> None:

@@ -258,3 +258,21 @@ class TestStructPages:
         pages, words, page = self.one("2.4")
         pages.set_flags(page, 0x12345678)
         assert words.read(page, 24) == pages.flags(page) == 0x12345678
+
+
+BYTES = "buddy offline table guard hugetlb slab zsmalloc unaccepted"
+
+
+@pytest.mark.parametrize(("name", "types"), [("6.12", BYTES), ("7.2", f"{BYTES} large_kmalloc")])
+def test_every_type_that_is_a_byte(name: str, types: str) -> None:
+    """page-flags.h, enum pagetype: from 0xf0 on, without a gap."""
+    assert dict(eras.named(name).page_types) == {word: 0xF0 + n for n, word in enumerate(types.split())}
+
+
+@pytest.mark.parametrize(
+    ("name", "types"),
+    [("5.10", "buddy offline kmemcg table guard"), ("6.1", "buddy offline table guard")],
+)
+def test_every_type_that_is_a_bit(name: str, types: str) -> None:
+    """page-flags.h: 0x80 and the bits above it; 5.12 took PG_kmemcg away, and what came after it moved down."""
+    assert dict(eras.named(name).page_types) == {word: 0x80 << n for n, word in enumerate(types.split())}
