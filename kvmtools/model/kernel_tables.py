@@ -100,8 +100,9 @@ def _runs(prediction: Prediction) -> list[Run]:
     for region in prediction.expectations:
         if region.physical is None:
             continue
-        within = (at for at in (shared.start, shared.end) if region.start < at < region.end)
-        for start, end in pairwise((region.start, *within, region.end)):
+        inside = Range(region.start, region.end)
+        cuts = {at for at in (shared.start, shared.end) if at in inside}
+        for start, end in pairwise(sorted({region.start, region.end, *cuts})):
             flags = _flags(prediction, region) | GLOBAL * (start in shared)
             if runs and (start, flags) == (runs[-1].end, runs[-1].flags):
                 runs[-1] = runs[-1]._replace(end=end)
@@ -118,7 +119,7 @@ def _global(prediction: Prediction) -> Range:
     """
     configuration = prediction.configuration
     if not configuration.pge:
-        return Range(0, 0)
+        return Range(TOP, TOP)
     if not configuration.pti:
         return Range(configuration.page_offset, TOP)
     sections = configuration.image.sections

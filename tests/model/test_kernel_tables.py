@@ -145,6 +145,16 @@ def test_what_isolation_leaves_global(
     )
 
 
+@pytest.mark.parametrize(("etext", "start"), [(0xC1400000, 0xC1200000), (0xC1400001, 0xC1400000)])
+def test_the_entry_text_is_where_the_last_byte_of_text_is(
+    configure: Configure, etext: int, start: int
+) -> None:
+    image = configure().image
+    moved = replace(image, sections={**image.sections, "_etext": etext})
+    _, _, leaves = built(configure(memory=64 * MIB, pti=True, command_line="pti=on", image=moved))
+    assert global_ranges(leaves)[0] == (start, start + 2 * MIB)
+
+
 def test_isolation_that_ends_before_rodata_does_or_after(configure: Configure) -> None:
     """Entry text and rodata in the same large page: whichever ends later counts."""
     ordinary = configure(memory=64 * MIB, pti=True)

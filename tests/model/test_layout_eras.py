@@ -268,3 +268,9 @@ def test_lowmem_of_one_page_and_of_none() -> None:
         UsageError, match=r"vmalloc area of 1013 MiB below 0xff5fe000 leaves no room.*lower vmalloc="
     ):
         layout("6.1", nr_cpus=1, command_line=f"vmalloc={asked + 4096}", fixmap_slots=(20, 1025))
+
+
+@pytest.mark.parametrize("era", ["2.6.24", "2.6.32"])
+def test_reservetop_was_not_rounded_at_first(era: str) -> None:
+    """reserve_top_address(): __FIXADDR_TOP = -reserve - PAGE_SIZE, whatever was asked for."""
+    assert layout(era, command_line="reservetop=0x1001").fixaddr_top == (1 << 32) - 0x1001 - 0x1000
