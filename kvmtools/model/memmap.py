@@ -94,7 +94,7 @@ class MemMap:
         """
         if self.length is None:
             return Range(0, 0)
-        return Range(self.valid[-1].end, self.length)
+        return Range(self.valid[0].end, self.length)
 
     def buddy_fault(self, pfn: int, order: int) -> str:
         """Why no free block of ``order`` can start at ``pfn``; empty if one can (__free_one_page)."""
@@ -195,17 +195,17 @@ def _zones_by_following(
     ram: Ram, spans: tuple[ZoneSpan, ...], valid: tuple[Range, ...]
 ) -> Iterator[ZoneRange]:
     """RAM belongs to the zone that spans it; a hole to the zone of the RAM after it, the last to the last."""
+    pieces = [
+        ZoneRange(r.start, r.end, index, True)
+        for index, span in enumerate(spans)
+        for r in ram.within(span.start_pfn, span.end_pfn)
+    ]
     hole_start = 0
-    zone = 0
-    for r in ram.ranges:
-        for index, span in enumerate(spans):
-            start, end = max(r.start, span.start_pfn), min(r.end, span.end_pfn)
-            if start >= end:
-                continue
-            yield from _hole(hole_start, start, index, valid)
-            yield ZoneRange(start, end, index, True)
-            hole_start, zone = end, index
-    yield from _hole(hole_start, valid[-1].end, zone, valid)
+    for piece in pieces:
+        yield from _hole(hole_start, piece.start, piece.zone, valid)
+        yield piece
+        hole_start = piece.end
+    yield from _hole(hole_start, valid[-1].end, pieces[-1].zone, valid)
 
 
 def _zones_by_span(ram: Ram, spans: tuple[ZoneSpan, ...], valid: tuple[Range, ...]) -> Iterator[ZoneRange]:
@@ -249,6 +249,7 @@ def present_sections(configuration: Configuration, ram: Ram) -> tuple[int, ...]:
 def _section_bits(configuration: Configuration) -> tuple[int, int]:
     """``SECTION_SIZE_BITS`` and ``MAX_PHYSMEM_BITS``."""
     era = eras.shown(configuration.marks)
-    if era.section_size_bits is None or era.max_physmem_bits is None:
+    if era.section_size_bits is None:
         raise UsageError(f"{era.name} has no SPARSEMEM", hint="it came with 2.6.13")
+    assert era.max_physmem_bits is not None
     return era.section_size_bits[configuration.pae], era.max_physmem_bits[configuration.pae]

@@ -132,3 +132,13 @@ def test_the_pool_must_not_run_dry() -> None:
     with pytest.raises(KernelBug, match="no entry is left for address 0xfe000000") as bug:
         ours.set_page_address(PAGES[9], 0xFE000000)
     assert bug.value.condition == "list_empty(&page_address_pool)"
+
+
+@pytest.mark.parametrize("era", ["2.6.32", "6.1"])
+def test_of_two_notes_about_a_page_the_first_is_removed(era: str) -> None:
+    """The loop of set_page_address() is left at the first entry that is about the page."""
+    ours = addresses(era)
+    for slot in (1, 2):
+        ours.set_page_address(PAGES[1], AREA.address_of(slot))
+    ours.set_page_address(PAGES[1], None)
+    assert ours.associations() == [(PAGES[1], AREA.address_of(2))]
