@@ -41,8 +41,9 @@ class PkmapArea:
 
 def area(configuration: Configuration, layout: Layout) -> PkmapArea | None:
     """This kernel's area; ``None`` without CONFIG_HIGHMEM."""
-    if layout.pkmap_base is None or layout.last_pkmap is None:
+    if layout.pkmap_base is None:
         return None
+    assert layout.last_pkmap is not None
     return PkmapArea(layout.pkmap_base, layout.last_pkmap, expected_protection(configuration))
 
 

@@ -42,7 +42,7 @@ class Ram:
 
     ranges: tuple[Range, ...]
     end_pfn: int
-    _starts: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    _starts: tuple[int, ...] = field(init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "_starts", tuple(r.start for r in self.ranges))
@@ -130,23 +130,21 @@ class _Table:
                     self._memmap(part, era.memmap_forms)
 
     def _mem(self, text: str, era: Era) -> None:
+        size, rest = memparse(text)
         if era.mem_edits and text.startswith("exactmap"):
             self.entries.clear()
-            return
-        size, rest = memparse(text)
-        if era.mem_edits and rest.startswith("@"):
+        elif era.mem_edits and rest.startswith("@"):
             start = memparse(rest[1:])[0]
             self.add(start, start + size, RAM)
-        elif size and text != "nopentium":
+        elif size:
             self.change(size, _EVERYTHING, RAM, None)
 
     def _memmap(self, text: str, forms: str) -> None:
         if text.startswith("exactmap"):
             self.entries.clear()
-            return
-        size, rest = memparse(text)
         if not text[:1].isdigit():
             return
+        size, rest = memparse(text)
         separator, where = rest[:1], rest[1:]
         start, rest = memparse(where)
         if not separator or separator not in forms:
@@ -171,11 +169,11 @@ class _Table:
         """Within ``[start, end)`` turn type ``old`` (``None``: any) into ``new`` (``None``: nothing)."""
         kept: list[_Entry] = []
         for e in self.entries:
-            if (old is not None and e.type != old) or e.end <= start or end <= e.start:
+            if old is not None and e.type != old:
                 kept.append(e)
                 continue
-            kept.append(_Entry(e.start, start, e.type))
-            kept.append(_Entry(end, e.end, e.type))
+            kept.append(_Entry(e.start, min(e.end, start), e.type))
+            kept.append(_Entry(max(e.start, end), e.end, e.type))
             if new is not None:
                 kept.append(_Entry(max(e.start, start), min(e.end, end), new))
         self.entries = [e for e in kept if e.start < e.end]
@@ -201,9 +199,8 @@ def _trim(table: _Table, configuration: Configuration) -> None:
     sections = configuration.image.sections
     if "_text" in sections and "_end" in sections:
         start, end = (sections[name] - configuration.page_offset for name in ("_text", "_end"))
-        if not any(e.type == RAM and e.start <= start and end <= e.end for e in table.entries):
-            table.change(start, end, None, None)
-            table.add(start, end, RAM)
+        table.change(start, end, None, None)
+        table.add(start, end, RAM)
     table.change(0, PAGE_SIZE, RAM, RESERVED)
     table.change(BIOS.start, BIOS.end, RAM, None)
 

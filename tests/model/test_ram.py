@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from kvmtools.errors import UsageError
 from kvmtools.model import eras, machine, ram
 from kvmtools.model.ram import Ram
-from kvmtools.records import Configuration, E820Entry, Range
+from kvmtools.records import PAGE_SIZE, Configuration, E820Entry, Range
 
 MIB, GIB = 1 << 20, 1 << 30
 PAGES_PER_MIB = 256
@@ -77,6 +77,8 @@ def test_pae_ends_at_36_bits(configure: Configure) -> None:
         ("memmap=16M%64M-1", [(1, 0x9F), (0x100, 0x4000), (0x5000, 0x7FFE0)]),
         ("memmap=16M%64M", [(1, 0x9F), (0x100, 0x4000), (0x5000, 0x7FFE0)]),
         ("memmap=16M%64M-1+2x", [(1, 0x9F), (0x100, 0x7FFE0)]),
+        ("memmap=16M%64M-1x2", [(1, 0x9F), (0x100, 0x7FFE0)]),
+        ("memmap=16M%3G+1", [(1, 0x9F), (0x100, 0x7FFE0), (0xC0000, 0xC1000)]),
         ("memmap=64K@960K", [(1, 0x9F), (0x100, 0x7FFE0)]),
     ],
 )
@@ -198,3 +200,38 @@ def test_parts_and_holes_are_what_single_pfns_say(spans: list[tuple[int, int]], 
     assert {pfn for r in found.within(start, end) for pfn in range(r.start, r.end)} == pfns & window
     assert {pfn for r in found.holes(start, end) for pfn in range(r.start, r.end)} == window - pfns
     assert found.pages(start, end) == len(pfns & window)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "holes"),
+    [(2, 8, [(4, 6)]), (0, 8, [(0, 2), (4, 6)]), (2, 10, [(4, 6), (8, 10)]), (3, 3, []), (8, 9, [(8, 9)])],
+)
+def test_holes_are_never_empty(start: int, end: int, holes: list[tuple[int, int]]) -> None:
+    found = Ram((Range(2, 4), Range(6, 8)), 8).holes(start, end)
+    assert [(hole.start, hole.end) for hole in found] == holes
+
+
+def test_nothing_joined_is_nothing() -> None:
+    assert list(ram.joined([])) == []
+
+
+def test_a_boot_loaders_data_alone_does_not_say_where_ram_ends(configure: Configure) -> None:
+    """5.10: E820_TYPE_RESERVED_KERN is memory, but e820__end_of_ram_pfn() looks at E820_TYPE_RAM."""
+    old = machine.configuration("5.10", e820=(E820Entry(0, GIB, 128),))
+    with pytest.raises(UsageError, match="no usable RAM"):
+        ram.usable(replace(old, image=replace(old.image, sections={})))
+
+
+def test_the_last_byte_that_phys_addr_t_can_hold_spoils_an_entry(configure: Configure) -> None:
+    """e820__memblock_setup(): end is 0 in 64 bits."""
+    last = E820Entry((1 << 64) - MIB, MIB, 1)
+    assert ram.usable(configure(e820=(*configure().e820, last))).ranges == ram.usable(configure()).ranges
+
+
+def test_entries_that_touch_are_one_before_they_must_fit(configure: Configure) -> None:
+    """e820__update_table() joins what e820__memblock_setup() then skips as a whole."""
+    apart = (E820Entry(3 * GIB, GIB - PAGE_SIZE, 1), E820Entry(4 * GIB, GIB, 1))
+    touching = (E820Entry(3 * GIB, GIB, 1), E820Entry(4 * GIB, GIB, 1))
+    below = (E820Entry(0, 0x9F000, 1), E820Entry(MIB, GIB, 1))
+    assert ram.usable(configure(pae=False, e820=(*below, *apart))).ranges[-1] == Range(0xC0000, 0xFFFFF)
+    assert ram.usable(configure(pae=False, e820=(*below, *touching))).ranges[-1].end < 0xC0000
