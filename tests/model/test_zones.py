@@ -197,6 +197,8 @@ def test_non_pae_ends_at_4_gib(configure: Configure) -> None:
         (3, "kernelcore=50%", (0x60400, 0xBFFE0)),
         (3, "kernelcore=64M kernelcore=50%", (0x60400, 0xBFFE0)),
         (3, "kernelcore=37%", (0x47400, 0xBFFE0)),
+        (3, "kernelcore=47%", (0x5A400, 0xBFFE0)),
+        (3, "movablecore=53%", (0x5A400, 0xBFFE0)),
         # totalpages * 100 * percent is an unsigned long: 0xbff7e * 10000 leaves 3568052704, which is 45 % and a bit.
         (3, "movablecore=100%", (0x68C00, 0xBFFE0)),
         (3, "movablecore=54%", (0x58400, 0xBFFE0)),
