@@ -143,3 +143,11 @@ def test_the_image_is_in_order() -> None:
 def test_slots_of_a_kernel_without_highmem(era: str, slots: tuple[int, int]) -> None:
     found = configuration(era, pae=False, highmem=False)
     assert (found.end_of_permanent_fixed_addresses, found.end_of_fixed_addresses) == slots
+
+
+@pytest.mark.parametrize(
+    ("era", "end"), [("2.4", 0xC0434000), ("2.6.24", 0xC0434000), ("2.6.32", 0xC1CD0000), ("6.1", 0xC1CD0000)]
+)
+def test_images_that_lie_at_1_mib_are_a_quarter_as_large(era: str, end: int) -> None:
+    """0xcd0000 bytes from 16 MiB on, or a quarter of that from 1 MiB on."""
+    assert configuration(era).image.sections["_end"] == end
