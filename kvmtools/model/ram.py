@@ -195,7 +195,6 @@ class _Table:
 
 def _trim(table: _Table, configuration: Configuration) -> None:
     """The kernel's own image is RAM by definition; page 0 and the BIOS area are not."""
-    table.entries = table.sanitized()
     sections = configuration.image.sections
     if "_text" in sections and "_end" in sections:
         start, end = (sections[name] - configuration.page_offset for name in ("_text", "_end"))

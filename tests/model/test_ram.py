@@ -77,6 +77,7 @@ def test_pae_ends_at_36_bits(configure: Configure) -> None:
         ("memmap=16M%64M-1", [(1, 0x9F), (0x100, 0x4000), (0x5000, 0x7FFE0)]),
         ("memmap=16M%64M", [(1, 0x9F), (0x100, 0x4000), (0x5000, 0x7FFE0)]),
         ("memmap=16M%64M-1+2x", [(1, 0x9F), (0x100, 0x7FFE0)]),
+        ("memmap=16M%64M-2+3", [(1, 0x9F), (0x100, 0x7FFE0)]),
         ("memmap=16M%64M-1x2", [(1, 0x9F), (0x100, 0x7FFE0)]),
         ("memmap=16M%3G+1", [(1, 0x9F), (0x100, 0x7FFE0), (0xC0000, 0xC1000)]),
         ("memmap=64K@960K", [(1, 0x9F), (0x100, 0x7FFE0)]),
@@ -230,8 +231,12 @@ def test_the_last_byte_that_phys_addr_t_can_hold_spoils_an_entry(configure: Conf
 
 def test_entries_that_touch_are_one_before_they_must_fit(configure: Configure) -> None:
     """e820__update_table() joins what e820__memblock_setup() then skips as a whole."""
-    apart = (E820Entry(3 * GIB, GIB - PAGE_SIZE, 1), E820Entry(4 * GIB, GIB, 1))
-    touching = (E820Entry(3 * GIB, GIB, 1), E820Entry(4 * GIB, GIB, 1))
+    middle = 3 * GIB + GIB // 2
+    beyond = E820Entry(middle, 2 * GIB, 1)
+    apart = (E820Entry(3 * GIB, GIB // 2 - PAGE_SIZE, 1), beyond)
+    touching = (E820Entry(3 * GIB, GIB // 2, 1), beyond)
     below = (E820Entry(0, 0x9F000, 1), E820Entry(MIB, GIB, 1))
-    assert ram.usable(configure(pae=False, e820=(*below, *apart))).ranges[-1] == Range(0xC0000, 0xFFFFF)
+    assert ram.usable(configure(pae=False, e820=(*below, *apart))).ranges[-1] == Range(
+        0xC0000, middle // PAGE_SIZE - 1
+    )
     assert ram.usable(configure(pae=False, e820=(*below, *touching))).ranges[-1].end < 0xC0000
