@@ -13,7 +13,7 @@ READY := $(VENV)/.ready
 .PHONY: run test setup lint mutants bench clean
 ONLY :=
 # They visit every state of something small, cover nothing that other tests do not, and take three times as long when traced.
-EXHAUSTIVE := $(wildcard tests/model/test_*_exhaustive.py)
+EXHAUSTIVE := $(wildcard tests/model/*/test_*_exhaustive.py)
 TESTS :=
 
 run: setup

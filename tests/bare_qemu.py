@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvmtools.attach.qmp import Monitor
+from kvmtools.attach.monitor.qmp import Monitor
 from kvmtools.records import PAGE_SIZE
 
 FOUR_GIB = 1 << 32

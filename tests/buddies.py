@@ -10,17 +10,17 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from kvmtools.model import eras
-from kvmtools.model.buddy import Buddy
+from kvmtools.model.buddy.allocator import Buddy
 from kvmtools.model.bugs import Unmapped
-from kvmtools.model.conversions import Footprint, MemMap
 from kvmtools.model.eras import Era
-from kvmtools.model.flat_map import FlatMap
-from kvmtools.model.kernel_space import Cost, KernelSpace
-from kvmtools.model.memmap import FlagsLayout
-from kvmtools.model.paging_forms import non_pae
-from kvmtools.model.ram import Ram
-from kvmtools.model.sparse_map import SparseMap
-from kvmtools.model.virtual_map import VirtualMap
+from kvmtools.model.memmaps.conversions import Footprint, MemMapKind
+from kvmtools.model.memmaps.flat_map import FlatMap
+from kvmtools.model.memmaps.metered_memory import Cost, KernelSpace
+from kvmtools.model.memmaps.sparse_map import SparseMap
+from kvmtools.model.memmaps.virtual_map import VirtualMap
+from kvmtools.model.memory.ram import Ram
+from kvmtools.model.pages.memmap import FlagsLayout
+from kvmtools.model.paging.forms import non_pae
 from kvmtools.records import Range, ZoneSpan
 
 FLAGS = FlagsLayout(32, 0, 30, 2)
@@ -128,7 +128,7 @@ def virtual(ram: Iterable[Range], granule: int = 1, size: int = PAGE_SIZE_OF_STR
 
 
 def booted(
-    mem_map: MemMap,
+    mem_map: MemMapKind,
     ram: Iterable[Range],
     era: Era,
     *,
@@ -152,7 +152,7 @@ def tiny(name: str = "6.1", pages: int = 16, max_order: int = 4, *, debug_vm: bo
     return booted(TinyMap(range(end)), (Range(0, pages),), small(name, max_order), debug_vm=debug_vm)
 
 
-def kind(name: str, ram: Iterable[Range], max_order: int) -> tuple[MemMap, FlagsLayout]:
+def kind(name: str, ram: Iterable[Range], max_order: int) -> tuple[MemMapKind, FlagsLayout]:
     """A map by name, for parameters: ``granular`` is a virtual one that is populated block by block."""
     ram = tuple(ram)
     if name == "flat":

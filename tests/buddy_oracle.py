@@ -10,8 +10,8 @@ Nothing here knows how blocks are split, merged or listed.  FACTS E 34, 35 and 3
 
 from __future__ import annotations
 
-from kvmtools.model.buddy import Buddy
-from kvmtools.model.buddy_record import Bitmaps, Zone
+from kvmtools.model.buddy.allocator import Buddy
+from kvmtools.model.buddy.record import Bitmaps, BuddyZone
 from kvmtools.model.bugs import KernelBug
 from kvmtools.records import ZoneSpan
 
@@ -80,7 +80,7 @@ def faults(buddy: Buddy, free: frozenset[int]) -> list[str]:
     return found
 
 
-def _faults_34(buddy: Buddy, zone: Zone, listed: Blocks) -> list[str]:
+def _faults_34(buddy: Buddy, zone: BuddyZone, listed: Blocks) -> list[str]:
     """For every struct page of a zone, of RAM or not."""
     found = []
     present = filter(buddy.mem_map.pfn_valid, range(zone.span.start_pfn, zone.span.end_pfn))

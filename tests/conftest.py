@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from kvmtools.model.vectors import Vector, parse
+from kvmtools.model.paging.vectors import Vector, parse
 
 VECTORS = Path(__file__).resolve().parent.parent / "fixtures" / "paging"
 LONG_MODE = "4-level"

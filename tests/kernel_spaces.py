@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from kvmtools.model.kernel_space import KernelSpace
-from kvmtools.model.paging_forms import non_pae, pae
-from kvmtools.model.ram import Ram
+from kvmtools.model.memmaps.metered_memory import KernelSpace
+from kvmtools.model.memory.ram import Ram
+from kvmtools.model.paging.forms import non_pae, pae
 from kvmtools.records import Range
 
 PAGE_OFFSET = 0xC0000000

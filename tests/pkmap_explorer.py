@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from kvmtools.model import eras
-from kvmtools.model.page_address import LISTED, IndexedAddresses, MemberAddresses, PoolAddresses
-from kvmtools.model.pkmap import PkmapArea, bucket_of
-from kvmtools.model.pkmap_invariants import INVARIANTS, Invariant, broken
-from kvmtools.model.pkmap_table import PkmapTable
-from kvmtools.model.pkmap_threads import UNINTERRUPTIBLE, PkmapThreads
+from kvmtools.model.pkmap.area import PkmapArea, bucket_of
+from kvmtools.model.pkmap.invariants import INVARIANTS, Invariant, broken
+from kvmtools.model.pkmap.page_address import LISTED, IndexedAddresses, MemberAddresses, PoolAddresses
+from kvmtools.model.pkmap.table import PkmapTable
+from kvmtools.model.pkmap.threads import UNINTERRUPTIBLE, PkmapThreads
 
 NO_PAGE = -1
 ABOUT_NO_PAGE = ("", "wake_up")

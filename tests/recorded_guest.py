@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from kvmtools.attach.snapshot import Snapshot
-from kvmtools.compare import Evidence, Result, check
-from kvmtools.observe.facts import Facts
+from kvmtools.attach.memory.snapshot import Snapshot
+from kvmtools.compare import Case, Result, check
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.observed import Observed, observe
+from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import Registers
 
 GUESTS = Path(__file__).resolve().parents[1] / "fixtures" / "guests"
@@ -21,17 +21,17 @@ class RecordedGuest:
     def __init__(self, path: Path) -> None:
         document = json.loads(path.with_suffix(".json").read_text())
         self.snapshot = Snapshot.load(path.with_suffix(".snapshot"))
-        self.facts = Facts.from_json(document["facts"])
+        self.vmlinux = Vmlinux.from_json(document["facts"])
         self.kernel = Kernel(
-            facts=self.facts,
+            vmlinux=self.vmlinux,
             slide=document["slide"],
             memory=self.snapshot,
-            pae=self.facts.pae,
-            page_offset=self.facts.page_offset,
+            pae=self.vmlinux.pae,
+            page_offset=self.vmlinux.page_offset,
             lowmem_end=document["lowmem_end"],
         )
         self.registers = tuple(Registers(**each) for each in document["registers"])
-        self.healthy = Evidence(self.observe())
+        self.healthy = Case(self.observe())
 
     def observe(self) -> Observed:
         """Decode the memory as it is now."""

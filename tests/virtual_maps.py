@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from kernel_spaces import kernel_space
 
-from kvmtools.model.virtual_map import VirtualMap
+from kvmtools.model.memmaps.virtual_map import VirtualMap
 from kvmtools.records import Range
 
 RAM = Range(0, 0x8000)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from kvmtools.attach.snapshot import Snapshot
+from kvmtools.attach.memory.snapshot import Snapshot
 from kvmtools.errors import MemoryFault
 from kvmtools.records import PAGE_SIZE
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvmtools.attach.elf_core import ElfCore
-from kvmtools.attach.pause import NoPause, Pausing
+from kvmtools.attach.memory.elf_core import ElfCore
+from kvmtools.attach.monitor.pause import NoPause, Pausing
 from kvmtools.attach.target import Target
 from kvmtools.errors import AttachError
 from kvmtools.records import Registers
 
 if TYPE_CHECKING:
-    from kvmtools.attach.gdb import Gdb
+    from kvmtools.attach.monitor.gdb import Gdb
 
 
 class CoreTarget(Target):

@@ -6,16 +6,17 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvmtools.attach import address, registers, transports
-from kvmtools.attach.elf_core import ElfCore
-from kvmtools.attach.pause import NoPause, PausedGuest, Pausing
-from kvmtools.attach.qmp import Monitor
+from kvmtools.attach import transports
+from kvmtools.attach.memory.elf_core import ElfCore
+from kvmtools.attach.monitor import address, registers
+from kvmtools.attach.monitor.pause import NoPause, PausedGuest, Pausing
+from kvmtools.attach.monitor.qmp import Monitor
 from kvmtools.attach.target import Target
 from kvmtools.errors import AttachError, GuestVanished
 from kvmtools.records import PAGE_SIZE, Registers
 
 if TYPE_CHECKING:
-    from kvmtools.attach.gdb import Gdb
+    from kvmtools.attach.monitor.gdb import Gdb
 
 
 class LiveTarget(Target):
@@ -61,7 +62,7 @@ class LiveTarget(Target):
     def gdb(self) -> Gdb:
         if self._gdb_address is None:
             raise AttachError("no gdb socket of this guest is known", hint="name it with --gdb ADDRESS")
-        from kvmtools.attach.gdb import Gdb
+        from kvmtools.attach.monitor.gdb import Gdb
 
         return Gdb(self._gdb_address, self.vmlinux, monitor=self.monitor)
 

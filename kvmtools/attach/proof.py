@@ -11,7 +11,7 @@ import random
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kvmtools.attach.memory import FOUR_GIB, PhysicalMemory, SegmentedMemory
+from kvmtools.attach.memory.physical import FOUR_GIB, PhysicalMemory, SegmentedMemory
 from kvmtools.errors import AttachError, MemoryFault
 from kvmtools.records import PAGE_SIZE, Range
 

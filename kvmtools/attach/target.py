@@ -1,4 +1,4 @@
-"""One guest to look at, however it is reached: the door of this room."""
+"""One guest to look at, however it is reached."""
 
 from __future__ import annotations
 
@@ -7,16 +7,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from kvmtools.attach.memory import PhysicalMemory
-from kvmtools.attach.pause import Pause, Pausing
-from kvmtools.errors import UsageError
+from kvmtools.attach.memory.physical import PhysicalMemory
+from kvmtools.attach.monitor.pause import Pausing
 from kvmtools.records import Registers
 
 if TYPE_CHECKING:
-    from kvmtools.attach.gdb import Gdb
-    from kvmtools.attach.qmp import Monitor
-
-__all__ = ["Pause", "Target", "open_target"]
+    from kvmtools.attach.monitor.gdb import Gdb
+    from kvmtools.attach.monitor.qmp import Monitor
 
 
 class Target(ABC):
@@ -55,7 +52,7 @@ class Target(ABC):
     @abstractmethod
     def paused(self) -> Pausing:
         """Hold the guest still for the length of a ``with``; see
-        :class:`kvmtools.attach.pause.PausedGuest`."""
+        :class:`kvmtools.attach.monitor.pause.PausedGuest`."""
 
     @abstractmethod
     def close(self) -> None:
@@ -68,36 +65,3 @@ class Target(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-
-def open_target(
-    *,
-    qemu: str | None = None,
-    gdb: str | None = None,
-    ram: Path | None = None,
-    core: Path | None = None,
-    vmlinux: Path | None = None,
-    pause: bool = True,
-) -> Target:
-    """Attach to a running QEMU, or open a core.
-
-    :param qemu: address of a QMP socket: a path, or ``host:port``
-    :param gdb: address of the same QEMU's gdbstub
-    :param ram: its shared RAM file; without it QEMU is asked, and without any its process is read
-    :param core: an ELF core, instead of a QEMU
-    :param pause: whether :meth:`Target.paused` may stop the guest
-    :raises UsageError: unless exactly one of ``qemu`` and ``core`` is given
-    :raises AttachError: if there is no way to it
-    """
-    if (qemu is None) == (core is None):
-        raise UsageError("name one guest: a QMP socket or a core", hint="--qemu SOCKET, or --core FILE")
-    if qemu is None and (gdb is not None or ram is not None):
-        raise UsageError("a core has neither a gdb socket nor a RAM file")
-    if core is not None:
-        from kvmtools.attach.core_target import CoreTarget
-
-        return CoreTarget(core, vmlinux=vmlinux)
-    from kvmtools.attach.live_target import LiveTarget
-
-    assert qemu is not None
-    return LiveTarget(qemu, gdb=gdb, ram=ram, vmlinux=vmlinux, pause=pause)

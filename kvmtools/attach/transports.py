@@ -7,13 +7,14 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from kvmtools.attach import memory_map, proof
-from kvmtools.attach.memory import PhysicalMemory, SegmentedMemory
-from kvmtools.attach.memory_map import Backed
-from kvmtools.attach.proc_mem import ProcMem
-from kvmtools.attach.qmp import Monitor
-from kvmtools.attach.qmp_memory import PmemsaveMemory, XpMemory
-from kvmtools.attach.ram_file import RamFile
+from kvmtools.attach import proof
+from kvmtools.attach.memory import flat_view
+from kvmtools.attach.memory.flat_view import Backed
+from kvmtools.attach.memory.physical import PhysicalMemory, SegmentedMemory
+from kvmtools.attach.memory.proc_mem import ProcMem
+from kvmtools.attach.memory.qmp_memory import PmemsaveMemory, XpMemory
+from kvmtools.attach.memory.ram_file import RamFile
+from kvmtools.attach.monitor.qmp import Monitor
 from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError
 from kvmtools.records import Range
 
@@ -30,7 +31,7 @@ def choose(monitor: Monitor, ram: Path | None = None) -> tuple[PhysicalMemory, s
     :raises AttachError: if QEMU does not tell where its RAM is
     :raises GuestVanished: if the guest ends meanwhile
     """
-    backed = memory_map.ram(monitor)
+    backed = flat_view.ram(monitor)
     witness = XpMemory(monitor, [Range(b.start, b.end) for b in backed])
     refused: list[str] = []
     for attempt, tries in _attempts(monitor, ram, backed, witness.ranges):

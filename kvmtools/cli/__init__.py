@@ -12,8 +12,8 @@ import io
 import os
 import sys
 
-from kvmtools.cli.messages import brief, told
 from kvmtools.errors import KvmtoolsError
+from kvmtools.show.printable import brief, told
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 INTERNAL = 4

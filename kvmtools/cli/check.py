@@ -9,8 +9,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from kvmtools.cli.options import TargetOptions, target_options
-from kvmtools.cli.output import colour, emit, progress
+from kvmtools.cli.output import emit, progress
 from kvmtools.cli.session import Session, attached
+from kvmtools.show.style import colour
 
 if TYPE_CHECKING:
     from kvmtools.compare import Result

@@ -14,7 +14,7 @@ from kvmtools.cli.output import emit, emit_json, note, progress
 from kvmtools.errors import AttachError, GuestVanished, UsageError
 
 if TYPE_CHECKING:
-    from kvmtools.boot.guests import Guest
+    from kvmtools.boot.guests.lifecycle import Guest
 
 KERNELS = ("pae", "nopae")
 # What people call them, without case and punctuation.
@@ -57,11 +57,11 @@ def build(names: tuple[str, ...], source: Path | None) -> None:
     kvmtools guest build                          both
     kvmtools guest build pae --source ~/linux     one, from a tree of your own
     """
-    from kvmtools.boot import kernels
+    from kvmtools.boot.kernels import reference
 
     show = progress()
     for name in names or KERNELS:
-        kernel = kernels.ensure(name, source, progress=show)
+        kernel = reference.ensure(name, source, progress=show)
         show("")
         emit(f"{name}\t{kernel.release}\t{kernel.bzimage}")
 
@@ -125,13 +125,13 @@ def start(
     kvmtools guest start big --memory 16G --smp 4 --append "slub_debug=FZP"
     kvmtools guest start mine --kernel arch/x86/boot/bzImage -s vmlinux
     """
-    from kvmtools.boot import guests
-    from kvmtools.boot.qemu_command import MEMORY_BELOW_4G
+    from kvmtools.boot.guests import lifecycle
+    from kvmtools.boot.guests.qemu_command import MEMORY_BELOW_4G
 
     chosen = kernel or _kernel_for(name)
     show = progress()
     try:
-        guest = guests.start(
+        guest = lifecycle.start(
             name or (chosen if chosen in KERNELS else "guest"),
             kernel=chosen,
             vmlinux=symbols,
@@ -176,13 +176,14 @@ def list_(form: str) -> None:
 
     A guest whose QEMU died is named once, on stderr, and cleaned up.
     """
-    from kvmtools.boot import guests, kernels
+    from kvmtools.boot.guests import lifecycle
+    from kvmtools.boot.kernels import reference
     from kvmtools.cli import guest_text
 
-    for obituary in guests.sweep():
+    for obituary in lifecycle.sweep():
         note(str(obituary))
-    running = [(guest, guests.state(guest)) for guest in guests.all_guests()]
-    built = kernels.listing()
+    running = [(guest, lifecycle.state(guest)) for guest in lifecycle.all_guests()]
+    built = reference.listing()
     if form == "json":
         emit_json(
             "guest list",
@@ -209,9 +210,9 @@ def list_(form: str) -> None:
 @format_option
 def status(name: str | None, form: str) -> None:
     """Show a guest's state and how to attach to it; all guests if none is named."""
-    from kvmtools.boot import guests
+    from kvmtools.boot.guests import lifecycle
 
-    _show([guests.find(name)] if name is not None else guests.all_guests(), form, "guest status")
+    _show([lifecycle.find(name)] if name is not None else lifecycle.all_guests(), form, "guest status")
 
 
 @command.command()
@@ -222,17 +223,17 @@ def stop(names: tuple[str, ...], everyone: bool) -> None:
 
     Those that run are stopped even if another of the names is nobody's; one that died already is cleaned up.
     """
-    from kvmtools.boot import guests
+    from kvmtools.boot.guests import lifecycle
 
     if everyone == bool(names):
         raise UsageError("name the guests to stop, or give --all")
-    for obituary in guests.sweep() if everyone else ():
+    for obituary in lifecycle.sweep() if everyone else ():
         note(str(obituary))
     show = progress()
     missing: AttachError | None = None
-    for name in [guest.name for guest in guests.all_guests()] if everyone else dict.fromkeys(names):
+    for name in [guest.name for guest in lifecycle.all_guests()] if everyone else dict.fromkeys(names):
         try:
-            guest = guests.find(name)
+            guest = lifecycle.find(name)
         except GuestVanished as died:
             note(f"{died.message}; cleaned up")
             continue
@@ -240,7 +241,7 @@ def stop(names: tuple[str, ...], everyone: bool) -> None:
             missing = missing or error
             continue
         show(f"stopping {name}")
-        guests.stop(guest)
+        lifecycle.stop(guest)
         show("")
         note(f"guest '{name}' is stopped")
     if missing is not None:
@@ -261,11 +262,11 @@ def driver(name: str, words: tuple[str, ...]) -> None:
 
     All commands are in qemu/README.md.
     """
-    from kvmtools.boot import guests
-    from kvmtools.boot.agent import Agent
+    from kvmtools.boot.guests import lifecycle
+    from kvmtools.boot.guests.agent import Agent
 
-    guest = guests.find(name)
-    status = guests.state(guest).status
+    guest = lifecycle.find(name)
+    status = lifecycle.state(guest).status
     if status == "paused":
         raise AttachError(
             f"guest '{name}' is paused: its driver cannot answer",
@@ -275,10 +276,10 @@ def driver(name: str, words: tuple[str, ...]) -> None:
 
 
 def _show(found: list[Guest], form: str, name: str) -> None:
-    from kvmtools.boot import guests
+    from kvmtools.boot.guests import lifecycle
     from kvmtools.cli import guest_text
 
-    states = [(guest, guests.state(guest)) for guest in found]
+    states = [(guest, lifecycle.state(guest)) for guest in found]
     if form == "json":
         emit_json(name, guests=[guest_text.to_dict(guest, state) for guest, state in states])
     elif not states:

@@ -7,16 +7,16 @@ from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
 
-from kvmtools.cli import tables
+from kvmtools.show import tables
 
 if TYPE_CHECKING:
-    from kvmtools.boot.guests import Guest, GuestState
-    from kvmtools.boot.kernels import Kernel
+    from kvmtools.boot.guests.lifecycle import Guest, GuestState
+    from kvmtools.boot.kernels.reference import BuiltKernel
 
 
 def to_dict(guest: Guest, state: GuestState) -> dict[str, Any]:
     """One guest, its record and its state; sizes in bytes, times in seconds."""
-    from kvmtools.boot import registry
+    from kvmtools.boot.guests import registry
 
     return {
         **registry.as_json(guest),
@@ -71,7 +71,7 @@ def guest_table(running: Sequence[tuple[Guest, GuestState]]) -> str:
     )
 
 
-def kernel_table(built: Sequence[Kernel]) -> str:
+def kernel_table(built: Sequence[BuiltKernel]) -> str:
     """The kernels in the cache, one a line."""
     if not built:
         return "no kernel is built; `kvmtools guest build` builds them"

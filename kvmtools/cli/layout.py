@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvmtools.cli.consistency import consistency
-from kvmtools.cli.drawing import Boundary, address_space_picture, beside
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json, note
 from kvmtools.cli.session import attached
-from kvmtools.cli.tables import columns, hexadecimal, paint, size, table
 from kvmtools.errors import UsageError
 from kvmtools.records import PAGE_SHIFT, Layout
+from kvmtools.show.drawing import Boundary, address_space_picture, beside
+from kvmtools.show.style import paint
+from kvmtools.show.tables import columns, hexadecimal, size, table
 
 if TYPE_CHECKING:
     from kvmtools.records import Image
@@ -58,8 +59,8 @@ def command(options: TargetOptions, form: str) -> None:
     kvmtools layout -c core -s vmlinux --format json
     """
     from kvmtools.model.prediction import Prediction
-    from kvmtools.observe.configuration import observe_configuration
-    from kvmtools.observe.layout import observe_layout
+    from kvmtools.observe.boot.configuration import observe_configuration
+    from kvmtools.observe.space.layout import observe_layout
 
     with attached(options) as session:
         kernel = session.kernel

@@ -6,12 +6,12 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from kvmtools.cli.tables import columns, hexadecimal, permissions, size, table
 from kvmtools.records import PAGE_SIZE
+from kvmtools.show.tables import columns, hexadecimal, permissions, size, table
 
 if TYPE_CHECKING:
-    from kvmtools.observe.paging import Walk
-    from kvmtools.observe.regions import Regions
+    from kvmtools.observe.paging.walk import Walk
+    from kvmtools.observe.space.regions import Regions
 
 _RUNS = columns("virtual_range >size >pages physical access flags region")
 _ENTRIES = columns("virtual >page physical >table [index] entry access flags region")
@@ -19,8 +19,8 @@ _ENTRIES = columns("virtual >page physical >table [index] entry access flags reg
 
 def run_rows(walk: Walk, regions: Regions) -> Iterator[dict[str, Any]]:
     """Neighbouring leaves that are alike, one row; none goes across the boundary of a region."""
-    from kvmtools.observe.entry_bits import flags_text
-    from kvmtools.observe.runs import Runs, runs
+    from kvmtools.observe.paging.entry_bits import flags_text
+    from kvmtools.observe.paging.runs import Runs, runs
 
     found = runs(walk, boundaries=[region.start for region in regions], scattered=True)
     names = [field.name for field in fields(Runs)]
@@ -42,7 +42,7 @@ def run_rows(walk: Walk, regions: Regions) -> Iterator[dict[str, Any]]:
 
 def entry_rows(walk: Walk, regions: Regions) -> Iterator[dict[str, Any]]:
     """Every leaf, with its raw entry and where that stands."""
-    from kvmtools.observe.entry_bits import flags_text
+    from kvmtools.observe.paging.entry_bits import flags_text
 
     for leaf in walk.mappings():
         yield {

@@ -6,18 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kvmtools.cli.addresses import page_frame, words
 from kvmtools.cli.consistency import consistency
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json
-from kvmtools.cli.pages import page_json, page_lines
 from kvmtools.cli.session import Session, attached
-from kvmtools.cli.tables import columns, hexadecimal, size, table
+from kvmtools.cli.words import words
 from kvmtools.errors import UsageError
 from kvmtools.records import PAGE_SIZE
+from kvmtools.show.addresses import page_frame
+from kvmtools.show.pages import page_json, page_lines
+from kvmtools.show.tables import columns, hexadecimal, size, table
 
 if TYPE_CHECKING:
-    from kvmtools.observe.memmap import MemMap
+    from kvmtools.observe.pages.memmap import MemMap
 
 
 @click.command()
@@ -54,8 +55,8 @@ def command(options: TargetOptions, pages: tuple[str, ...], form: str) -> None:
 
 
 def _pages(session: Session, texts: list[str]) -> list[dict[str, Any]]:
-    from kvmtools.observe.memmap import page_at, page_pfn
-    from kvmtools.observe.translate import is_ram
+    from kvmtools.observe.pages.memmap import page_at, page_pfn
+    from kvmtools.observe.paging.translate import is_ram
 
     kernel = session.kernel
 
@@ -74,7 +75,7 @@ def _pages(session: Session, texts: list[str]) -> list[dict[str, Any]]:
 def _summary(memmap: MemMap, per_cpu: list[Any]) -> dict[str, Any]:
     import numpy as np
 
-    from kvmtools.observe.page_states import STATES, count_states, page_states
+    from kvmtools.observe.pages.page_states import STATES, count_states, page_states
 
     counts = count_states(memmap, page_states(memmap, np.concatenate(per_cpu))).tolist()
     return {

@@ -28,9 +28,11 @@ class TargetOptions:
 
 def complete_guest(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of the guests that run, for the shell's tab key."""
-    from kvmtools.boot import guests
+    from kvmtools.boot.guests import lifecycle
 
-    return [CompletionItem(guest.name) for guest in guests.all_guests() if guest.name.startswith(incomplete)]
+    return [
+        CompletionItem(guest.name) for guest in lifecycle.all_guests() if guest.name.startswith(incomplete)
+    ]
 
 
 _TARGET = (

@@ -7,12 +7,12 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, TextIO
+from typing import Any
 
 import click
 
-from kvmtools.cli.messages import told
 from kvmtools.errors import KvmtoolsError
+from kvmtools.show.printable import told
 
 SCHEMA = "kvmtools/1"
 
@@ -30,17 +30,6 @@ def emit_json(command: str, **data: Any) -> None:
 def note(said: str | KvmtoolsError) -> None:
     """A message for the person, on stderr."""
     click.echo(f"kvmtools: {told(said)}", err=True)
-
-
-def colour(stream: TextIO | None = None) -> bool:
-    """Whether to colour: ``NO_COLOR`` and ``FORCE_COLOR`` decide before the terminal does (no-color.org)."""
-    if os.environ.get("NO_COLOR"):
-        return False
-    if os.environ.get("FORCE_COLOR"):
-        return True
-    if os.environ.get("TERM") == "dumb":
-        return False
-    return (stream or sys.stdout).isatty()
 
 
 def progress() -> Callable[[str], None]:

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.shell_completion import CompletionItem
 
-from kvmtools.cli.addresses import LONGEST_CR3, physical_address
 from kvmtools.cli.options import TargetOptions
 from kvmtools.errors import KvmtoolsError, UsageError
+from kvmtools.show.addresses import LONGEST_CR3, physical_address
 
 if TYPE_CHECKING:
     from kvmtools.cli.session import Session
@@ -71,7 +71,7 @@ class PageTableChoice:
     @staticmethod
     def _of_process(session: Session, pid: int) -> PageTable:
         from kvmtools.observe.broken import Broken
-        from kvmtools.observe.processes import observe_processes
+        from kvmtools.observe.tasks.processes import observe_processes
 
         broken: list[Broken] = []
         for process in observe_processes(session.kernel, broken):
@@ -86,7 +86,7 @@ class PageTableChoice:
 def complete_pid(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Processes of the guest that the words before name; nothing if there is no way to it."""
     from kvmtools.cli.session import attached
-    from kvmtools.observe.processes import observe_processes
+    from kvmtools.observe.tasks.processes import observe_processes
 
     named = {name: ctx.params.get(name) for name in ("guest", "qemu", "gdb", "core", "symbols")}
     try:

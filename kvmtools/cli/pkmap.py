@@ -9,18 +9,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kvmtools.cli.consistency import consistency
-from kvmtools.cli.drawing import LEGEND, slot_mark, slots_picture
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json
 from kvmtools.cli.session import attached
-from kvmtools.cli.tables import columns, hexadecimal, paint, table
-from kvmtools.observe.forms import PRESENT, Form, paging_form
+from kvmtools.observe.paging.forms import PRESENT, Form, paging_form
 from kvmtools.records import PAGE_SHIFT
+from kvmtools.show.drawing import LEGEND, slot_mark, slots_picture
+from kvmtools.show.style import paint
+from kvmtools.show.tables import columns, hexadecimal, table
 
 if TYPE_CHECKING:
-    from kvmtools.observe.memmap import MemMap
+    from kvmtools.observe.kmap.pkmap import Pkmap
     from kvmtools.observe.observed import Observed
-    from kvmtools.observe.pkmap import Pkmap
+    from kvmtools.observe.pages.memmap import MemMap
 
 _USED = columns(">slot virtual >count >users pte >pfn page zone")
 _LOCAL = columns(">cpu >index virtual pte >pfn")

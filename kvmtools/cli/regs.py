@@ -11,8 +11,8 @@ import click
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json, note
 from kvmtools.cli.session import Session, attached
-from kvmtools.cli.tables import columns, hexadecimal, table
 from kvmtools.errors import AttachError, GuestVanished, MemoryFault
+from kvmtools.show.tables import columns, hexadecimal, table
 
 if TYPE_CHECKING:
     from kvmtools.records import Registers
@@ -67,7 +67,7 @@ def _read(session: Session, options: TargetOptions) -> _Reading:
 
     :raises AttachError: if a gdb socket that was named cannot serve
     """
-    from kvmtools.attach.registers import disagreements
+    from kvmtools.attach.monitor.registers import disagreements
 
     by_target = session.target.registers()
     if session.target.monitor is None:
@@ -88,11 +88,11 @@ def _read(session: Session, options: TargetOptions) -> _Reading:
 
 
 def _described(session: Session, registers: tuple[Registers, ...]) -> list[dict[str, Any]]:
-    from kvmtools.observe.configuration import observe_configuration
-    from kvmtools.observe.layout import observe_layout
-    from kvmtools.observe.page_table_owner import page_table_owner
-    from kvmtools.observe.processes import observe_processes
-    from kvmtools.observe.regions import regions_of
+    from kvmtools.observe.boot.configuration import observe_configuration
+    from kvmtools.observe.space.layout import observe_layout
+    from kvmtools.observe.space.regions import regions_of
+    from kvmtools.observe.tasks.page_table_owner import page_table_owner
+    from kvmtools.observe.tasks.processes import observe_processes
 
     kernel = session.kernel
     regions = regions_of(kernel, observe_layout(kernel))

@@ -6,7 +6,8 @@ import click
 
 from kvmtools.cli.check import complete_rule
 from kvmtools.cli.options import format_option
-from kvmtools.cli.output import colour, emit, emit_json
+from kvmtools.cli.output import emit, emit_json
+from kvmtools.show.style import colour
 
 
 @click.command()

@@ -9,12 +9,13 @@ import click
 
 from kvmtools.cli.check import examine
 from kvmtools.cli.options import TargetOptions, format_option
-from kvmtools.cli.output import colour, emit, emit_json, note, progress
+from kvmtools.cli.output import emit, emit_json, note, progress
 from kvmtools.cli.session import attached
 from kvmtools.errors import AttachError, GuestVanished
+from kvmtools.show.style import colour
 
 if TYPE_CHECKING:
-    from kvmtools.boot.guests import Guest
+    from kvmtools.boot.guests.lifecycle import Guest
 
 WORST_FIRST = (4, 3, 1, 5, 0)  # of several exit codes, the one to exit with
 
@@ -30,15 +31,16 @@ def command(form: str, memory: str, accel: str, verbose: bool) -> int:
     Each guest is given work before it is looked at: some hundred highmem pages are mapped through kmap(), so that pkmap
     holds slots in every state.  The exit code is the worst of the two checks.
     """
-    from kvmtools.boot import guests, kernels
+    from kvmtools.boot.guests import lifecycle
+    from kvmtools.boot.kernels import reference
     from kvmtools.report import render, summary, to_dict
 
     show = progress()
     results = {}
-    for name in kernels.NAMES:
+    for name in reference.NAMES:
         show(f"{name}: booting")
         own = f"run-{name}-{os.getpid()}"
-        with guests.booted(own, kernel=name, memory=memory, accel=accel, progress=show) as guest:
+        with lifecycle.booted(own, kernel=name, memory=memory, accel=accel, progress=show) as guest:
             _fill_pkmap(name, guest)
             show(f"{name}: checking")
             with attached(TargetOptions(guest.name, None, None, None, None, True)) as session:
@@ -59,7 +61,7 @@ def command(form: str, memory: str, accel: str, verbose: bool) -> int:
 
 def _fill_pkmap(name: str, guest: Guest) -> None:
     """Give pkmap slots in every state; a small guest has no highmem to map, and is worth a look all the same."""
-    from kvmtools.boot.agent import Agent
+    from kvmtools.boot.guests.agent import Agent
 
     try:
         Agent(guest.agent).driver("mix 400")

@@ -11,7 +11,8 @@ from kvmtools.cli.options import TargetOptions
 from kvmtools.errors import AttachError, Inconclusive, MemoryFault, SymbolsError, UsageError
 
 if TYPE_CHECKING:
-    from kvmtools.attach.target import Pause, Target
+    from kvmtools.attach.monitor.pause import Pause
+    from kvmtools.attach.target import Target
     from kvmtools.observe.kernel import Kernel
     from kvmtools.observe.observed import Observed
 
@@ -76,17 +77,17 @@ class Session:
         """What this run did to a live guest, for the result (the longest of its pauses); empty for a core."""
         if self.target.monitor is None:
             return {}
-        facts: dict[str, str | float] = {
+        live: dict[str, str | float] = {
             "target": self.target.description,
             "transport": self.target.transport,
         }
         if self.pauses and not self.runs():
-            facts["consistency"] = "the guest was paused before, and stays so"
+            live["consistency"] = "the guest was paused before, and stays so"
         elif any(pause.held for pause in self.pauses):
-            facts["pause_milliseconds"] = round(max(pause.milliseconds for pause in self.pauses), 1)
+            live["pause_milliseconds"] = round(max(pause.milliseconds for pause in self.pauses), 1)
         else:
-            facts["consistency"] = "read while the guest ran: what changed meanwhile may look wrong"
-        return facts
+            live["consistency"] = "read while the guest ran: what changed meanwhile may look wrong"
+        return live
 
 
 def _in_flux(pause: Pause) -> bool:
@@ -118,20 +119,20 @@ def attached(options: TargetOptions) -> Iterator[Session]:
 
     :raises SymbolsError: if there is no vmlinux, or it is not the guest's
     """
-    from kvmtools.observe.facts import Facts
     from kvmtools.observe.kernel import locate
+    from kvmtools.observe.symbols.vmlinux import Vmlinux
 
     with attached_target(options) as target:
         if target.vmlinux is None:
             raise SymbolsError("no vmlinux is known for this target", hint="give one with -s/--symbols PATH")
-        facts = Facts.load(target.vmlinux)
-        yield Session(target, locate(target.memory, facts, target.vmcoreinfo()))
-        facts.save()
+        vmlinux = Vmlinux.load(target.vmlinux)
+        yield Session(target, locate(target.memory, vmlinux, target.vmcoreinfo()))
+        vmlinux.save()
 
 
 def _open(options: TargetOptions) -> Target:
     """The one target that is named."""
-    from kvmtools.attach.target import open_target
+    from kvmtools.attach.open import open_target
 
     named = [name for name in ("guest", "qemu", "core") if getattr(options, name) is not None]
     if len(named) > 1:
@@ -143,9 +144,9 @@ def _open(options: TargetOptions) -> Target:
     if options.qemu is not None:
         return open_target(qemu=options.qemu, gdb=options.gdb, vmlinux=options.symbols, pause=options.pause)
 
-    from kvmtools.boot import guests
+    from kvmtools.boot.guests import lifecycle
 
-    guest = guests.find(options.guest if options.guest is not None else _only_guest())
+    guest = lifecycle.find(options.guest if options.guest is not None else _only_guest())
     return open_target(
         qemu=str(guest.qmp),
         gdb=str(guest.gdb),
@@ -157,9 +158,9 @@ def _open(options: TargetOptions) -> Target:
 
 def _only_guest() -> str:
     """The name of the guest that is meant when none is named: the one that runs."""
-    from kvmtools.boot import guests
+    from kvmtools.boot.guests import lifecycle
 
-    running = guests.all_guests()
+    running = lifecycle.all_guests()
     if len(running) == 1:
         return running[0].name
     if running:

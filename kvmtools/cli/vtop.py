@@ -10,20 +10,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kvmtools.cli.addresses import batches, is_symbol, refuse_nothing, virtual_address
 from kvmtools.cli.consistency import consistency
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json, note
 from kvmtools.cli.page_tables import PageTable, PageTableChoice, page_table_options
-from kvmtools.cli.pages import page_json, page_lines
 from kvmtools.cli.session import Session, attached
-from kvmtools.cli.tables import hexadecimal, paint, permissions, size
+from kvmtools.cli.words import batches, refuse_nothing
 from kvmtools.errors import UsageError
 from kvmtools.records import PAGE_SHIFT
+from kvmtools.show.addresses import is_symbol, virtual_address
+from kvmtools.show.pages import page_json, page_lines
+from kvmtools.show.style import paint
+from kvmtools.show.tables import hexadecimal, permissions, size
 
 if TYPE_CHECKING:
-    from kvmtools.observe.regions import Regions
-    from kvmtools.observe.translate import Translation
+    from kvmtools.observe.paging.translate import Translation
+    from kvmtools.observe.space.regions import Regions
 
 MAPPED, UNMAPPED, REFUSED = 0, 1, 2
 
@@ -98,8 +100,8 @@ def _batches(addresses: tuple[str, ...]) -> Iterator[list[str]]:
 def _answers(
     session: Session, tables: PageTableChoice, wanted: list[tuple[str, int]]
 ) -> tuple[PageTable, list[_Answer], Regions]:
-    from kvmtools.observe.layout import observe_layout
-    from kvmtools.observe.regions import regions_of
+    from kvmtools.observe.space.layout import observe_layout
+    from kvmtools.observe.space.regions import regions_of
 
     table = tables.find(session)
     answers = [_Answer(session, table, text, address) for text, address in wanted]
@@ -108,7 +110,7 @@ def _answers(
 
 def _page(session: Session, physical: int) -> dict[str, Any] | None:
     """The ``struct page``; ``None`` for memory that has none, such as a device's."""
-    from kvmtools.observe.memmap import page_at
+    from kvmtools.observe.pages.memmap import page_at
 
     try:
         return page_at(session.kernel, physical >> PAGE_SHIFT)
@@ -120,8 +122,8 @@ class _Answer:
     """One address's translation and page, read while the guest is held."""
 
     def __init__(self, session: Session, table: PageTable, argument: str, address: int) -> None:
-        from kvmtools.observe.forms import paging_form
-        from kvmtools.observe.translate import translate
+        from kvmtools.observe.paging.forms import paging_form
+        from kvmtools.observe.paging.translate import translate
 
         kernel = session.kernel
         self.argument = argument

@@ -7,26 +7,27 @@ from typing import TYPE_CHECKING
 import click
 from click.shell_completion import CompletionItem
 
-from kvmtools.cli.addresses import virtual_address
 from kvmtools.cli.consistency import consistency
 from kvmtools.cli.mappings import entry_rows, entry_table, run_rows, run_table, totals
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json
 from kvmtools.cli.page_tables import PageTable, PageTableChoice, page_table_options
 from kvmtools.cli.session import Session, attached
-from kvmtools.cli.tables import hexadecimal, paint
 from kvmtools.errors import MemoryFault, UsageError
+from kvmtools.show.addresses import virtual_address
+from kvmtools.show.style import paint
+from kvmtools.show.tables import hexadecimal
 
 if TYPE_CHECKING:
-    from kvmtools.observe.paging import Walk
-    from kvmtools.observe.regions import Regions
+    from kvmtools.observe.paging.walk import Walk
+    from kvmtools.observe.space.regions import Regions
 
 END_OF_ADDRESSES = 1 << 32
 
 
 def complete_region(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of regions."""
-    from kvmtools.observe.regions import REGION_NAMES
+    from kvmtools.observe.space.regions import REGION_NAMES
 
     return [CompletionItem(name) for name in map(_plain, REGION_NAMES) if name.startswith(incomplete)]
 
@@ -71,7 +72,7 @@ def command(
     kvmtools walk -g pae --region pkmap --raw
     kvmtools walk -c core -s vmlinux --cr3 0x1473000 --from _text --to _etext --format json
     """
-    from kvmtools.observe.translate import is_ram
+    from kvmtools.observe.paging.translate import is_ram
 
     with attached(options) as session:
         address = session.kernel.address
@@ -100,9 +101,9 @@ def command(
 def _walked(
     session: Session, tables: PageTableChoice, start: int, end: int
 ) -> tuple[PageTable, Walk, Regions]:
-    from kvmtools.observe.layout import observe_layout
-    from kvmtools.observe.paging import walk
-    from kvmtools.observe.regions import regions_of
+    from kvmtools.observe.paging.walk import walk
+    from kvmtools.observe.space.layout import observe_layout
+    from kvmtools.observe.space.regions import regions_of
 
     kernel = session.kernel
     chosen = tables.find(session)
@@ -112,7 +113,7 @@ def _walked(
 
 def _refuse_unknown(region: str, regions: Regions) -> None:
     """:raises UsageError: if no region has the name, in this guest or in any"""
-    from kvmtools.observe.regions import REGION_NAMES
+    from kvmtools.observe.space.regions import REGION_NAMES
 
     names = set(map(_plain, (*REGION_NAMES, *(each.name for each in regions))))
     if _plain(region) not in names:

@@ -10,11 +10,11 @@ from kvmtools.cli.consistency import consistency
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json
 from kvmtools.cli.session import attached
-from kvmtools.cli.tables import columns, hexadecimal, size, table
 from kvmtools.records import PAGE_SIZE
+from kvmtools.show.tables import columns, hexadecimal, size, table
 
 if TYPE_CHECKING:
-    from kvmtools.observe.zones import Zone
+    from kvmtools.observe.zones.zones import Zone
 
 
 @click.command()

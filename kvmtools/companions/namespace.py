@@ -10,15 +10,15 @@ import drgn
 import drgn.helpers.linux as linux_helpers
 from drgn.cli import default_globals
 
-from kvmtools.cli.addresses import virtual_address
 from kvmtools.companions.shown import ShownPage, ShownTranslation
 from kvmtools.errors import UsageError
-from kvmtools.observe.memmap import page_at, page_pfn
+from kvmtools.observe.pages.memmap import page_at, page_pfn
+from kvmtools.observe.paging.translate import translate
 from kvmtools.observe.program import drgn_program, read_through
-from kvmtools.observe.translate import translate
+from kvmtools.show.addresses import virtual_address
 
 if TYPE_CHECKING:
-    from kvmtools.attach.pause import Pausing
+    from kvmtools.attach.monitor.pause import Pausing
     from kvmtools.attach.target import Target
     from kvmtools.observe.kernel import Kernel
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from kvmtools.cli.pages import page_lines
-from kvmtools.cli.tables import permissions, size
-from kvmtools.observe.translate import Translation
+from kvmtools.observe.paging.translate import Translation
+from kvmtools.show.pages import page_lines
+from kvmtools.show.tables import permissions, size
 
 
 @dataclass(frozen=True, repr=False)

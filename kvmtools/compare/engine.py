@@ -6,13 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from kvmtools.compare.evidence import Evidence
-from kvmtools.compare.finding import SHOWN, Finding, Outcome, Result, Status
+from kvmtools.compare.case import Case
 from kvmtools.compare.identity import identity
 from kvmtools.compare.needs import NEEDS
 from kvmtools.compare.rule import Examination, Rule
 from kvmtools.compare.rules import RULES
 from kvmtools.errors import MemoryFault, UsageError
+from kvmtools.findings import SHOWN, Finding, Outcome, Result, Status
 
 if TYPE_CHECKING:
     from kvmtools.observe.observed import Observed
@@ -25,7 +25,7 @@ def check(observed: Observed, only: Sequence[str] | None = None, skip: Sequence[
     :param skip: ids or groups to leave out
     :raises UsageError: if a word in ``only`` or ``skip`` names no rule
     """
-    return check_evidence(Evidence(observed), chosen(only or (), skip or ()))
+    return check_case(Case(observed), chosen(only or (), skip or ()))
 
 
 def chosen(only: Sequence[str], skip: Sequence[str]) -> tuple[Rule, ...]:
@@ -45,23 +45,23 @@ def chosen(only: Sequence[str], skip: Sequence[str]) -> tuple[Rule, ...]:
     return left
 
 
-def check_evidence(evidence: Evidence, rules: Sequence[Rule]) -> Result:
+def check_case(case: Case, rules: Sequence[Rule]) -> Result:
     """Examine every rule, then take out of each what another rule's finding explains."""
-    seen = {rule.id: _examine(rule, evidence) for rule in rules}
+    seen = {rule.id: _examine(rule, case) for rule in rules}
     outcomes = []
     for rule in rules:
         explained = _keys(seen[other] for other in rule.defers_to if other in seen)
-        outcomes.append(_outcome(rule, seen[rule.id], explained, evidence))
-    return Result(tuple(outcomes), identity(evidence), evidence.observed.registers)
+        outcomes.append(_outcome(rule, seen[rule.id], explained, case))
+    return Result(tuple(outcomes), identity(case), case.observed.registers)
 
 
-def _examine(rule: Rule, evidence: Evidence) -> Examination:
+def _examine(rule: Rule, case: Case) -> Examination:
     """What the rule sees; of a guest so damaged that one side has nothing to say, why there is nothing to see."""
     try:
         for need in rule.needs:
-            if reason := NEEDS[need](evidence):
+            if reason := NEEDS[need](case):
                 return Examination(0, skipped=reason)
-        seen = rule.check(evidence)
+        seen = rule.check(case)
     except MemoryFault as fault:
         return Examination(0, skipped=f"what it needs cannot be read: {fault}")
     except UsageError as refusal:
@@ -80,7 +80,7 @@ def _keys(examinations: Iterable[Examination]) -> frozenset[str]:
     return frozenset(key for seen in examinations for found in seen.findings for key in found.keys)
 
 
-def _outcome(rule: Rule, seen: Examination, explained: frozenset[str], evidence: Evidence) -> Outcome:
+def _outcome(rule: Rule, seen: Examination, explained: frozenset[str], case: Case) -> Outcome:
     outcome = Outcome(rule.id, rule.truth, rule.source, Status.AGREE, examined=seen.examined, unit=rule.unit)
     reason = seen.skipped or ("" if seen.examined else f"nothing to examine: there were no {rule.unit}")
     if reason and not seen.total:
@@ -91,5 +91,5 @@ def _outcome(rule: Rule, seen: Examination, explained: frozenset[str], evidence:
     outcome = replace(outcome, consequences=consequences[:SHOWN], consequences_total=len(consequences))
     if not total:
         return outcome
-    held = tuple(lock.name for lock in evidence.unsettled if lock.kind in rule.locks)
+    held = tuple(lock.name for lock in case.unsettled if lock.kind in rule.locks)
     return replace(outcome, status=Status.DISCREPANCY, findings=own[:SHOWN], total=total, held=held)

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kvmtools.observe.memmap import MemMap
-from kvmtools.observe.zones import Zone
+from kvmtools.observe.pages.memmap import MemMap
+from kvmtools.observe.zones.zones import Zone
 
 Column = NDArray[np.int64]
 

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from kvmtools.errors import MemoryFault, UsageError
 
 if TYPE_CHECKING:
-    from kvmtools.compare.evidence import Evidence
+    from kvmtools.compare.case import Case
     from kvmtools.records import Configuration
 
 
-def identity(evidence: Evidence) -> dict[str, Any]:
+def identity(case: Case) -> dict[str, Any]:
     """``release``, ``build_id``, ``era`` (that the model took it for), ``paging`` (its features), ``slide`` (bytes,
     hexadecimal), ``ram_pages``, and the pfns ``max_low_pfn`` and ``max_pfn``, hexadecimal; nothing in it depends on the
     moment.
@@ -20,16 +20,16 @@ def identity(evidence: Evidence) -> dict[str, Any]:
     What a damaged guest does not show is left out.
     """
     found: dict[str, Any] = {
-        "release": evidence.facts.banner.decode("latin-1").partition(" (")[0],
-        "build_id": evidence.facts.build_id,
+        "release": case.vmlinux.banner.decode("latin-1").partition(" (")[0],
+        "build_id": case.vmlinux.build_id,
     }
     with suppress(MemoryFault, UsageError):
-        found["era"] = evidence.prediction.era.name
+        found["era"] = case.prediction.era.name
     with suppress(MemoryFault):
-        found["paging"] = _paging(evidence.observed.configuration)
-    found["slide"] = f"{evidence.observed.kernel.slide:#x}"
+        found["paging"] = _paging(case.observed.configuration)
+    found["slide"] = f"{case.observed.kernel.slide:#x}"
     with suppress(MemoryFault, UsageError):
-        found |= _memory(evidence)
+        found |= _memory(case)
     return found
 
 
@@ -45,10 +45,10 @@ def _paging(configuration: Configuration) -> list[str]:
     return [name for name, has in features.items() if has]
 
 
-def _memory(evidence: Evidence) -> dict[str, int | str]:
-    layout = evidence.predicted
+def _memory(case: Case) -> dict[str, int | str]:
+    layout = case.predicted
     return {
-        "ram_pages": sum(len(pages) for pages in evidence.ram_ranges),
+        "ram_pages": sum(len(pages) for pages in case.ram_ranges),
         "max_low_pfn": hex(layout.max_low_pfn or 0),
         "max_pfn": hex(layout.max_pfn or 0),
     }

@@ -61,11 +61,11 @@ def _of_page_tables(observed: Observed) -> Iterator[HeldLock]:
 def _taken(observed: Observed, symbol: str, member: str) -> bool:
     """Whether a ``spinlock_t`` in the kernel's data is taken."""
     kernel = observed.kernel
-    facts = kernel.facts
-    if not facts.has_symbol(symbol):
+    vmlinux = kernel.vmlinux
+    if not vmlinux.has_symbol(symbol):
         return False
-    offset = facts.offset("struct mm_struct", member) if member else 0
+    offset = vmlinux.offset("struct mm_struct", member) if member else 0
     with suppress(MemoryFault):
-        lock = kernel.read(kernel.address(symbol) + offset, facts.sizeof("spinlock_t"))
-        return bool(taken(facts, lock))
+        lock = kernel.read(kernel.address(symbol) + offset, vmlinux.sizeof("spinlock_t"))
+        return bool(taken(vmlinux, lock))
     return False

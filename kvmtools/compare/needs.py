@@ -4,103 +4,99 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kvmtools.compare.evidence import Evidence
+from kvmtools.compare.case import Case
 from kvmtools.model.boot_features import rodata_enabled
 from kvmtools.model.command_line import values
 
-Need = Callable[[Evidence], str]
+Need = Callable[[Case], str]
 """Returns why the need is not met, or nothing."""
 
 
-def _pkmap(evidence: Evidence) -> str:
-    if evidence.observed.pkmap is None:
+def _pkmap(case: Case) -> str:
+    if case.observed.pkmap is None:
         return "this kernel has no pkmap: it was built without CONFIG_HIGHMEM"
-    return (
-        ""
-        if evidence.prediction.pkmap is not None
-        else "the model knows no pkmap area for this configuration"
-    )
+    return "" if case.prediction.pkmap is not None else "the model knows no pkmap area for this configuration"
 
 
-def _hash(evidence: Evidence) -> str:
-    if evidence.observed.pkmap is not None and evidence.pkmap.buckets:
+def _hash(case: Case) -> str:
+    if case.observed.pkmap is not None and case.pkmap.buckets:
         return ""
     return "this kernel keeps no page_address_htable"
 
 
-def _indexed(evidence: Evidence) -> str:
-    if not evidence.facts.has_symbol("page_address_pool"):
+def _indexed(case: Case) -> str:
+    if not case.vmlinux.has_symbol("page_address_pool"):
         return ""
     return "this kernel takes hash entries from page_address_pool: their index means nothing"
 
 
-def _pool(evidence: Evidence) -> str:
-    if evidence.facts.has_symbol("page_address_pool"):
+def _pool(case: Case) -> str:
+    if case.vmlinux.has_symbol("page_address_pool"):
         return ""
     return "this kernel indexes page_address_maps by slot (no page_address_pool)"
 
 
-def _virtual(evidence: Evidence) -> str:
-    if evidence.facts.has_member("struct page", "virtual"):
+def _virtual(case: Case) -> str:
+    if case.vmlinux.has_member("struct page", "virtual"):
         return ""
     return "struct page has no member virtual: highmem pages are found through page_address_htable"
 
 
-def _pae(evidence: Evidence) -> str:
-    return "" if evidence.prediction.configuration.pae else "not a PAE kernel"
+def _pae(case: Case) -> str:
+    return "" if case.prediction.configuration.pae else "not a PAE kernel"
 
 
-def _nx(evidence: Evidence) -> str:
-    if evidence.prediction.configuration.nx:
+def _nx(case: Case) -> str:
+    if case.prediction.configuration.nx:
         return ""
     return "without NX (PAE only) everything that is mapped can be executed"
 
 
-def _booting(evidence: Evidence, until: str, what: str) -> str:
+def _booting(case: Case, until: str, what: str) -> str:
     """What is not final before the kernel's ``system_state`` reaches ``until`` (init/main.c)."""
-    state = evidence.observed.kernel.variable("system_state")
-    states = evidence.facts.enumerators("system_states")
+    state = case.observed.kernel.variable("system_state")
+    states = case.vmlinux.enumerators("system_states")
     if state >= states[until]:
         return ""
     name = next((name for name, value in states.items() if value == state), str(state))
     return f"the kernel is still booting ({name}): its {what} not final"
 
 
-def _booted(evidence: Evidence) -> str:
+def _booted(case: Case) -> str:
     """The kernel seals itself last of all: ``mark_readonly`` comes just before SYSTEM_RUNNING."""
-    return _booting(evidence, "SYSTEM_RUNNING", "page tables are")
+    return _booting(case, "SYSTEM_RUNNING", "page tables are")
 
 
-def _pages(evidence: Evidence) -> str:
+def _pages(case: Case) -> str:
     """``mm_init`` fills mem_map, and frees memory page by page, long before the first task is scheduled."""
-    return _booting(evidence, "SYSTEM_SCHEDULING", "struct pages are")
+    return _booting(case, "SYSTEM_SCHEDULING", "struct pages are")
 
 
-def _rodata(evidence: Evidence) -> str:
-    command_line = evidence.prediction.configuration.command_line
-    if rodata_enabled(command_line, evidence.prediction.era):
+def _rodata(case: Case) -> str:
+    command_line = case.prediction.configuration.command_line
+    if rodata_enabled(command_line, case.prediction.era):
         return ""
     said = " ".join(f"rodata={value}" for value in values(command_line, "rodata"))
     return f"{said} on the command line: the kernel leaves its code, and that of modules, writable"
 
 
-def _memmap(evidence: Evidence) -> str:
-    return _pages(evidence) if evidence.memmap.length else "mem_map is empty"
+def _memmap(case: Case) -> str:
+    return _pages(case) if case.memmap.length else "mem_map is empty"
 
 
-def _zones(evidence: Evidence) -> str:
-    return _pages(evidence) if evidence.populated_zones else "no zone has pages"
+def _zones(case: Case) -> str:
+    return _pages(case) if case.populated_zones else "no zone has pages"
 
 
-def _one_node(evidence: Evidence) -> str:
-    names = [zone.name for zone in evidence.observed.zones]
+def _one_node(case: Case) -> str:
+    names = [zone.name for zone in case.observed.zones]
     if len(names) == len(set(names)):
         return ""
     return f"{len(names) // len(set(names))} nodes, each with zones of its own: the model knows machines of one node"
 
 
-def _processes(evidence: Evidence) -> str:
-    return "" if evidence.processes else "no process with an address space of its own was observed"
+def _processes(case: Case) -> str:
+    return "" if case.processes else "no process with an address space of its own was observed"
 
 
 NEEDS: dict[str, Need] = {

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any, SupportsInt
 
 from numpy.typing import NDArray
 
-from kvmtools.compare.finding import Finding
+from kvmtools.findings import Finding
 
 if TYPE_CHECKING:
-    from kvmtools.compare.evidence import Evidence
+    from kvmtools.compare.case import Case
 
 SPELLED = 1000
 """Violations of one rule that are spelled out; a torn-up mem_map has millions, and they are only counted."""
@@ -65,7 +65,7 @@ class Rule:
     id: str
     truth: str
     source: str
-    check: Callable[[Evidence], Examination]
+    check: Callable[[Case], Examination]
     unit: str
     next: str
     exceptions: str = "none"

@@ -16,7 +16,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from kvmtools.compare.engine import check
-from kvmtools.compare.finding import Finding, Outcome, Result, Status
+from kvmtools.findings import Finding, Outcome, Result, Status
 
 if TYPE_CHECKING:
     from kvmtools.observe.observed import Observed

@@ -26,14 +26,16 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from kvmtools.errors import UsageError
-from kvmtools.model import eras, layout, machine, memmap
-from kvmtools.model.kernel_space import image_pfns
-from kvmtools.model.memblock import Memblock
+from kvmtools.model import eras, machine
+from kvmtools.model.memmaps.metered_memory import image_pfns
+from kvmtools.model.memmaps.virtual_map import window_size
+from kvmtools.model.memory.memblock import Memblock
+from kvmtools.model.memory.ram import ISA_END
+from kvmtools.model.memory.zones import MAX_DMA_PFN
+from kvmtools.model.pages import memmap
 from kvmtools.model.prediction import Prediction
-from kvmtools.model.ram import ISA_END
 from kvmtools.model.rounding import div_round_up, pfn_up
-from kvmtools.model.virtual_map import window_size
-from kvmtools.model.zones import MAX_DMA_PFN
+from kvmtools.model.space import layout
 from kvmtools.records import PAGE_SIZE, Configuration, Range
 
 MEM_SECTION_SIZE = 8

@@ -1,6 +1,6 @@
 """The page tables that a kernel ought to have, really built: something to walk where no kernel runs.
 
-Source: :mod:`kvmtools.model.kernel_map` for what is mapped and with which rights; arch/x86/mm/init_32.c, 6.1
+Source: :mod:`kvmtools.model.space.kernel_map` for what is mapped and with which rights; arch/x86/mm/init_32.c, 6.1
 (page_table_range_init, permanent_kmaps_init) and mm/cpu_entry_area.c (init_cpu_entry_area_ptes) for the tables that are
 there before anything is in them; asm/pgtable_types.h for ``__PAGE_KERNEL`` and ``_PAGE_TABLE``; mm/pti.c and
 mm/cpu_entry_area.c (cea_set_pte) for what stays global with page-table isolation, as a 6.1 guest showed too.
@@ -15,14 +15,15 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from kvmtools.errors import UsageError
-from kvmtools.model import boot_features, direct_map
-from kvmtools.model.direct_map import ALL
-from kvmtools.model.layout import TOP
-from kvmtools.model.page_tables import PageTables
-from kvmtools.model.paging_forms import ACCESSED, DIRTY, GLOBAL, NX, PRESENT, USER, WRITABLE
-from kvmtools.model.physical import Physical
+from kvmtools.model import boot_features
+from kvmtools.model.paging.forms import ACCESSED, DIRTY, GLOBAL, NX, PRESENT, USER, WRITABLE
+from kvmtools.model.paging.page_tables import PageTables
+from kvmtools.model.paging.physical import Physical
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.rounding import roundup
+from kvmtools.model.space import direct_map
+from kvmtools.model.space.direct_map import ALL
+from kvmtools.model.space.layout import TOP
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Expectation, Range
 
 CHOICES = (

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from kvmtools.errors import UsageError
 from kvmtools.model import boot_features, eras
-from kvmtools.model.ram import RAM, RESERVED
+from kvmtools.model.memory.ram import RAM, RESERVED
 from kvmtools.records import Configuration, E820Entry, Image
 
 _MIB = 1 << 20

@@ -20,11 +20,11 @@ from typing import NamedTuple
 
 from kvmtools.errors import UsageError
 from kvmtools.model import budget, eras
-from kvmtools.model.kernel_space import image_pfns
-from kvmtools.model.layout import TOP
+from kvmtools.model.memmaps.metered_memory import image_pfns
+from kvmtools.model.memory.ram import ISA_END
 from kvmtools.model.prediction import Prediction
-from kvmtools.model.ram import ISA_END
 from kvmtools.model.rounding import div_round_up, pfn_up
+from kvmtools.model.space.layout import TOP
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Range, ZoneSpan
 
 OLDEST = "5.10"

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from functools import cached_property
 
-from kvmtools.model import eras, kernel_map, layout, memmap, paging, pkmap, ram, zones
+from kvmtools.model import eras
 from kvmtools.model.eras import Era
-from kvmtools.model.memmap import MemMap
-from kvmtools.model.paging import PagingForm
-from kvmtools.model.pkmap import PkmapArea
-from kvmtools.model.ram import Ram
-from kvmtools.records import Configuration, Expectation, Layout, Mapping, ZoneSpan
+from kvmtools.model.memory import ram, zones
+from kvmtools.model.memory.ram import Ram
+from kvmtools.model.pages import memmap
+from kvmtools.model.pages.memmap import ExpectedMemMap
+from kvmtools.model.paging import walk as model_walk
+from kvmtools.model.paging.walk import PagingForm
+from kvmtools.model.pkmap import area
+from kvmtools.model.pkmap.area import PkmapArea
+from kvmtools.model.space import kernel_map, layout
+from kvmtools.records import Configuration, Expectation, Layout, Leaf, ZoneSpan
 
 
 class Prediction:
@@ -58,8 +63,8 @@ class Prediction:
 
     @cached_property
     def form(self) -> PagingForm:
-        """How the processor reads page tables; for :func:`kvmtools.model.paging.walk`."""
-        return paging.form_of(self.configuration)
+        """How the processor reads page tables; for :func:`kvmtools.model.paging.walk.walk`."""
+        return model_walk.form_of(self.configuration)
 
     @cached_property
     def expectations(self) -> tuple[Expectation, ...]:
@@ -71,12 +76,12 @@ class Prediction:
         """Whether a page of lowmem may be missing from the direct map because it is free."""
         return kernel_map.unmaps_free_pages(self.configuration)
 
-    def large_leaf_fault(self, leaf: Mapping) -> str:
+    def large_leaf_fault(self, leaf: Leaf) -> str:
         """Why a large leaf may not be where it is; empty if it may."""
         return kernel_map.large_leaf_fault(self.configuration, self.layout, self.ram, leaf)
 
     @cached_property
-    def memmap(self) -> MemMap:
+    def memmap(self) -> ExpectedMemMap:
         """``mem_map``: valid pfns, their zones, what holes hold."""
         return memmap.predict(
             self.configuration, self.layout, self.ram, self.registered, self.node, self.zones
@@ -85,4 +90,4 @@ class Prediction:
     @cached_property
     def pkmap(self) -> PkmapArea | None:
         """The pkmap area and ``kmap_prot``; ``None`` without CONFIG_HIGHMEM."""
-        return pkmap.area(self.configuration, self.layout)
+        return area.area(self.configuration, self.layout)

@@ -1,7 +1,7 @@
 """What must be copied while the guest is paused, and no more: everything else can wait until it runs again.
 
 Each observer says what it reads (its ``needs``); following the kernel's lists to say so is itself the
-capture, because a :class:`~kvmtools.attach.snapshot.Snapshot` keeps what is read through it.  What takes long
+capture, because a :class:`~kvmtools.attach.memory.snapshot.Snapshot` keeps what is read through it.  What takes long
 and does not depend on the moment (asking drgn, getting the memory for the copy) is done by :func:`prepare`,
 before the pause.
 """
@@ -13,16 +13,19 @@ from contextlib import suppress
 from types import TracebackType
 from typing import Self
 
-from kvmtools.attach.snapshot import Snapshot
+from kvmtools.attach.memory.snapshot import Snapshot
 from kvmtools.errors import MemoryFault
-from kvmtools.observe import kmap_local, memmap, pkmap, ram, zones
-from kvmtools.observe.configuration import observe_configuration
+from kvmtools.observe.boot import ram
+from kvmtools.observe.boot.configuration import observe_configuration
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.kexec import observe_control_pages
-from kvmtools.observe.layout import kernel_walk, observe_layout
-from kvmtools.observe.paging import touch_tables
+from kvmtools.observe.kmap import kmap_local, pkmap
+from kvmtools.observe.pages import memmap
+from kvmtools.observe.paging.walk import touch_tables
 from kvmtools.observe.per_cpu import possible_cpus
-from kvmtools.observe.processes import observe_processes
+from kvmtools.observe.space.kexec import observe_control_pages
+from kvmtools.observe.space.layout import kernel_walk, observe_layout
+from kvmtools.observe.tasks.processes import observe_processes
+from kvmtools.observe.zones import zones
 from kvmtools.records import PAGE_SIZE, Range
 
 #: Whole sections of the image that are kept, for whoever asks the snapshot for a variable afterwards.
@@ -129,7 +132,7 @@ def _sections(kernel: Kernel) -> Iterator[Range]:
 
 def _static_per_cpu(kernel: Kernel) -> Iterator[Range]:
     """Every CPU's copy of the statically allocated per-CPU variables."""
-    if not kernel.facts.has_symbol("__per_cpu_offset"):
+    if not kernel.vmlinux.has_symbol("__per_cpu_offset"):
         return
     first, after = kernel.address("__per_cpu_start"), kernel.address("__per_cpu_end")
     for cpu in possible_cpus(kernel):

@@ -1,7 +1,7 @@
 """One kernel in one memory: symbols moved by the KASLR slide, and plain reads of its linear address space.
 
 Everything here goes through the linear map, ``physical = virtual - PAGE_OFFSET`` (``__pa``,
-arch/x86/include/asm/ page.h); the page tables are :mod:`kvmtools.observe.paging`'s business.
+arch/x86/include/asm/ page.h); the page tables are :mod:`kvmtools.observe.paging.walk`'s business.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvmtools.errors import MemoryFault
-from kvmtools.observe.facts import Facts
-from kvmtools.observe.slide import find_slide
+from kvmtools.observe.symbols.slide import find_slide
+from kvmtools.observe.symbols.vmlinux import Vmlinux
 
 if TYPE_CHECKING:
-    from kvmtools.attach.memory import PhysicalMemory
+    from kvmtools.attach.memory.physical import PhysicalMemory
 
 VIRTUAL_END = 1 << 32
 
@@ -32,7 +32,7 @@ class Kernel:
     it, the end of the address space).
     """
 
-    facts: Facts
+    vmlinux: Vmlinux
     slide: int
     memory: PhysicalMemory
     pae: bool
@@ -48,7 +48,7 @@ class Kernel:
 
         :raises SymbolsError: if there is no such symbol
         """
-        return self.facts.symbol(symbol) + self.slide
+        return self.vmlinux.symbol(symbol) + self.slide
 
     def physical(self, virtual: int) -> int:
         """Physical address behind a linear-map address.
@@ -118,7 +118,7 @@ class Kernel:
 
         :raises SymbolsError: if there is no such variable
         """
-        size = self.facts.sizeof(f"typeof({symbol})")
+        size = self.vmlinux.sizeof(f"typeof({symbol})")
         return self.integer(self.address(symbol), size, signed=signed)
 
     def member(self, virtual: int, type_name: str, member: str, *, signed: bool = False) -> int:
@@ -126,8 +126,8 @@ class Kernel:
 
         :raises SymbolsError: if the type has no such member
         """
-        offset = self.facts.offset(type_name, member)
-        size = self.facts.sizeof(type_name, member)
+        offset = self.vmlinux.offset(type_name, member)
+        size = self.vmlinux.sizeof(type_name, member)
         return self.integer(virtual + offset, size, signed=signed)
 
     def array(self, virtual: int, dtype: np.dtype[np.generic] | str, count: int) -> NDArray[np.generic]:
@@ -141,21 +141,21 @@ class Kernel:
         Source: ``per_cpu_ptr``, include/linux/percpu-defs.h; a kernel for one CPU has no
         ``__per_cpu_offset``.
         """
-        if not self.facts.has_symbol("__per_cpu_offset"):
+        if not self.vmlinux.has_symbol("__per_cpu_offset"):
             return virtual
         # The base of a statically allocated variable is its slid link address; so is what the kernel adds to.
         offset = self.u32(self.address("__per_cpu_offset") + 4 * cpu)
         return (virtual + offset) % VIRTUAL_END
 
 
-def locate(memory: PhysicalMemory, facts: Facts, vmcoreinfo: str | None = None) -> Kernel:
-    """The kernel of ``facts`` in ``memory``, its KASLR slide found and verified.
+def locate(memory: PhysicalMemory, vmlinux: Vmlinux, vmcoreinfo: str | None = None) -> Kernel:
+    """The kernel of ``vmlinux`` in ``memory``, its KASLR slide found and verified.
 
     :param vmcoreinfo: text of the VMCOREINFO note, if the target has one
     :raises SymbolsError: if the vmlinux is another kernel's (both build ids are named), or no kernel is there
     """
-    slide = find_slide(memory, facts, vmcoreinfo)
-    kernel = Kernel(facts, slide, memory, facts.pae, facts.page_offset)
+    slide = find_slide(memory, vmlinux, vmcoreinfo)
+    kernel = Kernel(vmlinux, slide, memory, vmlinux.pae, vmlinux.page_offset)
     return with_lowmem_end(kernel)
 
 
@@ -163,7 +163,7 @@ def with_lowmem_end(kernel: Kernel) -> Kernel:
     """``kernel`` with the end of lowmem that the guest says, if it can be right, else without one."""
     kernel = replace(kernel, lowmem_end=VIRTUAL_END)
     high_memory = kernel.variable("high_memory")
-    image_end = kernel.address("_end") if kernel.facts.has_symbol("_end") else kernel.page_offset
+    image_end = kernel.address("_end") if kernel.vmlinux.has_symbol("_end") else kernel.page_offset
     if not image_end < high_memory < VIRTUAL_END:
         return kernel  # too early in boot, setup_arch() has not come to it; or it was overwritten
     return replace(kernel, lowmem_end=high_memory)

@@ -7,9 +7,9 @@ from kvmtools.observe.kernel import Kernel
 
 def node_addresses(kernel: Kernel) -> tuple[int, ...]:
     """Virtual addresses of every node's ``struct pglist_data`` (``NODE_DATA``, include/linux/mmzone.h)."""
-    facts = kernel.facts
-    if facts.has_symbol("contig_page_data"):
+    vmlinux = kernel.vmlinux
+    if vmlinux.has_symbol("contig_page_data"):
         return (kernel.address("contig_page_data"),)
     table = kernel.address("node_data")
-    pointers = (kernel.pointer(table + 4 * node) for node in range(facts.array_length("typeof(node_data)")))
+    pointers = (kernel.pointer(table + 4 * node) for node in range(vmlinux.array_length("typeof(node_data)")))
     return tuple(pointer for pointer in pointers if pointer)

@@ -9,23 +9,23 @@ from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
 from kvmtools.errors import MemoryFault
+from kvmtools.observe.boot.configuration import observe_configuration
+from kvmtools.observe.boot.ram import RamMaps, observe_ram
 from kvmtools.observe.broken import Broken, note, reading
 from kvmtools.observe.capture import Capture, prepare
-from kvmtools.observe.configuration import observe_configuration
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.kexec import observe_control_pages
-from kvmtools.observe.kmap_local import KmapLocal, observe_kmap_local
-from kvmtools.observe.layout import kernel_walk, observe_layout
-from kvmtools.observe.memmap import MemMap, observe_memmap
-from kvmtools.observe.paging import Walk, walk
-from kvmtools.observe.pkmap import Pkmap, observe_pkmap
-from kvmtools.observe.processes import Process, observe_processes
-from kvmtools.observe.ram import Ram, observe_ram
-from kvmtools.observe.zones import Zone, observe_zones
+from kvmtools.observe.kmap.kmap_local import KmapLocal, observe_kmap_local
+from kvmtools.observe.kmap.pkmap import Pkmap, observe_pkmap
+from kvmtools.observe.pages.memmap import MemMap, observe_memmap
+from kvmtools.observe.paging.walk import Walk, walk
+from kvmtools.observe.space.kexec import observe_control_pages
+from kvmtools.observe.space.layout import kernel_walk, observe_layout
+from kvmtools.observe.tasks.processes import Process, observe_processes
+from kvmtools.observe.zones.zones import Zone, observe_zones
 from kvmtools.records import Configuration, Layout, Registers
 
 if TYPE_CHECKING:
-    from kvmtools.attach.memory import PhysicalMemory
+    from kvmtools.attach.memory.physical import PhysicalMemory
 
 __all__ = ["PARTS", "Capture", "Observed", "observe", "prepare"]
 
@@ -121,7 +121,7 @@ class Observed:
         return observe_zones(self.kernel, self.memmap, self.broken)
 
     @_part("RAM map")
-    def ram(self) -> Ram:
+    def ram(self) -> RamMaps:
         """Where the kernel's books have RAM."""
         return observe_ram(self.kernel, self.broken)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.paging import translate
+from kvmtools.observe.paging.walk import translate
 from kvmtools.records import PAGE_SIZE, Range
 
 
@@ -19,9 +19,9 @@ def possible_cpus(kernel: Kernel) -> tuple[int, ...]:
 
 def configured_cpus(kernel: Kernel) -> int:
     """``CONFIG_NR_CPUS``; a kernel for one CPU has no array of per-CPU offsets."""
-    if not kernel.facts.has_symbol("__per_cpu_offset"):
+    if not kernel.vmlinux.has_symbol("__per_cpu_offset"):
         return 1
-    return kernel.facts.array_length("typeof(__per_cpu_offset)")
+    return kernel.vmlinux.array_length("typeof(__per_cpu_offset)")
 
 
 def online_cpus(kernel: Kernel) -> tuple[int, ...]:
@@ -34,10 +34,10 @@ def _mask(kernel: Kernel, symbol: str) -> tuple[int, ...]:
 
     :raises MemoryFault: if there are none, so that nothing is behind the mask
     """
-    if not kernel.facts.has_symbol(symbol):
+    if not kernel.vmlinux.has_symbol(symbol):
         return (0,)  # a kernel for one CPU keeps no masks
     bits = int.from_bytes(
-        kernel.read(kernel.address(symbol), kernel.facts.sizeof("struct cpumask")), "little"
+        kernel.read(kernel.address(symbol), kernel.vmlinux.sizeof("struct cpumask")), "little"
     )
     if not bits:
         raise MemoryFault(kernel.address(symbol), f"{symbol} holds no CPU", space="virtual")

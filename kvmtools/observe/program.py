@@ -10,8 +10,8 @@ What stays out of reach:
 
 - what drgn does in C with page tables of its own: ``follow_phys``, ``virt_to_phys``, ``page_to_virt`` and
 other users of
-  the direct-map offset, ``access_remote_vm``; :func:`kvmtools.observe.translate.translate` and
-  :func:`kvmtools.observe.memmap.observe_memmap` do that work
+  the direct-map offset, ``access_remote_vm``; :func:`kvmtools.observe.paging.translate.translate` and
+  :func:`kvmtools.observe.pages.memmap.observe_memmap` do that work
 - stack traces: drgn has no unwinder for i386 kernels
 - physical addresses at and above 4 GiB: in an i386 program drgn cuts every address to 32 bits before anybody
 is asked, so
@@ -27,12 +27,12 @@ from typing import TYPE_CHECKING
 import drgn
 
 from kvmtools.errors import MemoryFault, SymbolsError
-from kvmtools.observe.debuginfo import I386
 from kvmtools.observe.kernel import VIRTUAL_END, Kernel
-from kvmtools.observe.translate import translate
+from kvmtools.observe.paging.translate import translate
+from kvmtools.observe.symbols.debuginfo import I386
 
 if TYPE_CHECKING:
-    from kvmtools.attach.memory import PhysicalMemory
+    from kvmtools.attach.memory.physical import PhysicalMemory
 
 
 def drgn_program(memory: PhysicalMemory, kernel: Kernel, *, cr3: int | None = None) -> drgn.Program:
@@ -41,7 +41,7 @@ def drgn_program(memory: PhysicalMemory, kernel: Kernel, *, cr3: int | None = No
     :param cr3: page tables that virtual addresses go through; the kernel's own ``swapper_pg_dir`` if ``None``
     :raises SymbolsError: if the facts were recorded and there is no vmlinux to give to drgn
     """
-    vmlinux = kernel.facts.vmlinux
+    vmlinux = kernel.vmlinux.path
     if vmlinux is None:
         raise SymbolsError("a drgn program needs the vmlinux itself", hint="give it with -s/--symbols PATH")
     program = drgn.Program(I386)
@@ -69,7 +69,7 @@ def read_through(memory: PhysicalMemory, cr3: int, virtual: int, size: int, *, p
 
 def _vmcoreinfo(kernel: Kernel) -> str:
     """The note that drgn takes its bearings from.  An i386 kernel's has no ``KERNELOFFSET``."""
-    release = kernel.facts.banner.split()[2].decode("latin-1")  # "Linux version 6.1.0 (builder) ..."
+    release = kernel.vmlinux.banner.split()[2].decode("latin-1")  # "Linux version 6.1.0 (builder) ..."
     lines = [
         f"OSRELEASE={release}",
         "PAGESIZE=4096",

@@ -7,17 +7,17 @@ lock is free.  Source: include/linux/spinlock_types_raw.h, spinlock_types_up.h, 
 
 from __future__ import annotations
 
-from kvmtools.observe.facts import Facts
+from kvmtools.observe.symbols.vmlinux import Vmlinux
 
 _LOCK_WORD = 4
 
 
-def taken(facts: Facts, lock: bytes) -> bool | None:
+def taken(vmlinux: Vmlinux, lock: bytes) -> bool | None:
     """Whether somebody holds the lock; ``None`` if it is empty: on one CPU, without debugging.
 
     :param lock: the bytes of the whole ``spinlock_t``
     """
     if not lock:
         return None
-    smp = facts.has_symbol("__per_cpu_offset")
+    smp = vmlinux.has_symbol("__per_cpu_offset")
     return any(lock[:_LOCK_WORD]) == smp

@@ -21,23 +21,23 @@ class Structure:
     """
 
     def __init__(self, kernel: Kernel, type_name: str, address: int) -> None:
-        self.facts = kernel.facts
+        self.vmlinux = kernel.vmlinux
         self.type_name = type_name
         self.address = address
-        self.data = read_virtual(kernel, address, self.facts.sizeof(type_name))
+        self.data = read_virtual(kernel, address, self.vmlinux.sizeof(type_name))
 
     def has(self, member: str) -> bool:
         """Whether this kernel's structure has the member."""
-        return self.facts.has_member(self.type_name, member)
+        return self.vmlinux.has_member(self.type_name, member)
 
     def at(self, member: str) -> int:
         """Virtual address of a member."""
-        return self.address + self.facts.offset(self.type_name, member)
+        return self.address + self.vmlinux.offset(self.type_name, member)
 
     def raw(self, member: str) -> bytes:
         """The bytes of a member."""
-        start = self.facts.offset(self.type_name, member)
-        return self.data[start : start + self.facts.sizeof(self.type_name, member)]
+        start = self.vmlinux.offset(self.type_name, member)
+        return self.data[start : start + self.vmlinux.sizeof(self.type_name, member)]
 
     def unsigned(self, member: str) -> int:
         """An unsigned integer or a pointer, of whatever size; ``atomic_t`` and ``atomic_long_t`` included."""

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from kvmtools.compare.finding import Result
 from kvmtools.errors import UsageError
+from kvmtools.findings import Result
+from kvmtools.report.catalogue import rules_text, rules_to_dict
 from kvmtools.report.document import SCHEMA, to_dict, to_json
 from kvmtools.report.junit import to_junit
-from kvmtools.report.rules import rules_text, rules_to_dict
 from kvmtools.report.summary import summary
 from kvmtools.report.text import to_text
 

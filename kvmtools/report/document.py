@@ -15,7 +15,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from kvmtools.compare.finding import Finding, Outcome, Result, Status
+from kvmtools.findings import Finding, Outcome, Result, Status
 from kvmtools.records import Registers
 
 SCHEMA = "kvmtools/1"

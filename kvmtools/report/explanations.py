@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from kvmtools.compare.finding import Finding, Result
 from kvmtools.compare.rules import RULES
+from kvmtools.findings import Finding, Result
 
 _DEFERS_TO = {rule.id: rule.defers_to for rule in RULES}
 

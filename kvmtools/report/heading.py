@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from kvmtools.compare.finding import Result
+from kvmtools.findings import Result
 
 _KERNEL: dict[str, Callable[[dict[str, Any]], str]] = {
     "kernel": lambda kernel: str(kernel["release"]),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import xml.etree.ElementTree as ElementTree
 
-from kvmtools.compare.finding import Outcome, Result, Status
+from kvmtools.findings import Outcome, Result, Status
 from kvmtools.report.heading import heading
 from kvmtools.report.text import finding_lines
 

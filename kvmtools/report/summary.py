@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kvmtools.compare.finding import Result, Status
-from kvmtools.report.style import Paint, count, painter
+from kvmtools.findings import Result, Status
+from kvmtools.show.style import Paint, count, painter
 
 _WORDS = {
     0: ("good", "✓ agrees with the model"),

@@ -7,11 +7,11 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Iterator
 
-from kvmtools.compare.finding import Finding, Outcome, Result, Status
+from kvmtools.findings import Finding, Outcome, Result, Status
 from kvmtools.report.explanations import explanations
 from kvmtools.report.heading import heading
-from kvmtools.report.style import Paint, count, examined, painter
 from kvmtools.report.summary import verdict
+from kvmtools.show.style import Paint, count, examined, painter
 
 LABEL = 10
 """Width of the column of labels."""

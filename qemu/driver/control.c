@@ -29,15 +29,6 @@
 
 static DEFINE_MUTEX(control_lock);
 
-void answer_add(struct answer *answer, const char *format, ...)
-{
-	va_list arguments;
-
-	va_start(arguments, format);
-	answer->length += vscnprintf(answer->text + answer->length, answer->room - answer->length, format, arguments);
-	va_end(arguments);
-}
-
 static int status_command(struct answer *answer)
 {
 	pages_status(answer);

@@ -4,8 +4,11 @@
  * so that pkmap slots, the page-address hash and the fixmap slots have something real to be checked against.
  *
  * control.c  /dev/kvmtools: one command per write, its answer on the next read
- * pages.c    a set of pages and their kmap() users
  * local.c    threads that hold kmap_local_page() mappings, each on a CPU of its own
+ * pages.c    a set of pages and their kmap() users
+ * answer.c   the text that grows while a command is carried out
+ *
+ * Each uses those below it and none above.
  */
 #ifndef KVMTOOLS_H
 #define KVMTOOLS_H

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from kvmtools.attach import proc_mem
-from kvmtools.attach.memory_map import Backed
-from kvmtools.attach.proc_mem import ProcMem
-from kvmtools.attach.qmp import Monitor
-from kvmtools.attach.qmp_memory import PmemsaveMemory, XpMemory
+from kvmtools.attach.memory import proc_mem
+from kvmtools.attach.memory.flat_view import Backed
+from kvmtools.attach.memory.proc_mem import ProcMem
+from kvmtools.attach.memory.qmp_memory import PmemsaveMemory, XpMemory
+from kvmtools.attach.monitor.qmp import Monitor
 from kvmtools.errors import AttachError, GuestVanished, MemoryFault
 from kvmtools.records import Range
 

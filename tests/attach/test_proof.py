@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from kvmtools.attach.memory import FOUR_GIB, Segment, SegmentedMemory
+from kvmtools.attach.memory.physical import FOUR_GIB, Segment, SegmentedMemory
 from kvmtools.attach.proof import prove
 from kvmtools.errors import AttachError
 from kvmtools.records import PAGE_SIZE

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from kvmtools.attach.target import open_target
+from kvmtools.attach.open import open_target
 from kvmtools.errors import AttachError, GuestVanished, UsageError
 from kvmtools.records import Range, Registers
 

@@ -7,34 +7,34 @@ from collections.abc import Iterator
 
 import pytest
 
-from kvmtools.boot import guests
-from kvmtools.boot.agent import Agent
+from kvmtools.boot.guests import lifecycle
+from kvmtools.boot.guests.agent import Agent
 from kvmtools.cli.options import TargetOptions
 from kvmtools.cli.session import Session, attached
 
 
-def _boot(kernel: str, memory: str) -> Iterator[guests.Guest]:
+def _boot(kernel: str, memory: str) -> Iterator[lifecycle.Guest]:
     name = f"bench-{kernel}-{memory}-{os.getpid()}"
-    with guests.booted(name, kernel=kernel, memory=memory) as guest:
+    with lifecycle.booted(name, kernel=kernel, memory=memory) as guest:
         with Agent(guest.agent) as agent:
             agent.driver("mix 400")
         yield guest
 
 
 @pytest.fixture(scope="module", params=["pae", "nopae"])
-def guest(request: pytest.FixtureRequest) -> Iterator[guests.Guest]:
+def guest(request: pytest.FixtureRequest) -> Iterator[lifecycle.Guest]:
     """524,288 pages."""
     yield from _boot(request.param, "2G")
 
 
 @pytest.fixture(scope="module")
-def large_guest() -> Iterator[guests.Guest]:
+def large_guest() -> Iterator[lifecycle.Guest]:
     """4,194,304 pages."""
     yield from _boot("pae", "16G")
 
 
 @pytest.fixture
-def session(guest: guests.Guest) -> Iterator[Session]:
+def session(guest: lifecycle.Guest) -> Iterator[Session]:
     """Attached to the 2 GiB guest, and observed once: facts cached, RAM populated."""
     with attached(TargetOptions(guest.name, None, None, None, None, True)) as found:
         found.observe()

@@ -16,12 +16,12 @@ from buddies import SPARSE_FLAGS, TinyMap, booted, kind, sparse
 
 import kvmtools.model
 from kvmtools.model import eras, machine
-from kvmtools.model.buddy import Buddy
+from kvmtools.model.buddy.allocator import Buddy
 from kvmtools.model.budget import KINDS, Kind, budget
-from kvmtools.model.flat_map import flat_map
-from kvmtools.model.pkmap import PkmapArea
-from kvmtools.model.pkmap_table import PkmapTable
-from kvmtools.model.pkmap_threads import PkmapThreads
+from kvmtools.model.memmaps.flat_map import flat_map
+from kvmtools.model.pkmap.area import PkmapArea
+from kvmtools.model.pkmap.table import PkmapTable
+from kvmtools.model.pkmap.threads import PkmapThreads
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import Range
 

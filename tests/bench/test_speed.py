@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
-from kvmtools.boot import guests
+from kvmtools.boot.guests import lifecycle
 from kvmtools.cli.session import Session
-from kvmtools.model import paging as model_paging
+from kvmtools.model.paging import walk as model_walk
 from kvmtools.model.prediction import Prediction
-from kvmtools.observe.configuration import observe_configuration
-from kvmtools.observe.memmap import observe_memmap
+from kvmtools.observe.boot.configuration import observe_configuration
 from kvmtools.observe.observed import observe, prepare
-from kvmtools.observe.paging import walk
-from kvmtools.observe.stable_page_flags import kpageflags
+from kvmtools.observe.pages.memmap import observe_memmap
+from kvmtools.observe.pages.stable_page_flags import kpageflags
+from kvmtools.observe.paging.walk import walk
 
 KVMTOOLS = Path(sys.executable).with_name("kvmtools")
 
@@ -38,7 +38,7 @@ class TestWalk:
         kernel = session.kernel
         root = kernel.physical(kernel.address("swapper_pg_dir"))
         form = Prediction(observe_configuration(kernel)).form
-        leaves = benchmark(lambda: list(model_paging.walk(kernel.memory.read, root, form, 0, 1 << 32)))
+        leaves = benchmark(lambda: list(model_walk.walk(kernel.memory.read, root, form, 0, 1 << 32)))
         assert len(leaves) > 1000
 
 
@@ -83,7 +83,7 @@ def test_compare(benchmark: Any, session: Session) -> None:
 
 @pytest.mark.benchmark(group="whole processes, 2 GiB")
 @pytest.mark.parametrize("command", ["--help", "vtop 0xc0100000", "check"])
-def test_process(benchmark: Any, guest: guests.Guest, command: str) -> None:
+def test_process(benchmark: Any, guest: lifecycle.Guest, command: str) -> None:
     words = command.split()
     if words[0] != "--help":
         words[1:1] = ["-g", guest.name]
@@ -91,7 +91,7 @@ def test_process(benchmark: Any, guest: guests.Guest, command: str) -> None:
 
 
 @pytest.mark.benchmark(group="whole processes, 16 GiB")
-def test_large_check(benchmark: Any, large_guest: guests.Guest) -> None:
+def test_large_check(benchmark: Any, large_guest: lifecycle.Guest) -> None:
     benchmark.pedantic(_run, args=(["check", "-g", large_guest.name],), rounds=5, warmup_rounds=1)
 
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from breaks.patient import Break, Patient, page_word
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.per_cpu_pages import PerCpuPages
-from kvmtools.observe.zones import Zone
+from kvmtools.observe.zones.per_cpu_pages import PerCpuPages
+from kvmtools.observe.zones.zones import Zone
 
 NO_TYPE = 0xFFFF_FFFF
 
@@ -83,15 +83,15 @@ def block_lost(patient: Patient) -> str:
 
 def nr_free_miscounted(patient: Patient) -> str:
     zone = patient.healthy.populated_zones[-1]
-    offset = patient.healthy.facts.offset("struct zone", "free_area[4].nr_free")
+    offset = patient.healthy.vmlinux.offset("struct zone", "free_area[4].nr_free")
     patient.write(zone.address + offset, patient.read(zone.address + offset) + 1)
     return f"zone {zone.name} order 4"
 
 
 def free_pages_miscounted(patient: Patient) -> str:
     zone = patient.healthy.populated_zones[-1]
-    item = patient.healthy.facts.enumerators("zone_stat_item")["NR_FREE_PAGES"]
-    address = zone.address + patient.healthy.facts.offset("struct zone", "vm_stat") + 4 * item
+    item = patient.healthy.vmlinux.enumerators("zone_stat_item")["NR_FREE_PAGES"]
+    address = zone.address + patient.healthy.vmlinux.offset("struct zone", "vm_stat") + 4 * item
     patient.write(address, patient.read(address) + 5)
     return f"zone {zone.name}"
 
@@ -111,7 +111,7 @@ def _pageset(patient: Patient) -> tuple[Zone, PerCpuPages, int]:
     """A zone, a pageset of it that holds pages, and the virtual address of its ``struct per_cpu_pages``."""
     kernel: Kernel = patient.healthy.observed.kernel
     for zone in patient.healthy.populated_zones:
-        pointer = kernel.pointer(zone.address + kernel.facts.offset("struct zone", "per_cpu_pageset"))
+        pointer = kernel.pointer(zone.address + kernel.vmlinux.offset("struct zone", "per_cpu_pageset"))
         for pageset in zone.pcp:
             if pageset.pages:
                 return zone, pageset, kernel.per_cpu(pointer, pageset.cpu)
@@ -120,7 +120,7 @@ def _pageset(patient: Patient) -> tuple[Zone, PerCpuPages, int]:
 
 def pcp_miscounted(patient: Patient) -> str:
     zone, pageset, record = _pageset(patient)
-    address = record + patient.healthy.facts.offset("struct per_cpu_pages", "count")
+    address = record + patient.healthy.vmlinux.offset("struct per_cpu_pages", "count")
     patient.write(address, pageset.count + 1)
     return f"zone {zone.name} cpu {pageset.cpu}"
 

@@ -15,14 +15,14 @@ def _leader(patient: Patient) -> tuple[int, int]:
 
 def task_list_loops(patient: Patient) -> str:
     task, _mm = _leader(patient)
-    link = task + patient.healthy.facts.offset("struct task_struct", "tasks")
+    link = task + patient.healthy.vmlinux.offset("struct task_struct", "tasks")
     patient.write(link, link)
     return "task list"
 
 
 def page_tables_nowhere(patient: Patient) -> str:
     _task, mm = _leader(patient)
-    patient.write(mm + patient.healthy.facts.offset("struct mm_struct", "pgd"), NOWHERE)
+    patient.write(mm + patient.healthy.vmlinux.offset("struct mm_struct", "pgd"), NOWHERE)
     return "pid 1"
 
 

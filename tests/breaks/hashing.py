@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from breaks.patient import Break, Patient
 from breaks.pkmap import entry_of, slot
-from kvmtools.observe.page_address import HashEntry
+from kvmtools.observe.kmap.page_address import HashEntry
 from kvmtools.records import PAGE_SIZE
 
 PAGE, VIRTUAL, LIST = "page", "virtual", "list"
@@ -16,7 +16,7 @@ def _entry(patient: Patient, number: int) -> HashEntry:
 
 
 def _member(patient: Patient, entry: HashEntry, member: str) -> int:
-    return entry.address + patient.healthy.facts.offset("struct page_address_map", member)
+    return entry.address + patient.healthy.vmlinux.offset("struct page_address_map", member)
 
 
 def _used(patient: Patient) -> int:
@@ -55,7 +55,7 @@ def entry_names_no_slot(patient: Patient) -> str:
 def list_bent(patient: Patient) -> str:
     """A bucket's head forgets its last entry."""
     bucket = next(each for each in patient.healthy.pkmap.buckets if each.entries)
-    head = bucket.address + patient.healthy.facts.offset("struct page_address_slot", "lh")
+    head = bucket.address + patient.healthy.vmlinux.offset("struct page_address_slot", "lh")
     patient.write(head + 4, head)
     return f"page_address_htable[{bucket.index}]"
 
@@ -69,7 +69,7 @@ def list_cut(patient: Patient) -> str:
 
 def entry_in_wrong_bucket(patient: Patient) -> str:
     """The first entry of a bucket is moved to the next one as list_move would: page_address() does not look there."""
-    offset = patient.healthy.facts.offset("struct page_address_slot", "lh")
+    offset = patient.healthy.vmlinux.offset("struct page_address_slot", "lh")
     full = next(each for each in patient.healthy.pkmap.buckets if each.entries)
     other = patient.healthy.pkmap.buckets[(full.index + 1) % len(patient.healthy.pkmap.buckets)]
     entry, target = full.entries[0], other.address + offset

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import numpy as np
 
-from kvmtools.compare import Evidence
+from kvmtools.compare import Case
 
 Subject = str
 
@@ -16,7 +16,7 @@ Subject = str
 class Patient(Protocol):
     """A guest whose memory can be written."""
 
-    healthy: Evidence
+    healthy: Case
     """What was there before anything was broken."""
 
     def read(self, virtual: int, size: int = 4) -> int:

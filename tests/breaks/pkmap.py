@@ -82,14 +82,14 @@ def two_slots_one_page(patient: Patient) -> str:
 def cursor_out_of_range(patient: Patient) -> str:
     kernel = patient.healthy.observed.kernel
     slots = len(patient.healthy.pkmap.counts)
-    patient.write(kernel.facts.symbol_like("last_pkmap_nr") + kernel.slide, slots)
+    patient.write(kernel.vmlinux.symbol_like("last_pkmap_nr") + kernel.slide, slots)
     return "cursor"
 
 
 def waiter_forgotten(patient: Patient) -> str:
     kernel = patient.healthy.observed.kernel
-    queue = kernel.facts.symbol_like("pkmap_map_wait") + kernel.slide
-    head = queue + kernel.facts.offset("struct wait_queue_head", "head")
+    queue = kernel.vmlinux.symbol_like("pkmap_map_wait") + kernel.slide
+    head = queue + kernel.vmlinux.offset("struct wait_queue_head", "head")
     patient.write(head, head + 64)
     return "pkmap wait queue"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from breaks.patient import Break, Patient
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.structure import Structure
-from kvmtools.observe.zones import Zone
+from kvmtools.observe.zones.zones import Zone
 from kvmtools.records import PAGE_SIZE
 
 
@@ -14,7 +14,7 @@ def _zone(patient: Patient, name: str) -> Zone:
 
 
 def _change(patient: Patient, name: str, member: str, change: int) -> str:
-    address = _zone(patient, name).address + patient.healthy.facts.offset("struct zone", member)
+    address = _zone(patient, name).address + patient.healthy.vmlinux.offset("struct zone", member)
     patient.write(address, patient.read(address) + change)
     return f"zone {name}"
 
@@ -47,7 +47,7 @@ def ram_cut_short(patient: Patient) -> str:
     """The last "System RAM" of the resource tree loses its last page."""
     record = _last_system_ram(patient.healthy.observed.kernel)
     end = record.unsigned("end")
-    size = patient.healthy.facts.sizeof("struct resource", "end")
+    size = patient.healthy.vmlinux.sizeof("struct resource", "end")
     patient.write(record.at("end"), end - PAGE_SIZE, size)
     pfn = (end + 1) // PAGE_SIZE
     return f"System RAM of /proc/iomem pfns [{pfn - 1:#x}, {pfn:#x})"

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from kvmtools.attach.pause import NoPause
+from kvmtools.attach.monitor.pause import NoPause
 from kvmtools.cli.group import cli
 from kvmtools.cli.session import Session
 from kvmtools.errors import KvmtoolsError, MemoryFault
-from kvmtools.observe.facts import Facts
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import Layout, Range, Registers
 
 COMMANDS_WITH_A_TARGET = ("vtop", "walk", "memmap", "pkmap", "layout", "zones", "regs", "shell")
@@ -139,8 +139,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyTarget:
         (0x4000 + 8 * 510, 1 << 63 | 0xFEC0_017B),
     ):
         memory.write(address, struct.pack("<Q", entry))
-    facts = Facts("0" * 40, {f"symbol {name}": address for name, address in SYMBOLS.items()})
-    facts._answers |= {
+    vmlinux = Vmlinux("0" * 40, {f"symbol {name}": address for name, address in SYMBOLS.items()})
+    vmlinux._answers |= {
         "enumerators fixed_addresses": {
             "FIX_HOLE": 0,
             "FIX_APIC_BASE": 1,
@@ -150,23 +150,23 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyTarget:
         "symbol initial_page_table": None,
     }
     target = TinyTarget(memory)
-    session = Session(target, Kernel(facts, 0, memory, True, 0xC000_0000, lowmem_end=0xC100_0000))  # type: ignore[arg-type]
+    session = Session(target, Kernel(vmlinux, 0, memory, True, 0xC000_0000, lowmem_end=0xC100_0000))  # type: ignore[arg-type]
 
     @contextmanager
     def attached(_options: object) -> Iterator[Session]:
         yield session
 
-    from kvmtools.observe.regions import Regions
+    from kvmtools.observe.space.regions import Regions
 
     for name in COMMANDS_WITH_A_TARGET:
         monkeypatch.setattr(f"kvmtools.cli.{name}.attached", attached)
-    monkeypatch.setattr("kvmtools.observe.layout.observe_layout", lambda _kernel: LAYOUT)
-    fixed = facts.enumerators("fixed_addresses")
+    monkeypatch.setattr("kvmtools.observe.space.layout.observe_layout", lambda _kernel: LAYOUT)
+    fixed = vmlinux.enumerators("fixed_addresses")
     monkeypatch.setattr(
-        "kvmtools.observe.regions.regions_of", lambda _kernel, layout: Regions(layout, {}, fixed)
+        "kvmtools.observe.space.regions.regions_of", lambda _kernel, layout: Regions(layout, {}, fixed)
     )
-    monkeypatch.setattr("kvmtools.observe.memmap.page_at", _page_at)
-    monkeypatch.setattr("kvmtools.observe.memmap.page_pfn", _page_pfn)
+    monkeypatch.setattr("kvmtools.observe.pages.memmap.page_at", _page_at)
+    monkeypatch.setattr("kvmtools.observe.pages.memmap.page_pfn", _page_pfn)
     return target
 
 

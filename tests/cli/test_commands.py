@@ -96,7 +96,7 @@ def test_pids_are_completed(monkeypatch: pytest.MonkeyPatch, tiny: Any) -> None:
 
     processes = tuple(SimpleNamespace(pid=pid, comm=f"task{pid}") for pid in (1, 17, 23))
     monkeypatch.setattr("kvmtools.cli.session.attached", attached)
-    monkeypatch.setattr("kvmtools.observe.processes.observe_processes", lambda _kernel: processes)
+    monkeypatch.setattr("kvmtools.observe.tasks.processes.observe_processes", lambda _kernel: processes)
     assert completions("vtop", "-g", "pae", "--pid", "1") == ["1", "17"]
 
 

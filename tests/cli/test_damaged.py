@@ -11,7 +11,7 @@ import pytest
 from recorded_guest import RecordedGuest, load
 from whole_memory import WholeMemory
 
-from kvmtools.attach.pause import NoPause
+from kvmtools.attach.monitor.pause import NoPause
 from kvmtools.cli.session import ATTEMPTS, Session
 from kvmtools.errors import Inconclusive, MemoryFault
 
@@ -83,7 +83,7 @@ def test_a_damaged_guest_is_judged(patient: Patient, invoke: Invoke) -> None:
 
 
 def test_a_process_that_is_not_found_may_be_behind_the_break(patient: Patient, invoke: Invoke) -> None:
-    link = patient.guest.facts.offset("struct task_struct", "tasks")
+    link = patient.guest.vmlinux.offset("struct task_struct", "tasks")
     patient.guest.write(patient.guest.healthy.address("init_task") + link, NOWHERE)
     said = invoke("vtop", "--pid", "1", "0x1000")
     assert said.code == 2
@@ -93,7 +93,7 @@ def test_a_process_that_is_not_found_may_be_behind_the_break(patient: Patient, i
 
 def test_the_live_layout_is_shown_though_the_model_has_none(patient: Patient, invoke: Invoke) -> None:
     place = patient.guest.healthy.address("boot_cpu_data")
-    patient.guest.write(place + patient.guest.facts.offset("struct cpuinfo_x86", "x86_phys_bits"), 255, 1)
+    patient.guest.write(place + patient.guest.vmlinux.offset("struct cpuinfo_x86", "x86_phys_bits"), 255, 1)
     line = patient.guest.read(patient.guest.healthy.address("saved_command_line"))
     patient.guest.write(line, int.from_bytes(b"vmalloc=2000M ", "little"), 14)
     said = invoke("layout")

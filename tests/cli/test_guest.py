@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from kvmtools.boot import guests, kernels
-from kvmtools.boot.agent import Agent
-from kvmtools.boot.guests import Guest, GuestState, Obituary, Vcpu
-from kvmtools.boot.kernels import Kernel
+from kvmtools.boot.guests import lifecycle
+from kvmtools.boot.guests.agent import Agent
+from kvmtools.boot.guests.lifecycle import Guest, GuestState, Obituary, Vcpu
+from kvmtools.boot.kernels import reference
+from kvmtools.boot.kernels.reference import BuiltKernel
 from kvmtools.cli import guest_text
 from kvmtools.cli.guest import command, complete_kernel
 from kvmtools.errors import AttachError, GuestVanished, UsageError
@@ -39,7 +40,7 @@ GUEST = Guest(
 )
 STATE = GuestState("running", (Vcpu(0, 43), Vcpu(1, 44)), 200.25, 151 << 20)
 FILES = Path("/cache/pae-0123")
-KERNEL = Kernel(
+KERNEL = BuiltKernel(
     *("pae", FILES / "bzImage", FILES / "vmlinux", FILES / "config", FILES / "initrd"),
     key="0123",
     pae=True,
@@ -63,13 +64,13 @@ def one_guest(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             raise AttachError(f"no guest '{name}' is running")
         return GUEST
 
-    monkeypatch.setattr(guests, "start", start)
-    monkeypatch.setattr(guests, "stop", done.append)
-    monkeypatch.setattr(guests, "find", find)
-    monkeypatch.setattr(guests, "all_guests", lambda: [GUEST])
-    monkeypatch.setattr(guests, "state", {GUEST: STATE}.__getitem__)
-    monkeypatch.setattr(guests, "sweep", lambda: [Obituary("old", 7, "out of memory")])
-    monkeypatch.setattr(kernels, "listing", lambda: [KERNEL])
+    monkeypatch.setattr(lifecycle, "start", start)
+    monkeypatch.setattr(lifecycle, "stop", done.append)
+    monkeypatch.setattr(lifecycle, "find", find)
+    monkeypatch.setattr(lifecycle, "all_guests", lambda: [GUEST])
+    monkeypatch.setattr(lifecycle, "state", {GUEST: STATE}.__getitem__)
+    monkeypatch.setattr(lifecycle, "sweep", lambda: [Obituary("old", 7, "out of memory")])
+    monkeypatch.setattr(reference, "listing", lambda: [KERNEL])
     return done
 
 
@@ -145,7 +146,7 @@ def test_stop_takes_names_or_all(one_guest: list[Any]) -> None:
 
 
 def test_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guests, "all_guests", list)
+    monkeypatch.setattr(lifecycle, "all_guests", list)
     shown, said = run("status")
     assert shown == ""
     assert "no guest runs" in said
@@ -155,11 +156,11 @@ def test_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_build_builds_both_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     built: list[tuple[str, Path | None]] = []
 
-    def ensure(name: str, source: Path | None = None, *, progress: object) -> Kernel:
+    def ensure(name: str, source: Path | None = None, *, progress: object) -> BuiltKernel:
         built.append((name, source))
         return KERNEL
 
-    monkeypatch.setattr(kernels, "ensure", ensure)
+    monkeypatch.setattr(reference, "ensure", ensure)
     shown, _ = run("build")
     assert sorted(built) == [("nopae", None), ("pae", None)]
     assert len(shown.splitlines()) == 2
@@ -237,6 +238,6 @@ def test_the_driver_gets_its_words_as_they_are(
 def test_a_paused_guests_driver_is_not_waited_for(
     one_guest: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(guests, "state", lambda _guest: replace(STATE, status="paused"))
+    monkeypatch.setattr(lifecycle, "state", lambda _guest: replace(STATE, status="paused"))
     with pytest.raises(AttachError, match="'pae' is paused"):
         run("driver", "pae", "status")

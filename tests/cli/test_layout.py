@@ -34,7 +34,8 @@ def model(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     image = Image(0x40_0000, {"_text": 0xC140_0000, "_etext": 0xC180_0000})
     predicted = SimpleNamespace(layout=MODEL, era=SimpleNamespace(name="6.1"))
     monkeypatch.setattr(
-        "kvmtools.observe.configuration.observe_configuration", lambda _kernel: SimpleNamespace(image=image)
+        "kvmtools.observe.boot.configuration.observe_configuration",
+        lambda _kernel: SimpleNamespace(image=image),
     )
     monkeypatch.setattr("kvmtools.model.prediction.Prediction", lambda _configuration: predicted)
     return predicted
@@ -74,7 +75,7 @@ def test_as_json(invoke: Invoke) -> None:
 def test_a_kernel_without_pkmap(invoke: Invoke, model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     live = replace(MODEL, pkmap_base=None)
     model.layout = live
-    monkeypatch.setattr("kvmtools.observe.layout.observe_layout", lambda _kernel: live)
+    monkeypatch.setattr("kvmtools.observe.space.layout.observe_layout", lambda _kernel: live)
     text = invoke("layout").out
     assert "pkmap" not in text
     assert "LDT" in text

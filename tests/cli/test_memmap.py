@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kvmtools.cli.pages import page_json, page_lines
+from kvmtools.show.pages import page_json, page_lines
 
 Invoke = Callable[..., Any]
 MakePage = Callable[..., dict[str, Any]]

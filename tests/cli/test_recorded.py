@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from kvmtools.attach.pause import NoPause
-from kvmtools.attach.snapshot import Snapshot
+from kvmtools.attach.memory.snapshot import Snapshot
+from kvmtools.attach.monitor.pause import NoPause
 from kvmtools.cli.session import Session
-from kvmtools.observe.facts import Facts
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.memmap import page_at, page_pfn
 from kvmtools.observe.observed import Observed, observe
+from kvmtools.observe.pages.memmap import page_at, page_pfn
+from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import Registers
 
 GUESTS = Path(__file__).resolve().parents[2] / "fixtures" / "guests"
@@ -38,9 +38,14 @@ class Recorded:
 def load(name: str) -> Recorded:
     document = json.loads((GUESTS / f"{name}.json").read_text())
     memory = Snapshot.load(GUESTS / f"{name}.snapshot")
-    facts = Facts.from_json(document["facts"])
+    vmlinux = Vmlinux.from_json(document["facts"])
     kernel = Kernel(
-        facts, document["slide"], memory, facts.pae, facts.page_offset, lowmem_end=document["lowmem_end"]
+        vmlinux,
+        document["slide"],
+        memory,
+        vmlinux.pae,
+        vmlinux.page_offset,
+        lowmem_end=document["lowmem_end"],
     )
     registers = tuple(Registers(**each) for each in document["registers"])
     return Recorded(kernel, observe(kernel, memory, registers), registers)

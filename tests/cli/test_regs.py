@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from kvmtools.attach.pause import Pause
+from kvmtools.attach.monitor.pause import Pause
 from kvmtools.cli.regs import paging_mode
 from kvmtools.cli.session import Session
 from kvmtools.records import Registers
@@ -21,9 +21,11 @@ Invoke = Callable[..., Any]
 @pytest.fixture(autouse=True)
 def _observed(monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = SimpleNamespace(pti=False)
-    monkeypatch.setattr("kvmtools.observe.configuration.observe_configuration", lambda _kernel: configuration)
+    monkeypatch.setattr(
+        "kvmtools.observe.boot.configuration.observe_configuration", lambda _kernel: configuration
+    )
     process = SimpleNamespace(pid=1, comm="init", pgd=0x5000)
-    monkeypatch.setattr("kvmtools.observe.processes.observe_processes", lambda _kernel: (process,))
+    monkeypatch.setattr("kvmtools.observe.tasks.processes.observe_processes", lambda _kernel: (process,))
 
 
 def test_gdb_and_qmp_agree(invoke: Invoke, tiny: Any) -> None:

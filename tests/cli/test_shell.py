@@ -91,7 +91,7 @@ def test_translations_and_pages_print_as_the_commands_do(
     tiny: Any, a_page: Callable[..., dict[str, Any]]
 ) -> None:
     from kvmtools.companions.shown import ShownPage, ShownTranslation
-    from kvmtools.observe.translate import translate
+    from kvmtools.observe.paging.translate import translate
 
     way = translate(tiny.memory, 0x1000, 0xC000_1140, pae=True)
     lines = repr(ShownTranslation(**vars(way))).splitlines()

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kvmtools.attach.pause import NoPause
+from kvmtools.attach.monitor.pause import NoPause
 
 Invoke = Callable[..., Any]
 pytestmark = pytest.mark.usefixtures("tiny")

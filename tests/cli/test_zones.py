@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 from kvmtools.cli.session import Session
-from kvmtools.observe.free_lists import FreeArea, FreeList
-from kvmtools.observe.per_cpu_pages import PcpList, PerCpuPages
-from kvmtools.observe.zones import Zone
+from kvmtools.observe.zones.free_lists import FreeArea, FreeList
+from kvmtools.observe.zones.per_cpu_pages import PcpList, PerCpuPages
+from kvmtools.observe.zones.zones import Zone
 
 Invoke = Callable[..., Any]
 

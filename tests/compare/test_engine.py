@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from recorded_guest import RecordedGuest, exchanged
 
-from kvmtools.compare import RULES, Evidence, Rule, Status, check
-from kvmtools.compare.engine import check_evidence, chosen
-from kvmtools.compare.finding import SHOWN, Finding
+from kvmtools.compare import RULES, Case, Rule, Status, check
+from kvmtools.compare.engine import check_case, chosen
 from kvmtools.compare.needs import NEEDS
 from kvmtools.compare.rule import Examination, violations
 from kvmtools.errors import UsageError
+from kvmtools.findings import SHOWN, Finding
 
 INVARIANTS = {*range(1, 18), 21, 22, 25, 26, 27, 29, 30, *range(33, 38), *range(39, 43), 46}
 """The invariants that `kvmtools check` must hold a guest to."""
@@ -84,13 +84,13 @@ def test_a_kernel_without_highmem_has_no_pkmap_to_check(recorded: RecordedGuest)
 
 def test_a_rule_that_sees_nothing_is_skipped(recorded: RecordedGuest) -> None:
     nothing = Rule("a.nothing", "truth", "source", lambda _: Examination(0), "unicorns", "look")
-    (outcome,) = check_evidence(recorded.healthy, [nothing]).outcomes
+    (outcome,) = check_case(recorded.healthy, [nothing]).outcomes
     assert outcome.status is Status.SKIPPED
     assert outcome.reason == "nothing to examine: there were no unicorns"
 
 
 def test_a_finding_is_signed_and_told_where_to_look(recorded: RecordedGuest) -> None:
-    (found,) = check_evidence(
+    (found,) = check_case(
         recorded.healthy, [rule("a.b", Finding("slot 1", "x", "y", virtual=0x1000))]
     ).findings
     assert (found.rule, found.next) == ("a.b", "look 0x1000")
@@ -100,29 +100,29 @@ def test_what_another_rule_explains_is_a_consequence(recorded: RecordedGuest) ->
     cause = rule("a.cause", Finding("slot 1", "x", "y"))
     effect = rule("a.effect", Finding("pfn 2", "x", "y", touches=("slot 1",)), defers_to=("a.cause",))
     unrelated = rule("a.unrelated", Finding("slot 2", "x", "y"), defers_to=("a.cause",))
-    result = check_evidence(recorded.healthy, [cause, effect, unrelated])
+    result = check_case(recorded.healthy, [cause, effect, unrelated])
     assert [(found.rule, found.subject) for found in result.findings] == [
         ("a.cause", "slot 1"),
         ("a.unrelated", "slot 2"),
     ]
     assert [len(outcome.consequences) for outcome in result.outcomes] == [0, 1, 0]
-    alone = check_evidence(recorded.healthy, [effect])
+    alone = check_case(recorded.healthy, [effect])
     assert [found.rule for found in alone.findings] == ["a.effect"]
 
 
 def test_a_flood_is_counted_whole_and_shown_in_part(recorded: RecordedGuest) -> None:
     seen = violations(10_000, range(5_000), lambda number: Finding(f"pfn {number}", "x", "y"))
     flood = Rule("a.flood", "truth", "source", lambda _: seen, "pages", "look")
-    (outcome,) = check_evidence(recorded.healthy, [flood]).outcomes
+    (outcome,) = check_case(recorded.healthy, [flood]).outcomes
     assert (outcome.total, len(outcome.findings), outcome.examined) == (5_000, SHOWN, 10_000)
 
 
 def test_locks_that_were_held_are_named(recorded: RecordedGuest) -> None:
     assert recorded.healthy.unsettled == ()
     zone = recorded.healthy.populated_zones[0]
-    recorded.write(zone.address + recorded.facts.offset("struct zone", "lock"), 1, 1)
+    recorded.write(zone.address + recorded.vmlinux.offset("struct zone", "lock"), 1, 1)
     recorded.write(recorded.healthy.address("pgd_lock"), 1, 1)
-    held = [(lock.kind, lock.name) for lock in Evidence(recorded.observe()).unsettled]
+    held = [(lock.kind, lock.name) for lock in Case(recorded.observe()).unsettled]
     assert held == [("zone", f"zone {zone.name} lock"), ("pgd_lock", "pgd_lock")]
 
 

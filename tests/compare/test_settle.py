@@ -52,7 +52,7 @@ def test_what_lasts_is_confirmed(recorded: RecordedGuest) -> None:
 
 def test_what_is_gone_on_the_second_look_was_a_moment(recorded: RecordedGuest) -> None:
     zone = recorded.healthy.populated_zones[-1]
-    address = zone.address + recorded.facts.offset("struct zone", "free_area[4].nr_free")
+    address = zone.address + recorded.vmlinux.offset("struct zone", "free_area[4].nr_free")
     back = restore(recorded, address, 4)
     looks = Looks(recorded, {0: lambda: nr_free_miscounted(recorded), 1: back})
     result = settle(looks, sleep=looks.slept.append)
@@ -100,7 +100,7 @@ def test_a_lock_that_is_let_go_settles_it(recorded: RecordedGuest) -> None:
 
 def test_another_lock_excuses_nothing(recorded: RecordedGuest) -> None:
     zone = recorded.healthy.populated_zones[0]
-    recorded.write(zone.address + recorded.facts.offset("struct zone", "lock"), 1, 1)
+    recorded.write(zone.address + recorded.vmlinux.offset("struct zone", "lock"), 1, 1)
     looks = Looks(recorded, {0: lambda: pte_cleared(recorded)})
     result = settle(looks, sleep=looks.slept.append)
     assert (result.exit_code, result.samples) == (1, CONFIRMATIONS)

@@ -39,7 +39,7 @@ def judged(guest: RecordedGuest, rule: str) -> Outcome:
 def test_a_kernel_that_boots_is_not_sealed_yet(recorded: RecordedGuest, rule: str) -> None:
     """mark_readonly() comes after the init memory is freed and before SYSTEM_RUNNING."""
     text_made_writable(recorded)
-    states = recorded.facts.enumerators("system_states")
+    states = recorded.vmlinux.enumerators("system_states")
     recorded.write(recorded.healthy.address("system_state"), states["SYSTEM_FREEING_INITMEM"])
     outcome = judged(recorded, rule)
     assert outcome.status is Status.SKIPPED
@@ -54,7 +54,7 @@ def test_a_kernel_that_boots_is_not_sealed_yet(recorded: RecordedGuest, rule: st
 def test_a_kernel_that_boots_has_no_final_pages_yet(recorded: RecordedGuest, rule: str) -> None:
     """mm_init() hands memory to the page allocator while the state is still SYSTEM_BOOTING."""
     text_given_away(recorded)
-    states = recorded.facts.enumerators("system_states")
+    states = recorded.vmlinux.enumerators("system_states")
     recorded.write(recorded.healthy.address("system_state"), states["SYSTEM_BOOTING"])
     outcome = judged(recorded, rule)
     assert (outcome.status, "SYSTEM_BOOTING" in outcome.reason) == (Status.SKIPPED, True)

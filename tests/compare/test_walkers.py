@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from recorded_guest import RecordedGuest, load
 
-from kvmtools.compare import rules_walkers
-from kvmtools.compare.rules_walkers import plain_share, table_parts, walkers_agree
+from kvmtools.compare.rules import walkers
+from kvmtools.compare.rules.walkers import plain_share, table_parts, walkers_agree
 
 
 def directory_shift(recorded: RecordedGuest) -> int:
@@ -26,7 +26,7 @@ def test_of_much_an_even_choice_beside_all_of_the_kernel(
 ) -> None:
     healthy = recorded.healthy
     users = sum(len(space.walk) for space in healthy.processes)
-    monkeypatch.setattr(rules_walkers, "PLAIN_LEAVES", users // 2)
+    monkeypatch.setattr(walkers, "PLAIN_LEAVES", users // 2)
     seen = walkers_agree(healthy)
     assert 0 < seen.examined - len(healthy.kernel_walk) < users
     assert seen.total == 0

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from bare_qemu import RAM, Machine, Start, shared
 
-from kvmtools.boot import guests
+from kvmtools.boot.guests import lifecycle
 
 MEMORY = {"pae": "6G", "nopae": "2G"}
 
@@ -23,28 +23,28 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.live)
 
 
-def _boot(kernel: str) -> Iterator[guests.Guest]:
+def _boot(kernel: str) -> Iterator[lifecycle.Guest]:
     name = f"test-{kernel}-{os.getpid()}"
-    with guests.booted(name, kernel=kernel, memory=MEMORY[kernel], progress=print) as guest:
+    with lifecycle.booted(name, kernel=kernel, memory=MEMORY[kernel], progress=print) as guest:
         yield guest
 
 
 @pytest.fixture(scope="session")
-def pae_guest() -> Iterator[guests.Guest]:
+def pae_guest() -> Iterator[lifecycle.Guest]:
     """A PAE guest with RAM above 4 GiB."""
     yield from _boot("pae")
 
 
 @pytest.fixture(scope="session")
-def nopae_guest() -> Iterator[guests.Guest]:
+def nopae_guest() -> Iterator[lifecycle.Guest]:
     """A guest without PAE, all its RAM below 4 GiB."""
     yield from _boot("nopae")
 
 
 @pytest.fixture(scope="session", params=["pae", "nopae"])
-def guest(request: pytest.FixtureRequest) -> guests.Guest:
+def guest(request: pytest.FixtureRequest) -> lifecycle.Guest:
     """Each of the two guests in turn."""
-    found: guests.Guest = request.getfixturevalue(f"{request.param}_guest")
+    found: lifecycle.Guest = request.getfixturevalue(f"{request.param}_guest")
     return found
 
 

@@ -14,9 +14,9 @@ from typing import Any
 
 import pytest
 
-from kvmtools.attach.qmp import Monitor
-from kvmtools.boot.agent import Agent
-from kvmtools.boot.guests import Guest
+from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.boot.guests.agent import Agent
+from kvmtools.boot.guests.lifecycle import Guest
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Json = Callable[..., Any]

@@ -14,10 +14,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from kvmtools.attach.qmp import Monitor
-from kvmtools.boot import guests
-from kvmtools.boot.agent import Agent
-from kvmtools.boot.guests import Guest
+from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.boot.guests import lifecycle
+from kvmtools.boot.guests.agent import Agent
+from kvmtools.boot.guests.lifecycle import Guest
 
 OF_THE_RUN = ("live", "core", "registers", "samples", "transients")
 """What two looks at the same memory need not share: the way to it, and the registers, of which a core holds some."""
@@ -58,7 +58,7 @@ def still(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     """
     core = tmp_path_factory.mktemp(request.param) / "core"
     name = f"test-core-{request.param}-{os.getpid()}"
-    with guests.booted(name, kernel=request.param, memory="1G", progress=print) as guest:
+    with lifecycle.booted(name, kernel=request.param, memory="1G", progress=print) as guest:
         with Agent(guest.agent) as agent:
             agent.driver("mix 300")
             agent.quiesce()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from bare_qemu import Machine
 
-from kvmtools.attach.registers import disagreements
-from kvmtools.attach.target import open_target
-from kvmtools.boot.guests import Guest
+from kvmtools.attach.monitor.registers import disagreements
+from kvmtools.attach.open import open_target
+from kvmtools.boot.guests.lifecycle import Guest
 from kvmtools.errors import AttachError, GuestVanished, MemoryFault
 from kvmtools.records import PAGE_SIZE
 

@@ -14,9 +14,11 @@ from pathlib import Path
 
 import pytest
 
-from kvmtools.attach.qmp import Monitor
-from kvmtools.boot import accel, guests, kernels, processes, ram, registry
-from kvmtools.boot.agent import Agent
+from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.boot.guests import lifecycle, ram_location, registry
+from kvmtools.boot.guests.agent import Agent
+from kvmtools.boot.host import accelerator, detached
+from kvmtools.boot.kernels import reference
 from kvmtools.errors import AttachError, GuestVanished, UsageError
 
 REPOSITORY = Path(__file__).parent.parent.parent
@@ -27,12 +29,12 @@ NAME = f"life-{os.getpid()}"
 def nothing_stays() -> Iterator[None]:
     """Every test of this file must end without a guest of its own, and without a file of one."""
     yield
-    left = [guest for guest in guests.all_guests() if guest.name.startswith(NAME)]
+    left = [guest for guest in lifecycle.all_guests() if guest.name.startswith(NAME)]
     for guest in left:
-        guests.stop(guest)
+        lifecycle.stop(guest)
     assert left == []
     assert not registry.directory_of(NAME).exists()
-    assert not list(ram.SHARED_MEMORY.glob(f"*{NAME}*"))
+    assert not list(ram_location.SHARED_MEMORY.glob(f"*{NAME}*"))
 
 
 def kvmtools(*words: str) -> subprocess.CompletedProcess[str]:
@@ -44,12 +46,12 @@ def test_a_guest_outlives_the_command_that_started_it() -> None:
     started = kvmtools("guest", "start", NAME, "--kernel", "nopae", "--memory", "256M", "--format", "json")
     assert started.returncode == 0, started.stderr
     (told,) = json.loads(started.stdout)["guests"]
-    guest = guests.find(NAME)
+    guest = lifecycle.find(NAME)
     assert told["pid"] == guest.pid
     assert told["memory_bytes"] == 256 << 20
-    assert Agent(guest.agent).version()["kernel"] == kernels.ensure("nopae", progress=print).release
-    assert guests.state(guest).status == "running"
-    assert len(guests.state(guest).vcpus) == 2
+    assert Agent(guest.agent).version()["kernel"] == reference.ensure("nopae", progress=print).release
+    assert lifecycle.state(guest).status == "running"
+    assert len(lifecycle.state(guest).vcpus) == 2
     assert NAME in kvmtools("guest", "list").stdout
 
     stopped = kvmtools("guest", "stop", NAME)
@@ -59,18 +61,18 @@ def test_a_guest_outlives_the_command_that_started_it() -> None:
 
 @pytest.mark.parametrize(("kernel", "memory"), [("nopae", "64M"), ("pae", "64M"), ("pae", "60G")])
 def test_the_smallest_and_the_largest_guest_boot(kernel: str, memory: str) -> None:
-    guest = guests.start(NAME, kernel=kernel, memory=memory, smp=1, accel="tcg")
+    guest = lifecycle.start(NAME, kernel=kernel, memory=memory, smp=1, accel="tcg")
     try:
         first = Agent(guest.agent).text("/proc/meminfo").splitlines()[0]
         assert first.startswith("MemTotal:")
         # The kernel image, mem_map and the BIOS take a share, at 64 MiB a large one.
         assert 0.6 * guest.memory_bytes < int(first.split()[1]) * 1024 < guest.memory_bytes
-        assert 0 < ram.touched_bytes(guest.ram) < guest.memory_bytes
+        assert 0 < ram_location.touched_bytes(guest.ram) < guest.memory_bytes
     finally:
-        guests.stop(guest)
+        lifecycle.stop(guest)
 
 
-def test_the_processor_is_what_the_checks_need(pae_guest: guests.Guest) -> None:
+def test_the_processor_is_what_the_checks_need(pae_guest: lifecycle.Guest) -> None:
     flags = Agent(pae_guest.agent).text("/proc/cpuinfo").split()
     assert {"pae", "pse", "pge", "pat", "pse36", "nx", "pti"} <= set(flags)
     printed = pae_guest.console.read_text(errors="replace")
@@ -78,7 +80,7 @@ def test_the_processor_is_what_the_checks_need(pae_guest: guests.Guest) -> None:
     assert "WARNING" not in printed
 
 
-def test_both_monitors_answer_at_once(guest: guests.Guest) -> None:
+def test_both_monitors_answer_at_once(guest: lifecycle.Guest) -> None:
     with socket.socket(socket.AF_UNIX) as ours:
         ours.connect(str(guest.qmp))
         assert ours.recv(1) == b"{"
@@ -86,77 +88,79 @@ def test_both_monitors_answer_at_once(guest: guests.Guest) -> None:
             assert theirs.command("query-status")["status"] == "running"
 
 
-def test_a_taken_name_is_refused_and_its_guest_unharmed(guest: guests.Guest) -> None:
+def test_a_taken_name_is_refused_and_its_guest_unharmed(guest: lifecycle.Guest) -> None:
     with pytest.raises(UsageError, match="already running"):
-        guests.start(guest.name)
-    assert guests.find(guest.name) == guest
-    assert guests.state(guest).status == "running"
+        lifecycle.start(guest.name)
+    assert lifecycle.find(guest.name) == guest
+    assert lifecycle.state(guest).status == "running"
 
 
 def test_a_killed_qemu_is_reported_and_cleaned_up() -> None:
-    guest = guests.start(NAME, kernel="nopae", memory="128M", accel="tcg")
-    processes.send(guest.pid, guest.started, signal.SIGKILL)
-    assert processes.wait_for_end(guest.pid, guest.started, 10)
+    guest = lifecycle.start(NAME, kernel="nopae", memory="128M", accel="tcg")
+    detached.send(guest.pid, guest.started, signal.SIGKILL)
+    assert detached.wait_for_end(guest.pid, guest.started, 10)
     listed = kvmtools("guest", "list")
     assert listed.returncode == 0
     assert f"guest '{NAME}' died (QEMU pid {guest.pid})" in listed.stderr
     assert NAME not in listed.stdout
     with pytest.raises(AttachError, match="no guest"):
-        guests.find(NAME)
+        lifecycle.find(NAME)
 
 
 def test_a_guest_that_switches_itself_off_is_reported() -> None:
-    guest = guests.start(NAME, kernel="nopae", memory="128M", accel="tcg")
+    guest = lifecycle.start(NAME, kernel="nopae", memory="128M", accel="tcg")
     Agent(guest.agent).poweroff()
-    assert processes.wait_for_end(guest.pid, guest.started, 20)
+    assert detached.wait_for_end(guest.pid, guest.started, 20)
     with pytest.raises(GuestVanished, match="the console ends with"):
-        guests.find(NAME)
+        lifecycle.find(NAME)
 
 
 def test_a_paused_guest_can_be_stopped() -> None:
-    guest = guests.start(NAME, kernel="nopae", memory="128M", accel="tcg")
+    guest = lifecycle.start(NAME, kernel="nopae", memory="128M", accel="tcg")
     with Monitor(str(guest.qmp)) as monitor:
         monitor.command("stop")
-    assert guests.state(guest).status == "paused"
-    guests.stop(guest)
+    assert lifecycle.state(guest).status == "paused"
+    lifecycle.stop(guest)
     assert not guest.alive
 
 
 def test_a_guest_whose_monitor_is_taken_can_be_stopped() -> None:
-    guest = guests.start(NAME, kernel="nopae", memory="128M", accel="tcg")
+    guest = lifecycle.start(NAME, kernel="nopae", memory="128M", accel="tcg")
     with socket.socket(socket.AF_UNIX) as other:
         other.connect(str(guest.qmp))
-        guests.stop(guest, patience=1.0)
+        lifecycle.stop(guest, patience=1.0)
     assert not guest.alive
 
 
 def test_what_is_no_kernel_is_refused_in_qemus_words() -> None:
     with pytest.raises(AttachError, match="invalid kernel header"):
-        guests.start(NAME, kernel=__file__, vmlinux=Path(__file__), memory="64M", accel="tcg")
+        lifecycle.start(NAME, kernel=__file__, vmlinux=Path(__file__), memory="64M", accel="tcg")
 
 
 def test_a_panic_while_booting_is_shown() -> None:
     with pytest.raises(AttachError, match="Kernel panic - not syncing"):
-        guests.start(NAME, kernel="nopae", memory="128M", append="rdinit=/missing init=/missing", accel="tcg")
+        lifecycle.start(
+            NAME, kernel="nopae", memory="128M", append="rdinit=/missing init=/missing", accel="tcg"
+        )
 
 
 def test_a_built_kernel_named_by_its_path_has_its_init_and_symbols() -> None:
-    built = kernels.ensure("pae", progress=print)
-    with guests.booted(NAME, kernel=str(built.bzimage), memory="256M") as guest:
+    built = reference.ensure("pae", progress=print)
+    with lifecycle.booted(NAME, kernel=str(built.bzimage), memory="256M") as guest:
         assert guest.vmlinux == built.vmlinux
         assert Agent(guest.agent).version()["kernel"] == built.release
 
 
 def test_a_foreign_kernel_is_ready_as_soon_as_qemu_is() -> None:
-    ours = kernels.ensure("pae", progress=print)
-    guest = guests.start(
+    ours = reference.ensure("pae", progress=print)
+    guest = lifecycle.start(
         NAME, kernel=str(ours.bzimage), vmlinux=ours.vmlinux, initrd=ours.initrd, memory="128M", accel="tcg"
     )
     try:
         assert guest.vmlinux == ours.vmlinux
         Agent(guest.agent).wait_ready()
     finally:
-        guests.stop(guest)
+        lifecycle.stop(guest)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -168,7 +172,7 @@ def test_an_interrupted_start_leaves_nothing(number: signal.Signals) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as starter:
-        while not (found := [guest for guest in guests.all_guests() if guest.name == NAME]):
+        while not (found := [guest for guest in lifecycle.all_guests() if guest.name == NAME]):
             assert starter.poll() is None
             time.sleep(0.01)
         starter.send_signal(number)
@@ -179,16 +183,16 @@ def test_an_interrupted_start_leaves_nothing(number: signal.Signals) -> None:
 
 
 def test_the_probe_tells_a_working_accelerator_from_none() -> None:
-    assert accel.probe("tcg", seconds=60).works
-    assert not accel.probe("no-such-accelerator").works
+    assert accelerator.probe("tcg", seconds=60).works
+    assert not accelerator.probe("no-such-accelerator").works
 
 
 def test_auto_takes_what_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     said: list[str] = []
-    chosen = accel.resolve("auto", said.append)
-    assert accel.probe(chosen, seconds=60).works
+    chosen = accelerator.resolve("auto", said.append)
+    assert accelerator.probe(chosen, seconds=60).works
     # The second time, nothing is tried again.
     asked = len(said)
-    assert accel.resolve("auto", said.append) == chosen
+    assert accelerator.resolve("auto", said.append) == chosen
     assert len(said) == asked

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from kvmtools.boot.agent import Agent
-from kvmtools.boot.guests import Guest
+from kvmtools.boot.guests.agent import Agent
+from kvmtools.boot.guests.lifecycle import Guest
 
 KVMTOOLS = Path(sys.executable).with_name("kvmtools")
 RUNS = int(os.environ.get("KVMTOOLS_HEALTHY_RUNS", "50"))

@@ -20,16 +20,16 @@ from typing import Any
 import pytest
 from guest_says import firmware_map, zoneinfo
 
-from kvmtools.attach.target import open_target
-from kvmtools.boot import guests
-from kvmtools.boot.agent import Agent
+from kvmtools.attach.open import open_target
+from kvmtools.boot.guests import lifecycle
+from kvmtools.boot.guests.agent import Agent
 from kvmtools.model import machine as model_machine
 from kvmtools.model.managed import predict as predict_managed
 from kvmtools.model.prediction import Prediction
-from kvmtools.observe.configuration import observe_configuration
-from kvmtools.observe.facts import Facts
+from kvmtools.observe.boot.configuration import observe_configuration
 from kvmtools.observe.kernel import locate
-from kvmtools.observe.stable_page_flags import KPF
+from kvmtools.observe.pages.stable_page_flags import KPF
+from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import PAGE_SIZE
 
 KVMTOOLS = Path(sys.executable).with_name("kvmtools")
@@ -73,7 +73,7 @@ WHOLE = (
 class Subject:
     """A machine that runs, and what one check of it said."""
 
-    guest: guests.Guest
+    guest: lifecycle.Guest
     agent: Agent
     document: dict[str, Any]
     prediction: Prediction
@@ -95,11 +95,13 @@ def subject(kernel: str, request: pytest.FixtureRequest) -> Iterator[Subject]:
     machine: Machine = request.param
     name = f"test-machine-{kernel}-{os.getpid()}"
     with (
-        guests.booted(name, kernel=kernel, memory=machine.memory, append=f"{machine.append} {SAYS}") as guest,
+        lifecycle.booted(
+            name, kernel=kernel, memory=machine.memory, append=f"{machine.append} {SAYS}"
+        ) as guest,
         Agent(guest.agent) as agent,
     ):
         with open_target(qemu=str(guest.qmp), ram=guest.ram, vmlinux=guest.vmlinux) as target:
-            live = locate(target.memory, Facts.load(guest.vmlinux), target.vmcoreinfo())
+            live = locate(target.memory, Vmlinux.load(guest.vmlinux), target.vmcoreinfo())
             prediction = Prediction(observe_configuration(live))
             mem_map = live.physical(live.variable("mem_map"))
         if prediction.layout.highstart_pfn != prediction.layout.highend_pfn:

@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kvmtools.attach.target import Target, open_target
-from kvmtools.boot.agent import Agent
-from kvmtools.boot.guests import Guest
-from kvmtools.observe.facts import Facts
+from kvmtools.attach.open import open_target
+from kvmtools.attach.target import Target
+from kvmtools.boot.guests.agent import Agent
+from kvmtools.boot.guests.lifecycle import Guest
 from kvmtools.observe.kernel import Kernel, locate
-from kvmtools.observe.memmap import MemMap, observe_memmap
-from kvmtools.observe.stable_page_flags import KPF, kpagecount, kpageflags
+from kvmtools.observe.pages.memmap import MemMap, observe_memmap
+from kvmtools.observe.pages.stable_page_flags import KPF, kpagecount, kpageflags
+from kvmtools.observe.symbols.vmlinux import Vmlinux
 
 ROUNDS = 8
 """A page may change hands between the guest's answer and ours; not the same page in every one of so many rounds."""
@@ -40,7 +41,7 @@ class Subject:
 @pytest.fixture
 def subject(guest: Guest) -> Iterator[Subject]:
     with open_target(qemu=str(guest.qmp), ram=guest.ram, vmlinux=guest.vmlinux) as target:
-        kernel = locate(target.memory, Facts.load(guest.vmlinux), target.vmcoreinfo())
+        kernel = locate(target.memory, Vmlinux.load(guest.vmlinux), target.vmcoreinfo())
         with Agent(guest.agent) as agent:
             yield Subject(agent, target, kernel)
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from bare_qemu import Machine
 
-from kvmtools.attach.qmp import Monitor
+from kvmtools.attach.monitor.qmp import Monitor
 from kvmtools.errors import AttachError
 
 

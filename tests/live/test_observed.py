@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 from guest_says import firmware_map
 
-from kvmtools.attach.target import Target, open_target
-from kvmtools.boot.agent import Agent
-from kvmtools.boot.guests import Guest
+from kvmtools.attach.open import open_target
+from kvmtools.attach.target import Target
+from kvmtools.boot.guests.agent import Agent
+from kvmtools.boot.guests.lifecycle import Guest
 from kvmtools.observe import observed
-from kvmtools.observe.facts import Facts
 from kvmtools.observe.kernel import Kernel, locate
 from kvmtools.observe.observed import Observed
-from kvmtools.observe.paging import Walk
+from kvmtools.observe.paging.walk import Walk
 from kvmtools.observe.program import drgn_program
+from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import PAGE_SIZE
 
 
@@ -40,7 +41,7 @@ class Subject:
 def subject(guest: Guest) -> Iterator[Subject]:
     with open_target(qemu=str(guest.qmp), ram=guest.ram, vmlinux=guest.vmlinux) as target:
         assert target.vmlinux is not None
-        kernel = locate(target.memory, Facts.load(target.vmlinux), target.vmcoreinfo())
+        kernel = locate(target.memory, Vmlinux.load(target.vmlinux), target.vmcoreinfo())
         yield Subject(guest, target, kernel, Agent(guest.agent))
 
 

@@ -10,8 +10,8 @@ import time
 import pytest
 from bare_qemu import Machine, Start
 
-from kvmtools.attach.snapshot import Snapshot
-from kvmtools.attach.target import open_target
+from kvmtools.attach.memory.snapshot import Snapshot
+from kvmtools.attach.open import open_target
 from kvmtools.errors import GuestVanished
 
 
@@ -46,7 +46,7 @@ def test_a_paused_guest_stays_paused(start: Start, with_gdb: bool) -> None:
 
 HOLD = """
 import sys, time
-from kvmtools.attach.target import open_target
+from kvmtools.attach.open import open_target
 with open_target(qemu=sys.argv[1], gdb=sys.argv[2]) as target:
     with target.{what}():
         print("held", flush=True)

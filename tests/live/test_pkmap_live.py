@@ -9,14 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from kvmtools.attach.target import Target, open_target
-from kvmtools.boot.agent import Agent
-from kvmtools.boot.guests import Guest
-from kvmtools.observe.facts import Facts
+from kvmtools.attach.open import open_target
+from kvmtools.attach.target import Target
+from kvmtools.boot.guests.agent import Agent
+from kvmtools.boot.guests.lifecycle import Guest
 from kvmtools.observe.kernel import Kernel, locate
-from kvmtools.observe.kmap_local import KmapLocal, observe_kmap_local
-from kvmtools.observe.layout import kernel_walk
-from kvmtools.observe.pkmap import Pkmap, observe_pkmap
+from kvmtools.observe.kmap.kmap_local import KmapLocal, observe_kmap_local
+from kvmtools.observe.kmap.pkmap import Pkmap, observe_pkmap
+from kvmtools.observe.space.layout import kernel_walk
+from kvmtools.observe.symbols.vmlinux import Vmlinux
 
 PAGE_LINE = re.compile(r"^page \d+ pfn (0x\w+) page (0x\w+) address (0x\w+) users (\d+)$", re.MULTILINE)
 LOCAL_LINE = re.compile(r"^local (\d+) level (\d+) pfn (0x\w+) address (0x\w+)$", re.MULTILINE)
@@ -43,7 +44,7 @@ class Subject:
 @pytest.fixture
 def subject(guest: Guest) -> Iterator[Subject]:
     with open_target(qemu=str(guest.qmp), ram=guest.ram, vmlinux=guest.vmlinux) as target:
-        kernel = locate(target.memory, Facts.load(guest.vmlinux), target.vmcoreinfo())
+        kernel = locate(target.memory, Vmlinux.load(guest.vmlinux), target.vmcoreinfo())
         with Agent(guest.agent) as agent:
             agent.quiesce()
             yield Subject(agent, target, kernel)

@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 import pytest
 from breaks import Break, buddy, hashing, memmap, pagetable, pkmap
 
-from kvmtools.attach.gdb import Gdb
-from kvmtools.boot.agent import Agent
-from kvmtools.boot.guests import Guest
+from kvmtools.attach.monitor.gdb import Gdb
+from kvmtools.boot.guests.agent import Agent
+from kvmtools.boot.guests.lifecycle import Guest
 from kvmtools.cli.options import TargetOptions
 from kvmtools.cli.session import Session, attached
-from kvmtools.compare import Evidence, Result, settle
+from kvmtools.compare import Case, Result, settle
 
 SLOTS = 300
 
@@ -38,7 +38,7 @@ BREAKS = (
 class RunningPatient:
     """A guest that stands still, written to through gdb; remembers what was there."""
 
-    healthy: Evidence
+    healthy: Case
     gdb: Gdb
     before: list[tuple[int, bytes]] = field(default_factory=list)
 
@@ -90,7 +90,7 @@ def test_pkmap_in_every_state_agrees(session: Session) -> None:
 def test_each_break_is_found_by_its_rule_and_heals(session: Session) -> None:
     """The guest stands still throughout: it must not run with its page tables broken."""
     with session.target.paused(), session.target.gdb() as gdb:
-        healthy = Evidence(session.observe())
+        healthy = Case(session.observe())
         for brk in BREAKS:
             patient = RunningPatient(healthy, gdb)
             try:

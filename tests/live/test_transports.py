@@ -9,18 +9,18 @@ from pathlib import Path
 import pytest
 from bare_qemu import FOUR_GIB, MIB, Machine, Start, scatter
 
-from kvmtools.attach import memory_map
-from kvmtools.attach.elf_core import ElfCore
-from kvmtools.attach.memory import SegmentedMemory
-from kvmtools.attach.proc_mem import ProcMem
+from kvmtools.attach.memory import flat_view
+from kvmtools.attach.memory.elf_core import ElfCore
+from kvmtools.attach.memory.physical import SegmentedMemory
+from kvmtools.attach.memory.proc_mem import ProcMem
+from kvmtools.attach.memory.qmp_memory import PmemsaveMemory, XpMemory
+from kvmtools.attach.memory.ram_file import RamFile
+from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.registers import disagreements
+from kvmtools.attach.open import open_target
 from kvmtools.attach.proof import prove
-from kvmtools.attach.qmp import Monitor
-from kvmtools.attach.qmp_memory import PmemsaveMemory, XpMemory
-from kvmtools.attach.ram_file import RamFile
-from kvmtools.attach.registers import disagreements
-from kvmtools.attach.target import open_target
-from kvmtools.boot import kernels
-from kvmtools.boot.guests import Guest
+from kvmtools.boot.guests.lifecycle import Guest
+from kvmtools.boot.kernels import reference
 from kvmtools.errors import AttachError, GuestVanished, MemoryFault
 from kvmtools.records import PAGE_SIZE, Range
 
@@ -28,7 +28,7 @@ from kvmtools.records import PAGE_SIZE, Range
 def test_every_transport_shows_the_same_bytes_above_and_below_4_gib(split: Machine, tmp_path: Path) -> None:
     places = scatter(split)
     with Monitor(split.qmp) as monitor:
-        backed = memory_map.ram(monitor)
+        backed = flat_view.ram(monitor)
         ranges = [Range(b.start, b.end) for b in backed]
         assert ranges[-2].end == 64 * MIB
         assert ranges[-1] == Range(FOUR_GIB, FOUR_GIB + 64 * MIB)
@@ -83,7 +83,7 @@ def test_a_transport_that_wraps_at_4_gib_is_found_out(split: Machine) -> None:
 
     scatter(split, pages=2000)
     with Monitor(split.qmp) as monitor:
-        backed = memory_map.ram(monitor)
+        backed = flat_view.ram(monitor)
         wrapping = Wrapping(monitor, backed)
         with pytest.raises(AttachError, match="wrapping and qmp differ at 0x1"):
             prove(wrapping, XpMemory(monitor, [Range(b.start, b.end) for b in backed]), tries=1024)
@@ -147,7 +147,7 @@ def test_vmcoreinfo_and_a_guest_that_runs_on(guest: Guest) -> None:
 
 def test_a_hand_started_pae_guest_without_a_shared_file(start: Start) -> None:
     """6 GiB, one QMP socket, no RAM file, no vmcoreinfo device: anybody's QEMU."""
-    kernel = kernels.ensure("pae", progress=print)
+    kernel = reference.ensure("pae", progress=print)
     machine = start(
         *("-cpu", "max", "-smp", "2", "-m", "6G"),
         *("-kernel", str(kernel.bzimage), "-initrd", str(kernel.initrd)),

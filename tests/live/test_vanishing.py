@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from kvmtools.attach.qmp import Monitor
-from kvmtools.boot import guests, ram
+from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.boot.guests import lifecycle, ram_location
 
 KVMTOOLS = Path(sys.executable).with_name("kvmtools")
 SECONDS_INTO_THE_CHECK = (0.1, 0.2, 0.3, 0.45, 0.6)
@@ -23,7 +23,7 @@ def test_a_guest_killed_during_a_check(transport: str) -> None:
     name = f"vanish-{os.getpid()}"
     codes = []
     for delay in SECONDS_INTO_THE_CHECK:
-        with guests.booted(name, kernel="pae", memory="128M") as guest:
+        with lifecycle.booted(name, kernel="pae", memory="128M") as guest:
             target = ["-g", name]
             if transport != "ram file":
                 guest.ram.rename(guest.ram.with_suffix(".hidden"))
@@ -44,10 +44,10 @@ def test_a_guest_killed_during_a_check(transport: str) -> None:
         else:  # it was done already
             assert (check.returncode, complaint) == (0, "")
     assert 3 in codes
-    assert not list(ram.SHARED_MEMORY.glob(f"*{name}*"))
+    assert not list(ram_location.SHARED_MEMORY.glob(f"*{name}*"))
 
 
-def test_a_check_that_is_killed_by_a_signal_leaves_the_guest_running(pae_guest: guests.Guest) -> None:
+def test_a_check_that_is_killed_by_a_signal_leaves_the_guest_running(pae_guest: lifecycle.Guest) -> None:
     for delay in SECONDS_INTO_THE_CHECK:
         for number in (signal.SIGINT, signal.SIGTERM):
             command = [KVMTOOLS, "check", "-g", pae_guest.name]

@@ -10,14 +10,15 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from kvmtools.attach.target import Target, open_target
-from kvmtools.boot.agent import Agent
-from kvmtools.boot.guests import Guest
-from kvmtools.observe.facts import Facts
-from kvmtools.observe.forms import LARGE, NO_EXECUTE
+from kvmtools.attach.open import open_target
+from kvmtools.attach.target import Target
+from kvmtools.boot.guests.agent import Agent
+from kvmtools.boot.guests.lifecycle import Guest
 from kvmtools.observe.kernel import Kernel, locate
-from kvmtools.observe.layout import kernel_walk
-from kvmtools.observe.paging import Walk, translate, walk
+from kvmtools.observe.paging.forms import LARGE, NO_EXECUTE
+from kvmtools.observe.paging.walk import Walk, translate, walk
+from kvmtools.observe.space.layout import kernel_walk
+from kvmtools.observe.symbols.vmlinux import Vmlinux
 
 # Columns of QEMU's `info tlb` (target/i386/monitor.c, print_pte), and the entry bit behind each letter.
 TLB_FLAGS = (("X", 63), ("G", 8), ("P", 7), ("D", 6), ("A", 5), ("C", 4), ("T", 3), ("U", 2), ("W", 1))
@@ -38,7 +39,7 @@ class Subject:
 def subject(guest: Guest) -> Iterator[Subject]:
     with open_target(qemu=str(guest.qmp), gdb=str(guest.gdb), ram=guest.ram, vmlinux=guest.vmlinux) as target:
         assert target.vmlinux is not None
-        yield Subject(guest, target, locate(target.memory, Facts.load(target.vmlinux), target.vmcoreinfo()))
+        yield Subject(guest, target, locate(target.memory, Vmlinux.load(target.vmlinux), target.vmcoreinfo()))
 
 
 def hmp(target: Target, line: str, cpu: int) -> str:
@@ -164,4 +165,4 @@ def test_the_slide_is_found_with_and_without_vmcoreinfo(subject: Subject) -> Non
     note = subject.target.vmcoreinfo()
     assert note is not None
     assert f"SYMBOL(_stext)={subject.kernel.address('_stext'):x}\n" in note
-    assert locate(subject.target.memory, subject.kernel.facts).slide == subject.kernel.slide
+    assert locate(subject.target.memory, subject.kernel.vmlinux).slide == subject.kernel.slide

@@ -10,14 +10,15 @@ from typing import TypeVar
 import pytest
 from guest_says import zoneinfo
 
-from kvmtools.attach.target import Target, open_target
-from kvmtools.boot.agent import Agent
-from kvmtools.boot.guests import Guest
-from kvmtools.observe.facts import Facts
+from kvmtools.attach.open import open_target
+from kvmtools.attach.target import Target
+from kvmtools.boot.guests.agent import Agent
+from kvmtools.boot.guests.lifecycle import Guest
+from kvmtools.observe.boot.ram import observe_ram
 from kvmtools.observe.kernel import Kernel, locate
-from kvmtools.observe.memmap import observe_memmap
-from kvmtools.observe.ram import observe_ram
-from kvmtools.observe.zones import Zone, observe_zones
+from kvmtools.observe.pages.memmap import observe_memmap
+from kvmtools.observe.symbols.vmlinux import Vmlinux
+from kvmtools.observe.zones.zones import Zone, observe_zones
 
 T = TypeVar("T")
 
@@ -47,7 +48,7 @@ class Subject:
 @pytest.fixture
 def subject(guest: Guest) -> Iterator[Subject]:
     with open_target(qemu=str(guest.qmp), ram=guest.ram, vmlinux=guest.vmlinux) as target:
-        kernel = locate(target.memory, Facts.load(guest.vmlinux), target.vmcoreinfo())
+        kernel = locate(target.memory, Vmlinux.load(guest.vmlinux), target.vmcoreinfo())
         with Agent(guest.agent) as agent:
             agent.quiesce()
             yield Subject(agent, target, kernel)

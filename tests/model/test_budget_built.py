@@ -19,9 +19,9 @@ from kvmtools.model.budget import (
     VIRTUAL_LOWMEM,
     Kind,
 )
-from kvmtools.model.flat_map import flat_map
-from kvmtools.model.sparse_map import sparse_map
-from kvmtools.model.virtual_map import virtual_map
+from kvmtools.model.memmaps.flat_map import flat_map
+from kvmtools.model.memmaps.sparse_map import sparse_map
+from kvmtools.model.memmaps.virtual_map import virtual_map
 from kvmtools.records import Configuration, E820Entry, Range
 
 MIB, GIB = 1 << 20, 1 << 30

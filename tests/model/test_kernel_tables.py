@@ -10,18 +10,18 @@ import pytest
 
 from kvmtools.errors import UsageError
 from kvmtools.model import eras, kernel_tables, machine
-from kvmtools.model.page_tables import PageTables
-from kvmtools.model.paging import Fault, translate, walk
-from kvmtools.model.physical import Physical
+from kvmtools.model.paging.page_tables import PageTables
+from kvmtools.model.paging.physical import Physical
+from kvmtools.model.paging.walk import Fault, translate, walk
 from kvmtools.model.prediction import Prediction
-from kvmtools.records import Configuration, E820Entry, Image, Mapping, Range
+from kvmtools.records import Configuration, E820Entry, Image, Leaf, Range
 
 MIB = 1 << 20
 NX = 1 << 63
 Configure = Callable[..., Configuration]
 
 
-def built(configuration: Configuration) -> tuple[Prediction, PageTables, list[Mapping]]:
+def built(configuration: Configuration) -> tuple[Prediction, PageTables, list[Leaf]]:
     prediction = Prediction(configuration)
     tables = kernel_tables.build(prediction)
     return prediction, tables, list(walk(tables.memory.read, tables.root, tables.form))
@@ -29,7 +29,7 @@ def built(configuration: Configuration) -> tuple[Prediction, PageTables, list[Ma
 
 def entry_of(tables: PageTables, virtual: int) -> int:
     leaf = translate(tables.memory.read, tables.root, virtual, tables.form)
-    assert isinstance(leaf, Mapping), str(leaf)
+    assert isinstance(leaf, Leaf), str(leaf)
     return leaf.entry
 
 
@@ -82,7 +82,7 @@ def test_a_large_page_wherever_the_kernel_may_have_one(configure: Configure, pae
     for leaf in leaves:
         rights.setdefault(leaf.virtual // size * size, set()).add((leaf.writable, leaf.executable))
     for virtual in small:
-        whole = Mapping(virtual, virtual - 0xC0000000, size, 0, 2, 0, 0, True, False, True)
+        whole = Leaf(virtual, virtual - 0xC0000000, size, 0, 2, 0, 0, True, False, True)
         assert prediction.large_leaf_fault(whole) or len(rights[virtual]) > 1, hex(virtual)
 
 
@@ -105,7 +105,7 @@ def test_all_entries_are_global_or_none_is(configure: Configure) -> None:
         assert {leaf.entry & 0x100 for leaf in leaves} == {flag}
 
 
-def global_ranges(leaves: list[Mapping]) -> list[tuple[int, int]]:
+def global_ranges(leaves: list[Leaf]) -> list[tuple[int, int]]:
     found: list[tuple[int, int]] = []
     for leaf in leaves:
         if leaf.entry & 0x100 and found and found[-1][1] == leaf.virtual:
@@ -274,7 +274,7 @@ def test_every_part_of_these_areas_is_prepared(configure: Configure) -> None:
         assert end is not None
         for virtual in Range(start, end).start, end - 4096, (start + end) // 2 & -4096:
             fault = translate(tables.memory.read, tables.root, virtual, tables.form)
-            assert isinstance(fault, Mapping) or fault.level == "pte"
+            assert isinstance(fault, Leaf) or fault.level == "pte"
 
 
 def test_no_highmem_no_pkmap() -> None:

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from kvmtools.attach.snapshot import Snapshot
+from kvmtools.attach.memory.snapshot import Snapshot
 from kvmtools.errors import MemoryFault
-from kvmtools.observe.facts import Facts
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import Range
 
 GUESTS = Path(__file__).resolve().parents[2] / "fixtures" / "guests"
@@ -63,8 +63,8 @@ class RecordedGuest:
 
     def kernel(self, *absent: str) -> Kernel:
         """The kernel, without the facts (``"symbol idt_descr"``) that are said to be absent."""
-        facts = self.document["facts"]
-        told = Facts.from_json({**facts, "answers": {**facts["answers"], **dict.fromkeys(absent)}})
+        vmlinux = self.document["facts"]
+        told = Vmlinux.from_json({**vmlinux, "answers": {**vmlinux["answers"], **dict.fromkeys(absent)}})
         slide, lowmem_end = self.document["slide"], self.document["lowmem_end"]
         return Kernel(told, slide, self.memory, told.pae, told.page_offset, lowmem_end)
 

@@ -11,7 +11,7 @@ from whole_memory import WholeMemory
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.observed import observe, prepare
-from kvmtools.observe.paging import translate
+from kvmtools.observe.paging.walk import translate
 
 
 @pytest.fixture
@@ -65,8 +65,8 @@ def test_whole_sections_are_there_for_later_questions(kernel: Kernel) -> None:
 
 
 def test_a_wild_pointer_spoils_what_it_leads_to_and_no_more(kernel: Kernel, recorded_guest: Any) -> None:
-    facts = kernel.facts
-    link = kernel.address("init_task") + facts.offset("struct task_struct", "tasks.next")
+    vmlinux = kernel.vmlinux
+    link = kernel.address("init_task") + vmlinux.offset("struct task_struct", "tasks.next")
     recorded_guest.memory.patch(kernel.physical(link), (0xFFFF_0000).to_bytes(4, "little"))
     with prepare(kernel) as capture:
         seen = observe(kernel, capture.take())

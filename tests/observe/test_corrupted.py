@@ -84,7 +84,7 @@ def variable(name: str, value: int) -> Do:
 
 def member(address: Callable[[RecordedGuest], int], type_name: str, name: str, value: int) -> Do:
     """Overwrite a word of the structure at ``address``."""
-    return lambda guest: guest.write(address(guest) + guest.facts.offset(type_name, name), value)
+    return lambda guest: guest.write(address(guest) + guest.vmlinux.offset(type_name, name), value)
 
 
 def page(name: str, value: int, pfn: Callable[[RecordedGuest], int]) -> Do:
@@ -121,7 +121,7 @@ def boot_cpu(guest: RecordedGuest) -> int:
 def resource(guest: RecordedGuest) -> int:
     """The first line of /proc/iomem."""
     return guest.read(
-        guest.healthy.address("iomem_resource") + guest.facts.offset("struct resource", "child")
+        guest.healthy.address("iomem_resource") + guest.vmlinux.offset("struct resource", "child")
     )
 
 
@@ -144,7 +144,7 @@ def per_cpu_offsets(guest: RecordedGuest) -> None:
 
 def resource_loop(guest: RecordedGuest) -> None:
     first = resource(guest)
-    guest.write(first + guest.facts.offset("struct resource", "sibling"), first)
+    guest.write(first + guest.vmlinux.offset("struct resource", "sibling"), first)
 
 
 def free_list_loop(guest: RecordedGuest) -> None:
@@ -159,18 +159,18 @@ def free_list_head(guest: RecordedGuest) -> None:
     area = next(area for each in guest.healthy.populated_zones for area in each.free_area if area.blocks)
     owner = next(each for each in guest.healthy.populated_zones if area in each.free_area)
     number = next(index for index, each in enumerate(area.lists) if len(each.pages))
-    lists = owner.address + guest.facts.offset("struct zone", f"free_area[{area.order}]")
-    guest.write(lists + number * guest.facts.sizeof("struct list_head"), BEHIND_LOWMEM)
+    lists = owner.address + guest.vmlinux.offset("struct zone", f"free_area[{area.order}]")
+    guest.write(lists + number * guest.vmlinux.sizeof("struct list_head"), BEHIND_LOWMEM)
 
 
 def bucket_loop(guest: RecordedGuest) -> None:
     """A hash entry leads to itself."""
-    node = guest.healthy.hash_entries[0].address + guest.facts.offset("struct page_address_map", "list")
+    node = guest.healthy.hash_entries[0].address + guest.vmlinux.offset("struct page_address_map", "list")
     guest.write(node, node)
 
 
 def bucket_wild(guest: RecordedGuest) -> None:
-    node = guest.healthy.hash_entries[0].address + guest.facts.offset("struct page_address_map", "list")
+    node = guest.healthy.hash_entries[0].address + guest.vmlinux.offset("struct page_address_map", "list")
     guest.write(node, NOWHERE)
 
 
@@ -182,7 +182,7 @@ def directory_entry(value: int) -> Do:
         row = int(np.flatnonzero(tables.level == 1)[0])
         parents = np.flatnonzero(tables.level == 2)
         above = parents[np.searchsorted(tables.virtual[parents], tables.virtual[row], "right") - 1]
-        span = 21 if guest.facts.pae else 22
+        span = 21 if guest.vmlinux.pae else 22
         index = int(tables.virtual[row] - tables.virtual[above]) >> span
         guest.write_physical(int(tables.physical[above]) + index * size, value, size)
 
@@ -192,23 +192,23 @@ def directory_entry(value: int) -> Do:
 def top_entries_lead_to_themselves(guest: RecordedGuest) -> None:
     """Entries of the top table, in the kernel's half, lead to the top table."""
     root, size = guest.healthy.kernel_space.root, guest.healthy.entry_size
-    for index in range(3, 4) if guest.facts.pae else range(768, 800):
+    for index in range(3, 4) if guest.vmlinux.pae else range(768, 800):
         guest.write_physical(root + index * size, root | 0x1, size)
 
 
 def address_marker(guest: RecordedGuest) -> None:
     """The first marker's name leads nowhere."""
     guest.write(
-        guest.healthy.address("address_markers") + guest.facts.offset("struct addr_marker", "name"), NOWHERE
+        guest.healthy.address("address_markers") + guest.vmlinux.offset("struct addr_marker", "name"), NOWHERE
     )
 
 
 def comm_with_escapes(guest: RecordedGuest) -> None:
     """A process whose name speaks to the terminal, and whose page tables are nowhere."""
     name = b"\x1b[2J\x07\xff<&"
-    place = task(guest) + guest.facts.offset("struct task_struct", "comm")
+    place = task(guest) + guest.vmlinux.offset("struct task_struct", "comm")
     guest.write(place, int.from_bytes(name, "little"), len(name))
-    guest.write(mm(guest) + guest.facts.offset("struct mm_struct", "pgd"), BEHIND_LOWMEM)
+    guest.write(mm(guest) + guest.vmlinux.offset("struct mm_struct", "pgd"), BEHIND_LOWMEM)
 
 
 READABLE = ("guest.readable",)

@@ -11,10 +11,10 @@ import drgn
 import pytest
 
 from kvmtools.errors import MemoryFault, SymbolsError
-from kvmtools.observe.elf import read_elf
-from kvmtools.observe.facts import Facts
 from kvmtools.observe.kernel import Kernel, locate
 from kvmtools.observe.program import drgn_program, read_through
+from kvmtools.observe.symbols.elf import read_elf
+from kvmtools.observe.symbols.vmlinux import Vmlinux
 
 SOURCE = r"""
 const char linux_banner[] = "Linux version 6.1.0-test (somebody@somewhere)\n";
@@ -57,7 +57,7 @@ def kernel(
     for segment in read_elf(vmlinux).segments:
         data = vmlinux.read_bytes()[segment.offset : segment.offset + segment.file_size]
         memory.write(segment.physical + SLIDE, data)
-    found = locate(memory, Facts.load(vmlinux))
+    found = locate(memory, Vmlinux.load(vmlinux))
     pgd = found.physical(found.address("swapper_pg_dir"))
     memory.write(pgd + 4 * 768, struct.pack("<16I", *(0x40_0000 * index | 0x1E3 for index in range(16))))
     memory.write(pgd + 4 * (VMALLOC >> 22), struct.pack("<I", 0x20_0063))
@@ -73,7 +73,7 @@ def program(kernel: Kernel) -> drgn.Program:
 
 
 def test_variables_lie_where_kaslr_moved_them(program: drgn.Program, kernel: Kernel) -> None:
-    assert program.symbol("first").address == kernel.facts.symbol("first") + SLIDE
+    assert program.symbol("first").address == kernel.vmlinux.symbol("first") + SLIDE
     assert program["first"].number.value_() == 1
     assert program["last"].number.value_() == 3
     assert program["linux_banner"].string_().startswith(b"Linux version 6.1.0-test")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from kvmtools.observe.facts import SCHEMA, Facts
 from kvmtools.observe.spinlock import taken
+from kvmtools.observe.symbols.vmlinux import SCHEMA, Vmlinux
 
 MAGIC = bytes.fromhex("ed1eaddeffffffff")  # SPINLOCK_MAGIC, owner_cpu -1
 
@@ -25,5 +25,5 @@ MAGIC = bytes.fromhex("ed1eaddeffffffff")  # SPINLOCK_MAGIC, owner_cpu -1
 )
 def test_taken(smp: bool, lock: bytes, expected: bool | None) -> None:
     answers = {"symbol __per_cpu_offset": 0xC100_0000 if smp else None}
-    facts = Facts.from_json({"schema": SCHEMA, "build_id": "00", "answers": answers})
-    assert taken(facts, lock) is expected
+    vmlinux = Vmlinux.from_json({"schema": SCHEMA, "build_id": "00", "answers": answers})
+    assert taken(vmlinux, lock) is expected

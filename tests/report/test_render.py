@@ -9,11 +9,11 @@ from dataclasses import replace
 import pytest
 
 from kvmtools.compare import RULES
-from kvmtools.compare.finding import Finding, Outcome, Result, Status
 from kvmtools.errors import UsageError
+from kvmtools.findings import Finding, Outcome, Result, Status
 from kvmtools.records import Registers
 from kvmtools.report import FORMATS, render, rules_text, rules_to_dict, summary, to_dict
-from kvmtools.report.style import examined
+from kvmtools.show.style import examined
 
 FINDING = Finding(
     subject="slot 17",

@@ -8,16 +8,16 @@ import click
 from click.shell_completion import CompletionItem
 
 from kvmtools.errors import UsageError
-from kvmtools.model.access import Access, AccessFault, Control, access, load_cr3
-from kvmtools.model.paging_forms import PagingForm
-from kvmtools.model.physical import Memory
+from kvmtools.model.paging.access import Access, AccessFault, Control, access, load_cr3
+from kvmtools.model.paging.forms import PagingForm
+from kvmtools.model.paging.physical import Memory
 
 _KINDS = ("read", "write", "fetch")
 _SWITCHES = {"smep": ("smep", True), "smap": ("smap", True), "ac": ("ac", True), "no-wp": ("wp", False)}
 WORDS = (*_KINDS, "user", *_SWITCHES)
 
 
-class Attempt(NamedTuple):
+class AccessRequest(NamedTuple):
     """What is to be done, by whom, and which control bits are other than those of the tables."""
 
     kind: str
@@ -26,7 +26,7 @@ class Attempt(NamedTuple):
     text: str
 
 
-def attempt_of(text: str) -> Attempt:
+def attempt_of(text: str) -> AccessRequest:
     """The access that a list of :data:`WORDS` with commas describes.
 
     :raises UsageError: if a word is none of them, or two say what is done
@@ -39,7 +39,7 @@ def attempt_of(text: str) -> Attempt:
     if len(kinds) > 1:
         raise UsageError(f"--access: it is one of {' and '.join(kinds)}, not both")
     switches = dict(_SWITCHES[word] for word in words if word in _SWITCHES)
-    return Attempt(kinds[0] if kinds else "read", "user" in words, switches, text)
+    return AccessRequest(kinds[0] if kinds else "read", "user" in words, switches, text)
 
 
 def complete_attempt(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -55,7 +55,7 @@ class Processor:
     """One that has loaded CR3 and from then on makes the same access at address after address."""
 
     def __init__(
-        self, memory: Memory, cr3: int, form: PagingForm, attempt: Attempt, control: Control
+        self, memory: Memory, cr3: int, form: PagingForm, attempt: AccessRequest, control: Control
     ) -> None:
         self._memory = memory
         self._form = form

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from kvmtools.model.direct_map import OVERRUN
-from kvmtools.model.layout import TOP
 from kvmtools.model.prediction import Prediction
+from kvmtools.model.space.direct_map import OVERRUN
+from kvmtools.model.space.layout import TOP
 from kvmtools.records import PAGE_SIZE, Layout
 
 GUARD = "guard hole"

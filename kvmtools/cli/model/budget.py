@@ -13,12 +13,13 @@ from kvmtools.cli.model.options import MachineOptions, machine_request_options
 from kvmtools.cli.model.ram_in_use import ram_in_use
 from kvmtools.cli.options import format_option
 from kvmtools.cli.output import emit, emit_json, note
-from kvmtools.cli.tables import columns, hexadecimal, paint, size, table
 from kvmtools.errors import UsageError
 from kvmtools.model import budget, machine
 from kvmtools.model.budget import Budget, Kind, Limit
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import Configuration
+from kvmtools.show.style import paint
+from kvmtools.show.tables import columns, hexadecimal, size, table
 
 SIZES = tuple(1 << shift for shift in range(29, 37))
 """512 MiB to 64 GiB."""

@@ -14,10 +14,10 @@ from click.shell_completion import CompletionItem
 from kvmtools.cli.model.options import complete_era, era_name
 from kvmtools.cli.options import format_option
 from kvmtools.cli.output import emit, emit_json
-from kvmtools.cli.tables import paint
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
-from kvmtools.model.era_table import PAIRS, TABLE
+from kvmtools.model.eras.table import PAIRS, TABLE
+from kvmtools.show.style import paint
 
 WIDTH = 100
 """Columns of text; a terminal that is narrower makes it less."""

@@ -8,21 +8,22 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from kvmtools.cli.drawing import Edge, staircase
-from kvmtools.cli.messages import printable
 from kvmtools.cli.model.address_space import Area, address_space
 from kvmtools.cli.model.eras import beside, differs, era_json
 from kvmtools.cli.model.options import MachineOptions, complete_era, era_name, machine_request_options
 from kvmtools.cli.model.ram_in_use import RamInUse, ram_in_use
 from kvmtools.cli.options import format_option
 from kvmtools.cli.output import emit, emit_json, note
-from kvmtools.cli.tables import Column, columns, hexadecimal, paint, size, table
 from kvmtools.errors import UsageError
 from kvmtools.model import budget
-from kvmtools.model.era_table import TABLE
-from kvmtools.model.layout import TOP
+from kvmtools.model.eras.table import TABLE
 from kvmtools.model.prediction import Prediction
+from kvmtools.model.space.layout import TOP
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, ZoneSpan
+from kvmtools.show.drawing import Edge, staircase
+from kvmtools.show.printable import printable
+from kvmtools.show.style import paint
+from kvmtools.show.tables import Column, columns, hexadecimal, size, table
 
 _LIMITS = ("max_low_pfn", "max_pfn", "max_mapnr")
 _NOT_SWITCHES = {"marks"}

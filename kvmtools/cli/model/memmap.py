@@ -8,19 +8,20 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from kvmtools.cli.addresses import words
 from kvmtools.cli.model.options import machine_options
-from kvmtools.cli.model.questions import Answer, Question, answer_json, answers, cost_json, question
+from kvmtools.cli.model.questions import MeasuredAnswer, Question, answer_json, answers, cost_json, question
 from kvmtools.cli.options import format_option
 from kvmtools.cli.output import emit, emit_json, note
-from kvmtools.cli.tables import Column, columns, hexadecimal, paint, size, table
+from kvmtools.cli.words import words
 from kvmtools.errors import UsageError
-from kvmtools.model.conversions import MemMap
-from kvmtools.model.flat_map import FlatMap, flat_map
-from kvmtools.model.kernel_space import Cost
-from kvmtools.model.sparse_map import SparseMap, sparse_map
-from kvmtools.model.virtual_map import BACKINGS, VirtualMap, virtual_map
+from kvmtools.model.memmaps.conversions import MemMapKind
+from kvmtools.model.memmaps.flat_map import FlatMap, flat_map
+from kvmtools.model.memmaps.metered_memory import Cost
+from kvmtools.model.memmaps.sparse_map import SparseMap, sparse_map
+from kvmtools.model.memmaps.virtual_map import BACKINGS, VirtualMap, virtual_map
 from kvmtools.records import PAGE_SIZE, Configuration
+from kvmtools.show.style import paint
+from kvmtools.show.tables import Column, columns, hexadecimal, size, table
 
 KINDS = ("flat", "sparse", "virtual")
 LEAVES = {"4K": 4 << 10, "2M": 2 << 20, "4M": 4 << 20}
@@ -92,7 +93,7 @@ def command(
                     f"--{option} is about the virtual map, and --kind {kind} leaves it out",
                     hint="drop one of them",
                 )
-    makers: dict[str, Callable[[], MemMap]] = {
+    makers: dict[str, Callable[[], MemMapKind]] = {
         "flat": lambda: flat_map(configuration),
         "sparse": lambda: sparse_map(configuration),
         "virtual": lambda: virtual_map(
@@ -111,12 +112,12 @@ def command(
         emit("\n".join([*lines, *_refusals_text(refusals)]))
 
 
-def _built(makers: dict[str, Callable[[], MemMap]]) -> tuple[dict[str, MemMap], dict[str, str]]:
+def _built(makers: dict[str, Callable[[], MemMapKind]]) -> tuple[dict[str, MemMapKind], dict[str, str]]:
     """The maps that can be had, and why the others cannot.
 
     :raises UsageError: if none can
     """
-    maps: dict[str, MemMap] = {}
+    maps: dict[str, MemMapKind] = {}
     refusals: dict[str, str] = {}
     for kind, make in makers.items():
         try:
@@ -133,14 +134,14 @@ def _built(makers: dict[str, Callable[[], MemMap]]) -> tuple[dict[str, MemMap], 
     return maps, refusals
 
 
-def _sample(mem_map: MemMap) -> int:
+def _sample(mem_map: MemMapKind) -> int:
     """A pfn to measure with: RAM in the middle of lowmem, or as near below as there is."""
     middle = mem_map.space.lowmem.end // 2
     below = [r for r in mem_map.space.ram if r.start <= middle]
     return min(middle, below[-1].end - 1)
 
 
-def _costs(mem_map: MemMap) -> dict[str, Cost]:
+def _costs(mem_map: MemMapKind) -> dict[str, Cost]:
     """What every operation costs for the sample."""
     pfn = _sample(mem_map)
     page, virtual = mem_map.pfn_to_page(pfn), mem_map.space.direct(pfn * PAGE_SIZE)
@@ -148,7 +149,7 @@ def _costs(mem_map: MemMap) -> dict[str, Cost]:
     return {name: mem_map.cost(name, arguments.get(name, pfn)) for name in mem_map.operations}
 
 
-def _summary_text(maps: dict[str, MemMap]) -> Iterator[str]:
+def _summary_text(maps: dict[str, MemMapKind]) -> Iterator[str]:
     heads = columns("map >sizeof >struct_pages >window >lowmem >highmem >page_tables >lowmem_ends_at")
     yield table(heads, [_bill(kind, mem_map) for kind, mem_map in maps.items()])
     yield from (paint(line, dim=True) for line in _BILL)
@@ -160,7 +161,7 @@ def _summary_text(maps: dict[str, MemMap]) -> Iterator[str]:
     yield f"\n{_COST}"
     operations = list(dict.fromkeys(name for measured in costs.values() for name in measured))
     rows = [
-        [Answer(name).name, *(_cost(measured.get(name)) for measured in costs.values())]
+        [MeasuredAnswer(name).name, *(_cost(measured.get(name)) for measured in costs.values())]
         for name in operations
     ]
     yield table([Column("operation"), *(Column(_TITLES[kind]) for kind in maps)], rows)
@@ -168,21 +169,21 @@ def _summary_text(maps: dict[str, MemMap]) -> Iterator[str]:
     yield from (paint(line, dim=True) for line in _HIGHMEM)
 
 
-def _measured(maps: dict[str, MemMap]) -> str:
+def _measured(maps: dict[str, MemMapKind]) -> str:
     """Where the costs are from: a virtual map ends lowmem earlier, so its sample may be another."""
     samples = {_TITLES[kind]: _sample(mem_map) for kind, mem_map in maps.items()}
     kinds = {pfn: ", ".join(kind for kind, its in samples.items() if its == pfn) for pfn in samples.values()}
     return "measured at " + ", ".join(f"pfn {pfn:#x} ({names})" for pfn, names in kinds.items())
 
 
-def _bill(kind: str, mem_map: MemMap) -> list[object]:
+def _bill(kind: str, mem_map: MemMapKind) -> list[object]:
     taken = mem_map.footprint
     sizes = (taken.struct_pages, taken.window, taken.lowmem, taken.highmem, taken.page_tables)
     ends = hexadecimal(mem_map.space.direct(mem_map.space.lowmem.end * PAGE_SIZE))
     return [_TITLES[kind], mem_map.page_struct_size, *map(size, sizes), ends]
 
 
-def _place(mem_map: MemMap) -> str:
+def _place(mem_map: MemMapKind) -> str:
     """Where the struct pages are, as far as one line can say it."""
     if isinstance(mem_map, VirtualMap):
         start, end = mem_map.window.start, mem_map.window.end
@@ -204,7 +205,7 @@ def _cost(cost: Cost | None) -> str:
     return f"{cost.references}, {cost.tlb_entries}, {cost.walk_references}{faults}"
 
 
-def _questions_text(asked: list[Question], maps: dict[str, MemMap]) -> Iterator[str]:
+def _questions_text(asked: list[Question], maps: dict[str, MemMapKind]) -> Iterator[str]:
     yield _COST
     for each in asked:
         yield ""
@@ -228,7 +229,7 @@ def _questions_text(asked: list[Question], maps: dict[str, MemMap]) -> Iterator[
         )
 
 
-def _value(answer: Answer) -> str:
+def _value(answer: MeasuredAnswer) -> str:
     if answer.refusal:
         return "oops" if answer.stops else "refused"
     if answer.value is None:
@@ -242,11 +243,11 @@ def _refusals_text(refusals: dict[str, str]) -> list[str]:
     return [f"{_TITLES[kind]} cannot be had: {why}" for kind, why in refusals.items()]
 
 
-def _summary_json(maps: dict[str, MemMap]) -> dict[str, Any]:
+def _summary_json(maps: dict[str, MemMapKind]) -> dict[str, Any]:
     return {"maps": [_map_json(kind, mem_map) for kind, mem_map in maps.items()]}
 
 
-def _map_json(kind: str, mem_map: MemMap) -> dict[str, Any]:
+def _map_json(kind: str, mem_map: MemMapKind) -> dict[str, Any]:
     virtual = mem_map if isinstance(mem_map, VirtualMap) else None
     return {
         "kind": kind,
@@ -265,7 +266,7 @@ def _map_json(kind: str, mem_map: MemMap) -> dict[str, Any]:
     }
 
 
-def _questions_json(asked: list[Question], maps: dict[str, MemMap]) -> list[dict[str, Any]]:
+def _questions_json(asked: list[Question], maps: dict[str, MemMapKind]) -> list[dict[str, Any]]:
     return [
         {
             "question": each.text,

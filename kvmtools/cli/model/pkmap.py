@@ -7,21 +7,22 @@ from typing import Any
 
 import click
 
-from kvmtools.cli.drawing import LEGEND
-from kvmtools.cli.messages import told
 from kvmtools.cli.model.options import machine_options
 from kvmtools.cli.model.pkmap_prompt import prompt
-from kvmtools.cli.model.pkmap_script import Machine, code
+from kvmtools.cli.model.pkmap_script import ScriptedPkmap, code
 from kvmtools.cli.model.pkmap_steps import drawn, step
 from kvmtools.cli.options import format_option
 from kvmtools.cli.output import emit, emit_json
 from kvmtools.cli.scripts import script_text
-from kvmtools.cli.tables import hexadecimal, paint
 from kvmtools.errors import KvmtoolsError, UsageError
 from kvmtools.model.bugs import KernelBug
-from kvmtools.model.pkmap import PkmapArea
+from kvmtools.model.pkmap.area import PkmapArea
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import Configuration
+from kvmtools.show.drawing import LEGEND
+from kvmtools.show.printable import told
+from kvmtools.show.style import paint
+from kvmtools.show.tables import hexadecimal
 
 
 @click.command()
@@ -63,7 +64,7 @@ def command(configuration: Configuration, script: str | None, slots: int | None,
         raise UsageError("without CONFIG_HIGHMEM there is no pkmap", hint="leave out --no-highmem")
     if slots is not None:
         area = _cut(area, slots)
-    machine = Machine(area, prediction.era, configuration.page_offset, lowmem_pages)
+    machine = ScriptedPkmap(area, prediction.era, configuration.page_offset, lowmem_pages)
     if script is None and sys.stdin is not None and sys.stdin.isatty():
         if form == "json":
             raise UsageError("the prompt speaks no JSON", hint="name a script, or write its lines to stdin")

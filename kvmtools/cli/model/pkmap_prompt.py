@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from kvmtools.cli.drawing import LEGEND
-from kvmtools.cli.model.pkmap_script import HELP, NAMES, STARTABLE, WORDS, Machine, code
+from kvmtools.cli.model.pkmap_script import HELP, NAMES, STARTABLE, WORDS, ScriptedPkmap, code
 from kvmtools.cli.model.pkmap_steps import drawn, step
 from kvmtools.cli.output import emit, note
 from kvmtools.errors import UsageError
+from kvmtools.show.drawing import LEGEND
 
 PROMPT = "pkmap> "
 HELPS = ("help", "h", "?")
@@ -16,7 +16,7 @@ LEAVES = ("quit", "exit", "q")
 THREADS = tuple(f"{name}:" for name in NAMES)
 
 
-def prompt(machine: Machine) -> None:
+def prompt(machine: ScriptedPkmap) -> None:
     """Ask for lines until "quit" or the end; a mistake costs a message, Ctrl-C the line, a BUG_ON the session.
 
     :raises KernelBug: if a BUG_ON holds

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 from kvmtools.errors import UsageError
 from kvmtools.model.eras import Era
-from kvmtools.model.pkmap import PkmapArea
-from kvmtools.model.pkmap_table import PkmapTable
-from kvmtools.model.pkmap_threads import UNINTERRUPTIBLE, PkmapThreads, Thread
+from kvmtools.model.pkmap.area import PkmapArea
+from kvmtools.model.pkmap.table import PkmapTable
+from kvmtools.model.pkmap.threads import UNINTERRUPTIBLE, PkmapThreads, Thread
 from kvmtools.records import PAGE_SIZE
 
 NAMES = tuple("ABCDEFGH")
@@ -100,7 +100,7 @@ def _number(word: str) -> int:
     return number
 
 
-class Machine:
+class ScriptedPkmap:
     """Threads A to H on four CPUs, and a table of so many slots.
 
     :param lowmem_pages: the first pfn of high memory

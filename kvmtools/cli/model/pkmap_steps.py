@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from kvmtools.cli.drawing import slot_mark, slots_picture
-from kvmtools.cli.model.pkmap_script import DEADLOCK, Machine, code, parse
-from kvmtools.cli.tables import hexadecimal, paint
+from kvmtools.cli.model.pkmap_script import DEADLOCK, ScriptedPkmap, code, parse
+from kvmtools.show.drawing import slot_mark, slots_picture
+from kvmtools.show.style import paint
+from kvmtools.show.tables import hexadecimal
 
 WIDTH = 64
 """Characters of a list; what does not fit is counted."""
 
 
-def step(machine: Machine, number: int, text: str) -> dict[str, Any] | None:
+def step(machine: ScriptedPkmap, number: int, text: str) -> dict[str, Any] | None:
     """Do one line; what it said, what came of it, and how things stand then.  ``None`` if there is nothing on it.
 
     :raises UsageError: if it makes no sense
@@ -54,7 +55,7 @@ def step(machine: Machine, number: int, text: str) -> dict[str, Any] | None:
     }
 
 
-def drawn(machine: Machine, done: dict[str, Any]) -> Iterator[str]:
+def drawn(machine: ScriptedPkmap, done: dict[str, Any]) -> Iterator[str]:
     """The step that was just done, and the slots as they are now."""
     table = machine.threads.table
     yield paint(f"{done['line']:>3}  {done['text']}", bold=True) + f"  → {done['did']}"

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 
 from kvmtools.errors import UsageError
 from kvmtools.model.bugs import KernelStops
-from kvmtools.model.conversions import MemMap
-from kvmtools.model.kernel_space import Cost
+from kvmtools.model.memmaps.conversions import MemMapKind
+from kvmtools.model.memmaps.metered_memory import Cost
 
 FORMS = "a pfn (1234 or 0x4d2), page=ADDRESS of a struct page, or virt=ADDRESS in lowmem"
 _FORM = re.compile(
@@ -30,7 +30,7 @@ class Question(NamedTuple):
     number: int
 
 
-class Answer(NamedTuple):
+class MeasuredAnswer(NamedTuple):
     """What one operation of one kind gave: a value and its cost, or the reason why not.
 
     A read gives ``True``: of the flags the model keeps only what leads to a section.  ``lowmem_page_address`` of a page
@@ -72,7 +72,7 @@ def _number(text: str) -> int:
     return int(text, 16 if text[:2].lower() == "0x" else 10)
 
 
-def answers(mem_map: MemMap, asked: Question) -> list[Answer]:
+def answers(mem_map: MemMapKind, asked: Question) -> list[MeasuredAnswer]:
     """All that this map has to say, each answer used for the next question as a kernel would."""
     if asked.what == "pfn":
         validity = [name for name in mem_map.operations if name.startswith("pfn_valid")]
@@ -90,19 +90,19 @@ def answers(mem_map: MemMap, asked: Question) -> list[Answer]:
     return [*said, *(_answer(mem_map, name, page) for name in following)]
 
 
-def _answer(mem_map: MemMap, operation: str, argument: int) -> Answer:
+def _answer(mem_map: MemMapKind, operation: str, argument: int) -> MeasuredAnswer:
     """Ask, and measure; where the kernel would stop or compute nonsense, that is the answer."""
     try:
         value = getattr(mem_map, operation)(argument)
         if value is None:
-            return Answer(operation)
+            return MeasuredAnswer(operation)
         cost = mem_map.cost(operation, argument)
-        return Answer(operation, True if operation == "read" else value, cost)
+        return MeasuredAnswer(operation, True if operation == "read" else value, cost)
     except (UsageError, KernelStops) as error:
-        return Answer(operation, refusal=error.message, stops=isinstance(error, KernelStops))
+        return MeasuredAnswer(operation, refusal=error.message, stops=isinstance(error, KernelStops))
 
 
-def answer_json(answer: Answer) -> dict[str, Any]:
+def answer_json(answer: MeasuredAnswer) -> dict[str, Any]:
     """One answer; addresses are hex strings, pfns numbers, as everywhere."""
     value: Any = answer.value
     if isinstance(value, int) and not isinstance(value, bool) and answer.operation != "page_to_pfn":

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from kvmtools.cli.tables import size
 from kvmtools.errors import UsageError
-from kvmtools.model import ram
+from kvmtools.model.memory import ram
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.rounding import pfn_up
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Image, Range
+from kvmtools.show.tables import size
 
 
 @dataclass(frozen=True, slots=True)

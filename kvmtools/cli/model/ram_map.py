@@ -8,7 +8,7 @@ import re
 from kvmtools.cli.scripts import STDIN, read_text
 from kvmtools.errors import UsageError
 from kvmtools.model.command_line import memparse
-from kvmtools.model.ram import ACPI, RAM, RESERVED
+from kvmtools.model.memory.ram import ACPI, RAM, RESERVED
 from kvmtools.records import PAGE_SIZE, E820Entry
 
 PHYSICAL_BITS = 52

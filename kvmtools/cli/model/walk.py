@@ -8,15 +8,15 @@ import click
 from click.core import ParameterSource
 from click.shell_completion import CompletionItem
 
-from kvmtools.cli.model.accesses import Attempt, Processor, attempt_of, complete_attempt
+from kvmtools.cli.model.accesses import AccessRequest, Processor, attempt_of, complete_attempt
 from kvmtools.cli.model.options import MachineOptions, complete_file, machine_request_options
-from kvmtools.cli.model.walk_answer import Answer
+from kvmtools.cli.model.walk_answer import WalkAnswer
 from kvmtools.cli.model.walk_list import listing
-from kvmtools.cli.model.walk_tables import ADDRESS_HINT, Tables, head, of_file, of_kernel, title
+from kvmtools.cli.model.walk_tables import ADDRESS_HINT, WalkableTables, head, of_file, of_kernel, title
 from kvmtools.cli.options import format_option
 from kvmtools.cli.output import emit, emit_json
 from kvmtools.errors import UsageError
-from kvmtools.model.paging import Fault
+from kvmtools.model.paging.walk import Fault
 
 MAPPED, FAULT = 0, 1
 _ADDRESS = re.compile(r"0[xX][0-9a-fA-F]{1,16}|0|[0-9a-fA-F]{8}|[0-9a-fA-F]{16}")
@@ -41,7 +41,11 @@ def complete_word(ctx: click.Context, _param: click.Parameter, incomplete: str) 
 @format_option
 @click.pass_context
 def command(
-    ctx: click.Context, request: MachineOptions, words: tuple[str, ...], attempt: Attempt | None, form: str
+    ctx: click.Context,
+    request: MachineOptions,
+    words: tuple[str, ...],
+    attempt: AccessRequest | None,
+    form: str,
 ) -> int:
     """Walk page tables: every level with its raw entry, and where it ends or what stops it.
 
@@ -90,7 +94,7 @@ def command(
     if not addresses:
         return FAULT if listing(tables, form) else MAPPED
     processor = None if attempt is None else _processor(tables, attempt)
-    answers = [Answer(tables, processor, text, address) for text, address in addresses]
+    answers = [WalkAnswer(tables, processor, text, address) for text, address in addresses]
     if form == "json":
         emit_json(
             "model walk",
@@ -103,13 +107,13 @@ def command(
     return FAULT if any(isinstance(answer.found, Fault) for answer in answers) else MAPPED
 
 
-def _processor(tables: Tables, attempt: Attempt) -> Processor:
+def _processor(tables: WalkableTables, attempt: AccessRequest) -> Processor:
     return Processor(tables.memory, tables.cr3, tables.form, attempt, tables.control)
 
 
 def _asked(
     ctx: click.Context, request: MachineOptions, words: tuple[str, ...]
-) -> tuple[Tables, list[tuple[str, int]]]:
+) -> tuple[WalkableTables, list[tuple[str, int]]]:
     """What to walk, and the addresses in it."""
     file = words[0] if words and words[0] and not _ADDRESS.fullmatch(words[0]) else None
     addresses = words if file is None else words[1:]
@@ -124,7 +128,7 @@ def _asked(
     return tables, [(word, int(word, 16)) for word in addresses]
 
 
-def _tables(ctx: click.Context, request: MachineOptions, file: str | None) -> Tables:
+def _tables(ctx: click.Context, request: MachineOptions, file: str | None) -> WalkableTables:
     if file is None:
         return of_kernel(request.configuration())
     for parameter in ctx.command.params:

@@ -6,23 +6,24 @@ from collections.abc import Iterator
 from typing import Any
 
 from kvmtools.cli.model.accesses import Processor
-from kvmtools.cli.model.walk_tables import Tables
-from kvmtools.cli.tables import hexadecimal, paint, permissions, size
-from kvmtools.model.access import Access, AccessFault, memory_type, pat_index
-from kvmtools.model.paging import Fault, Step, translate
-from kvmtools.model.paging_forms import PRESENT
-from kvmtools.records import Mapping
+from kvmtools.cli.model.walk_tables import WalkableTables
+from kvmtools.model.paging.access import Access, AccessFault, memory_type, pat_index
+from kvmtools.model.paging.forms import PRESENT
+from kvmtools.model.paging.walk import Fault, Step, translate
+from kvmtools.records import Leaf
+from kvmtools.show.style import paint
+from kvmtools.show.tables import hexadecimal, permissions, size
 
 
-class Answer:
+class WalkAnswer:
     """One address: the entries on its way as they are before anything is done, and how it ends."""
 
-    def __init__(self, tables: Tables, processor: Processor | None, text: str, virtual: int) -> None:
+    def __init__(self, tables: WalkableTables, processor: Processor | None, text: str, virtual: int) -> None:
         self.tables = tables
         self.text = text
         self.virtual = virtual
         self.steps: list[Step] = []
-        self.found: Mapping | Fault = translate(
+        self.found: Leaf | Fault = translate(
             tables.memory.read, tables.cr3, virtual, tables.form, steps=self.steps
         )
         self.met: Access | None = None

@@ -8,18 +8,19 @@ from itertools import islice
 from typing import NamedTuple
 
 from kvmtools.cli.model.walk_answer import fault_json
-from kvmtools.cli.model.walk_tables import Tables, head, title
+from kvmtools.cli.model.walk_tables import WalkableTables, head, title
 from kvmtools.cli.output import emit, emit_json
-from kvmtools.cli.tables import columns, hexadecimal, paint, permissions, size, table
 from kvmtools.errors import UsageError
-from kvmtools.model.paging import Fault, walk
-from kvmtools.records import Mapping
+from kvmtools.model.paging.walk import Fault, walk
+from kvmtools.records import Leaf
+from kvmtools.show.style import paint
+from kvmtools.show.tables import columns, hexadecimal, permissions, size, table
 
 MOST = 1 << 20
 """Leaves that a list may have: all of 4 GiB.  Tables that lead to each other could have billions in long mode."""
 
 
-def listing(tables: Tables, form: str) -> list[Fault]:
+def listing(tables: WalkableTables, form: str) -> list[Fault]:
     """Print all that is mapped, neighbours together, and all that is malformed; the latter is returned.
 
     :raises UsageError: if there are too many leaves to list
@@ -64,7 +65,7 @@ class _Run(NamedTuple):
     physical: int
     size: int
     region: str | None
-    leaf: Mapping
+    leaf: Leaf
     """The first of them."""
 
     def kind(self) -> tuple[object, ...]:
@@ -72,7 +73,7 @@ class _Run(NamedTuple):
         return self.region, self.leaf.size, self.leaf.writable, self.leaf.user, self.leaf.executable
 
 
-def _runs(tables: Tables, leaves: list[Mapping]) -> list[_Run]:
+def _runs(tables: WalkableTables, leaves: list[Leaf]) -> list[_Run]:
     runs: list[_Run] = []
     starts = [region.start for region in tables.regions]
     for leaf in leaves:
@@ -84,7 +85,7 @@ def _runs(tables: Tables, leaves: list[Mapping]) -> list[_Run]:
     return runs
 
 
-def _cut(tables: Tables, starts: list[int], leaf: Mapping) -> Iterator[_Run]:
+def _cut(tables: WalkableTables, starts: list[int], leaf: Leaf) -> Iterator[_Run]:
     """A leaf, or its parts if regions begin within it."""
     at, end = leaf.virtual, leaf.virtual + leaf.size
     while at < end:
@@ -99,7 +100,7 @@ def _follows(run: _Run, piece: _Run) -> bool:
     return after == (piece.virtual, piece.physical) and run.kind() == piece.kind()
 
 
-def _text(tables: Tables, leaves: list[Mapping], runs: list[_Run], faults: list[Fault]) -> Iterator[str]:
+def _text(tables: WalkableTables, leaves: list[Leaf], runs: list[_Run], faults: list[Fault]) -> Iterator[str]:
     if runs:
         yield table(
             columns("virtual >physical >size >page access region"),

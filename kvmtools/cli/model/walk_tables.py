@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-from kvmtools.cli.messages import printable
 from kvmtools.cli.scripts import STDIN, read_text
-from kvmtools.cli.tables import hexadecimal, paint
 from kvmtools.errors import UsageError
-from kvmtools.model import eras, kernel_tables, vectors
-from kvmtools.model.access import LINUX, Control
-from kvmtools.model.paging_forms import PagingForm
-from kvmtools.model.physical import Memory
+from kvmtools.model import eras, kernel_tables
+from kvmtools.model.paging import vectors
+from kvmtools.model.paging.access import LINUX, Control
+from kvmtools.model.paging.forms import PagingForm
+from kvmtools.model.paging.physical import Memory
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import Configuration, Expectation
+from kvmtools.show.printable import printable
+from kvmtools.show.style import paint
+from kvmtools.show.tables import hexadecimal
 
 ADDRESS_HINT = "an address looks like 0xc1000000, or has all 8 or 16 digits: c1000000"
 
 
-class Tables(NamedTuple):
+class WalkableTables(NamedTuple):
     """Something to walk."""
 
     name: str
@@ -43,16 +45,16 @@ class Tables(NamedTuple):
         return f"{virtual:0{width}x}"
 
 
-def of_kernel(configuration: Configuration) -> Tables:
+def of_kernel(configuration: Configuration) -> WalkableTables:
     """The tables of a kernel that nobody booted."""
     prediction = Prediction(configuration)
     built = kernel_tables.build(prediction)
     name = f"{eras.shown(configuration.marks).name}, {built.form.name}"
     chosen = kernel_tables.choices(prediction)
-    return Tables(name, built.form, built.memory, built.root, chosen, prediction.expectations)
+    return WalkableTables(name, built.form, built.memory, built.root, chosen, prediction.expectations)
 
 
-def of_file(path: str) -> Tables:
+def of_file(path: str) -> WalkableTables:
     """The tables that are written down in a file, or on stdin if it is called ``-``.
 
     :raises UsageError: if it cannot be read
@@ -66,17 +68,17 @@ def of_file(path: str) -> Tables:
         ) from error
     vector = vectors.parse(file, text)
     name = f"{printable(file)}, {vector.form.name}"
-    return Tables(name, vector.form, vector.memory, vector.cr3, control=vector.control)
+    return WalkableTables(name, vector.form, vector.memory, vector.cr3, control=vector.control)
 
 
-def title(tables: Tables) -> Iterator[str]:
+def title(tables: WalkableTables) -> Iterator[str]:
     """What was walked, in text."""
     yield paint(f"{tables.name}, cr3 {tables.cr3:#x}", bold=True)
     for choice in tables.chosen:
         yield paint(f"  chosen: {choice}", dim=True)
 
 
-def head(tables: Tables) -> dict[str, Any]:
+def head(tables: WalkableTables) -> dict[str, Any]:
     """What was walked, as data."""
     return {
         "name": tables.name,

@@ -11,7 +11,7 @@ import pytest
 
 from kvmtools.cli.model.eras import beside, complete_field
 from kvmtools.model import eras
-from kvmtools.model.era_table import TABLE
+from kvmtools.model.eras.table import TABLE
 
 Invoke = Callable[..., Any]
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from kvmtools.cli.drawing import LEGEND
 from kvmtools.cli.model import pkmap as ours
 from kvmtools.cli.model import pkmap_prompt
 from kvmtools.cli.model.pkmap_script import HELP, STARTABLE, WORDS
+from kvmtools.show.drawing import LEGEND
 
 Invoke = Callable[..., Any]
 CTRL_C = "\x03"

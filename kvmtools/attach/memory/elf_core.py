@@ -1,0 +1,138 @@
+"""A guest's memory as QMP ``dump-guest-memory`` wrote it: an ELF core.
+
+ELF32, or ELF64 if there is RAM above 4 GiB (``dump_init``, QEMU dump/dump.c).  Besides memory it holds, per
+vCPU, a note named ``QEMU`` with the control registers, and the kernel's own VMCOREINFO if the guest had
+``-device vmcoreinfo``.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from kvmtools.attach.memory import elf_format
+from kvmtools.attach.memory.elf_format import EM_386, ET_CORE, PT_LOAD, PT_NOTE, Note, Phdr
+from kvmtools.attach.memory.file_memory import FileMemory
+from kvmtools.attach.memory.physical import FOUR_GIB, Segment
+from kvmtools.errors import AttachError
+from kvmtools.records import Registers
+
+_ONE_MIB = 1 << 20
+_OTHER_FORMATS = {
+    b"KDUMP   ": "a kdump-compressed dump",
+    b"makedumpfile": "a flattened makedumpfile dump",
+    b"DISKDUMP": "a diskdump",
+}
+_AS_ELF = 'write it as ELF: QMP dump-guest-memory with "paging": false and no "format"'
+# QEMUCPUState (QEMU target/i386/arch_dump.c): version, size, 18 general registers of which rip is the 17th,
+# ten segments of 24 bytes, cr[5].  EFER is not in it.
+_CPU_STATE = struct.Struct("<II16QQQ240x5Q")
+_CPU_STATE_VERSION = 1
+
+
+class ElfCore(FileMemory):
+    """:class:`PhysicalMemory` over a core file; segment offsets are file offsets.
+
+    :raises AttachError: if the file is not a complete ELF core of an i386 guest
+    """
+
+    name = "elf-core"
+
+    def __init__(self, path: Path) -> None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise AttachError(f"cannot read the core {path}: {error.strerror}") from error
+        try:
+            headers = _headers(path, descriptor)
+            self.notes = tuple(_notes(path, descriptor, headers))
+            segments = list(_system_ram(headers))
+            if not segments:
+                raise AttachError(f"{path} holds no memory", hint=_AS_ELF)
+            super().__init__(descriptor, segments)
+        except OSError as error:
+            os.close(descriptor)
+            raise AttachError(f"cannot map the core {path}: {error.strerror}") from error
+        except BaseException:
+            os.close(descriptor)
+            raise
+
+    def registers(self) -> tuple[Registers, ...]:
+        """One record per vCPU; empty if QEMU left no notes about them.
+
+        :raises AttachError: if the notes are of a version that we do not know
+        """
+        states = [note.data for note in self.notes if note.name == "QEMU"]
+        return tuple(_registers(cpu, state) for cpu, state in enumerate(states))
+
+    def vmcoreinfo(self) -> str | None:
+        """The text of the kernel's VMCOREINFO note; None if the core has none."""
+        for note in self.notes:
+            if note.name == "VMCOREINFO":
+                return note.data.rstrip(b"\0").decode("ascii", "replace")
+        return None
+
+
+def _headers(path: Path, descriptor: int) -> tuple[Phdr, ...]:
+    start = os.pread(descriptor, 64, 0)
+    for signature, what in _OTHER_FORMATS.items():
+        if start.startswith(signature):
+            raise AttachError(f"{path} is {what}, not an ELF core", hint=_AS_ELF)
+    header = elf_format.ehdr(start)
+    if header is None:
+        raise AttachError(f"{path} is not an ELF file", hint=_AS_ELF)
+    if header.type != ET_CORE:
+        raise AttachError(f"{path} is an ELF file, but not a core", hint="a vmlinux belongs to -s")
+    if header.machine != EM_386:
+        raise AttachError(
+            f"{path} is a core of ELF machine {header.machine}, not of an i386 guest",
+            hint="only 32-bit guests can be looked at",
+        )
+    try:
+        table = os.pread(descriptor, header.phnum * header.form.phdr.size, header.phoff)
+        headers = elf_format.phdrs(header, table)
+    except struct.error:
+        raise AttachError(f"{path} is cut off inside its program headers") from None
+    size = os.fstat(descriptor).st_size
+    needed = max((p.offset + p.size for p in headers), default=0)
+    if size < needed:
+        raise AttachError(
+            f"{path} is truncated: it has {size:#x} bytes of {needed:#x}",
+            hint="was the disk full? dump it again",
+        )
+    return headers
+
+
+def _notes(path: Path, descriptor: int, headers: Sequence[Phdr]) -> Iterator[Note]:
+    try:
+        for header in headers:
+            if header.type == PT_NOTE:
+                yield from elf_format.notes(os.pread(descriptor, header.size, header.offset))
+    except struct.error as error:
+        raise AttachError(f"{path} has damaged notes: {error}") from None
+
+
+def _system_ram(headers: Sequence[Phdr]) -> Iterator[Segment]:
+    """The loads that are the PC's system RAM.
+
+    QEMU dumps frame buffers and firmware too and does not say which is which.  But a PC's RAM below 4 GiB
+    goes in one piece from 1 MiB to the PCI hole: what comes after a gap, below 4 GiB, belongs to a device.
+    """
+    end = 0
+    for load in sorted((h for h in headers if h.type == PT_LOAD and h.size), key=lambda h: h.paddr):
+        if load.paddr < FOUR_GIB and end > _ONE_MIB and load.paddr > end:
+            continue
+        end = load.paddr + load.size
+        yield Segment(load.paddr, end, load.offset)
+
+
+def _registers(cpu: int, state: bytes) -> Registers:
+    version = int.from_bytes(state[:4], "little")
+    if len(state) < _CPU_STATE.size or version != _CPU_STATE_VERSION:
+        raise AttachError(f"the core's register note of vCPU {cpu} has the unknown version {version}")
+    values = _CPU_STATE.unpack_from(state)
+    rip = values[2 + 16]
+    cr0, _, _, cr3, cr4 = values[-5:]
+    return Registers(cpu=cpu, eip=rip, cr0=cr0, cr3=cr3, cr4=cr4, efer=None)

@@ -1,0 +1,72 @@
+"""RAM that lies in a file: mapped where its pages exist, read where they do not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+
+from kvmtools.attach.memory.mapped_file import MappedFile
+from kvmtools.attach.memory.physical import Segment, SegmentedMemory
+from kvmtools.errors import AttachError
+
+
+class FileMemory(SegmentedMemory):
+    """Segment offsets are file offsets.  A view is the file's memory itself if all its pages are there,
+    else a copy.
+
+    :param descriptor: an open file, from now on ours to close
+    :raises OSError: if it cannot be mapped
+    """
+
+    def __init__(self, descriptor: int, segments: Iterable[Segment]) -> None:
+        super().__init__(segments)
+        self._descriptor = descriptor
+        end = max(s.offset + s.end - s.start for s in self.segments)
+        self._mapping: MappedFile | None = MappedFile(descriptor, end)
+
+    def next_data(self, address: int) -> int:
+        """The first address from ``address`` on, in the same segment, that is in no hole; else ``address``."""
+        ((offset, _),) = self.segments.locate(address, 1)
+        with suppress(OSError):  # ENXIO: only a hole is left
+            found = address + os.lseek(self._descriptor, offset, os.SEEK_DATA) - offset
+            if any(found in r for r in self.ranges if address in r):
+                return found
+        return address
+
+    def close(self) -> None:
+        if self._mapping is not None:
+            self._mapping = None
+            os.close(self._descriptor)
+
+    def _copy(self, offset: int, buffer: memoryview) -> None:
+        # Straight from the page cache: no page of ours is mapped, and a hole stays a hole.
+        self._open_mapping()
+        try:
+            fill(self._descriptor, offset, buffer)
+        except EOFError as error:
+            raise AttachError(f"the file of this {self.name} was cut while in use: {error}") from None
+
+    def _share(self, offset: int, size: int) -> memoryview:
+        mapping = self._open_mapping()
+        return (
+            mapping.view(offset, size) if mapping.is_resident(offset, size) else super()._share(offset, size)
+        )
+
+    def _open_mapping(self) -> MappedFile:
+        if self._mapping is None:
+            raise AttachError(f"this {self.name} is closed")
+        return self._mapping
+
+
+def fill(descriptor: int, offset: int, buffer: memoryview) -> None:
+    """Fill ``buffer`` from the file at ``offset``, in as many reads as it takes.
+
+    :raises EOFError: if the file ends first
+    """
+    done = 0
+    while done < len(buffer):
+        got = os.preadv(descriptor, [buffer[done:]], offset + done)
+        if got == 0:
+            raise EOFError(f"nothing at {offset + done:#x}")
+        done += got

@@ -1,0 +1,105 @@
+"""A connection to QMP on which QEMU has begun to speak; or the reason why there is none.
+
+QEMU serves one QMP client at a time, lets about one more wait in silence, and turns the others away.  A gdbstub is
+silent too, or tells of the stop that a mere connection is to its guest, for ever if nobody tells it to go on.  So
+both are answered with the gdb remote protocol's *detach*: a gdbstub resumes its guest and acknowledges.  A QMP server
+that was only busy finds the connection closed when its turn comes, and what was sent there is lost.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import time
+from contextlib import suppress
+
+from kvmtools.attach.monitor import address as addresses
+from kvmtools.errors import AttachError, UsageError
+
+PATIENCE = 1.0
+"""Seconds of silence after which a connection is taken for a gdbstub's, or for one that must wait for its turn."""
+_DETACH = b"$D#44"
+_GDB = (b"+", b"$")  # an acknowledgement, a packet
+_GLANCE = 0.02  # seconds between two tries to get into a full queue
+_ECHO = 0.25  # seconds in which a gdbstub acknowledges a packet
+
+
+def greeted(address: str, seconds: float) -> socket.socket:
+    """A connected, blocking socket from which the greeting can be read.
+
+    :param address: a path, or ``host:port``
+    :param seconds: how long to wait for QEMU's other clients
+    :raises AttachError: if nobody listens there, it is a gdbstub, or QEMU is still busy in the end
+    """
+    if not addresses.is_tcp(address):
+        addresses.demand_socket(address, "qmp")
+    deadline = time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        try:
+            connection = addresses.connect(address, left)
+        except BlockingIOError:
+            time.sleep(min(_GLANCE, left))
+            continue
+        except TimeoutError:
+            break
+        except OSError as error:
+            raise _explained(address, error) from error
+        if _speaks(address, connection, min(left, PATIENCE)):
+            return connection
+    raise AttachError(
+        f"{address}: no QMP greeting within {seconds:g} s",
+        hint="QMP serves one client at a time: close the other, or give QEMU a second -qmp socket",
+    )
+
+
+def is_qmp(address: str) -> bool:
+    """Whether a QMP greeting comes from ``address``; a gdbstub's guest runs afterwards."""
+    try:
+        greeted(address, PATIENCE).close()
+    except (AttachError, UsageError):
+        return False
+    return True
+
+
+def _speaks(address: str, connection: socket.socket, seconds: float) -> bool:
+    """Whether the other end speaks within ``seconds``; ``connection`` is closed if not.
+
+    :raises AttachError: if it is a gdbstub
+    """
+    speaks = False
+    try:
+        if select.select([connection], [], [], seconds)[0]:
+            speaks = connection.recv(1, socket.MSG_PEEK) not in _GDB
+    except ConnectionError:
+        pass
+    finally:
+        # Also if we are interrupted: a gdbstub's guest stands still by now.
+        answer = b"" if speaks else _detach(connection)
+    if answer.startswith(_GDB):
+        raise AttachError(
+            f"{address} looks like QEMU's GDB socket, not its QMP socket",
+            hint="give it with --gdb, and QEMU's -qmp socket with --qemu",
+        )
+    if speaks:
+        connection.setblocking(True)
+    return speaks
+
+
+def _detach(connection: socket.socket) -> bytes:
+    """Hang up so that a gdbstub lets its guest run; what it answers."""
+    with connection, suppress(OSError):
+        connection.settimeout(_ECHO)
+        connection.sendall(_DETACH)
+        return connection.recv(64)
+    return b""
+
+
+def _explained(address: str, error: OSError) -> AttachError:
+    """Why there is no connection, in the words of the person who typed the address."""
+    if isinstance(error, ConnectionRefusedError):
+        return AttachError(
+            f"nobody listens on {address}", hint="" if addresses.is_tcp(address) else "its QEMU has ended"
+        )
+    if isinstance(error, PermissionError):
+        return AttachError(f"{address}: permission denied", hint="run as the user who started QEMU")
+    return AttachError(f"cannot connect to {address}: {error.strerror or error}")

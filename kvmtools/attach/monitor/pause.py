@@ -1,0 +1,131 @@
+"""Holding the guest still while its memory is captured, and letting it go whatever happens.
+
+The guest must run again after an exception, Ctrl-C, SIGTERM and SIGHUP.  A signal may strike between any
+two byte codes, also inside ``__enter__`` and ``__exit__``; so the handler itself resumes the guest *before*
+it raises.  Only SIGKILL cannot be handled: keep the pause short.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import FrameType, TracebackType
+from typing import Protocol
+
+from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.errors import KvmtoolsError
+
+
+@dataclass
+class Pause:
+    """What one pause cost the guest.
+
+    ``was_running`` tells whether it ran before; ``milliseconds`` how long we kept it from running, filled
+    in at the end: 0 if it was paused already, or was not paused at all (``held`` False).
+    """
+
+    was_running: bool = False
+    milliseconds: float = 0.0
+    held: bool = False
+
+
+class Pausing(Protocol):
+    """A context manager that yields a :class:`Pause`."""
+
+    def __enter__(self) -> Pause: ...
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+
+class NoPause:
+    """The guest is left as it is: it runs on, or there is none that could."""
+
+    def __init__(self, *, was_running: bool) -> None:
+        self._pause = Pause(was_running=was_running)
+
+    def __enter__(self) -> Pause:
+        return self._pause
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Nothing was held."""
+
+
+class PausedGuest:
+    """Stop the guest by QMP for the length of a ``with``; a guest that was paused before stays so.
+
+    :raises GuestVanished: at either end, if its QEMU is gone
+    """
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self._pause = Pause()
+        self._stopped_at: float | None = None
+        self._handlers: dict[signal.Signals, Callable[[int, FrameType | None], object] | signal.Handlers] = {}
+
+    def __enter__(self) -> Pause:
+        self._take_signals()
+        try:
+            self._pause.was_running = bool(self._monitor.command("query-status")["running"])
+            if self._pause.was_running:
+                self._stopped_at = time.monotonic()
+                self._monitor.command("stop")
+            self._pause.held = True
+        except BaseException:
+            self._end()
+            raise
+        return self._pause
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None or isinstance(error, Exception):
+            self._end()
+        else:
+            # An interrupted program that finds QEMU gone was still interrupted.
+            with suppress(KvmtoolsError):
+                self._end()
+
+    def _end(self) -> None:
+        """Let the guest run if we stopped it, then give the signals back.  May be called again at any
+        moment."""
+        try:
+            if self._stopped_at is not None:
+                self._monitor.command("cont")
+                if self._stopped_at is not None:
+                    self._pause.milliseconds = (time.monotonic() - self._stopped_at) * 1000
+                self._stopped_at = None
+        finally:
+            self._give_signals_back()
+
+    def _take_signals(self) -> None:
+        """Those that would end this program; handlers of its own, and ignored signals, are left alone."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+            self._handlers[signal.SIGINT] = signal.default_int_handler
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            if signal.getsignal(number) is signal.SIG_DFL:
+                self._handlers[number] = signal.SIG_DFL
+        for number in self._handlers:
+            signal.signal(number, self._resume_and_raise)
+
+    def _give_signals_back(self) -> None:
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+
+    def _resume_and_raise(self, number: int, frame: FrameType | None) -> None:
+        # A second signal while the first one is resuming would come back in here: resuming twice does no
+        # harm.
+        with suppress(KvmtoolsError):
+            self._end()
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        raise SystemExit(128 + number)

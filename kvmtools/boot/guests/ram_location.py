@@ -1,0 +1,103 @@
+"""Where a guest's RAM file lives: in memory if that is safe, on disk if not.
+
+The file is sparse, 0600, and as long as the guest's RAM.  On tmpfs it is as quick as memory can be, but a
+tmpfs that runs full kills QEMU with SIGBUS; so it is used only if it holds what the guest will likely touch.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from kvmtools.boot.guests.qemu_command import GIB
+from kvmtools.errors import AttachError
+from kvmtools.paths import cache_dir
+
+SHARED_MEMORY = Path("/dev/shm")
+
+
+def create(name: str, directory: Path, size: int) -> Path:
+    """Make the RAM file of the guest ``name`` that lives in ``directory``: ``size`` bytes, none touched.
+
+    :raises AttachError: if no place has room
+    """
+    discard(name, directory)  # of a guest that lost its run directory
+    refusals = []
+    for place in places(size):
+        path = place / _file_name(name, directory)
+        try:
+            place.mkdir(mode=0o700, parents=True, exist_ok=True)
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        except OSError as error:
+            refusals.append(f"{place}: {error.strerror}")
+            continue
+        try:
+            os.truncate(fd, size)
+        except OSError as error:
+            path.unlink()
+            refusals.append(f"{place}: {error.strerror}")
+            continue
+        finally:
+            os.close(fd)
+        return path
+    why = "; ".join(refusals) or "neither /dev/shm nor the cache directory has that much"
+    raise AttachError(
+        f"no room for the {likely_touched(size) / GIB:.1f} GiB that the guest will likely touch: {why}",
+        hint="ask for less memory, or free some space in the cache directory",
+    )
+
+
+def discard(name: str, directory: Path) -> None:
+    """Remove the guest's RAM file, wherever it lies."""
+    for place in (SHARED_MEMORY, cache_dir() / "ram"):
+        (place / _file_name(name, directory)).unlink(missing_ok=True)
+
+
+def likely_touched(size: int) -> int:
+    """Bytes of a guest's RAM that a session will likely touch.
+
+    Up to 2 GiB all of it (a memory load fills it); beyond that 1/64 of it, twice what ``mem_map`` takes
+    (``struct page`` is 32 bytes of every 4,096).
+    """
+    return min(size, 2 * GIB + size // 64)
+
+
+def places(size: int) -> Iterator[Path]:
+    """The directories that may hold ``size`` bytes of guest RAM, the quickest first."""
+    needed = likely_touched(size)
+    if min(_free(SHARED_MEMORY), _available_memory()) > needed:
+        yield SHARED_MEMORY
+    on_disk = cache_dir() / "ram"
+    if _free(on_disk) > needed:
+        yield on_disk
+
+
+def touched_bytes(path: Path) -> int:
+    """How much of the file really exists; 0 once it is removed."""
+    try:
+        return path.stat().st_blocks * 512
+    except FileNotFoundError:
+        return 0
+
+
+def _file_name(name: str, directory: Path) -> str:
+    # Guests of one name may run under several run directories; /dev/shm is everybody's.
+    where = hashlib.sha256(os.fsencode(directory)).hexdigest()[:12]
+    return f"kvmtools-{os.getuid()}-{name}-{where}.ram"
+
+
+def _free(directory: Path) -> int:
+    while not directory.exists():
+        directory = directory.parent
+    status = os.statvfs(directory)
+    return status.f_bavail * status.f_frsize
+
+
+def _available_memory() -> int:
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key == "MemAvailable":
+            return int(value.split()[0]) * 1024
+    return 0

@@ -1,0 +1,1 @@
+"""What this host lends us: processes, signals, accelerators, and locks on what is cached."""

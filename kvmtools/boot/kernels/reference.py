@@ -1,0 +1,208 @@
+"""The two reference kernels: found in the cache, or built into it.
+
+An entry is the directory ``kernels/NAME-KEY`` of the cache.  The key is a digest of everything the kernel depends on:
+the source's identity, our fragments, our driver, the compiler.  So an entry is never out of date, only unused.
+An entry appears by one rename or not at all.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvmtools.boot.host.cache_lock import exclusive
+from kvmtools.boot.host.interrupts import ending_raises
+from kvmtools.boot.kernels import build, initramfs, kconfig, sources, toolchain
+from kvmtools.errors import BuildError, UsageError
+from kvmtools.paths import cache_dir, data_dir
+
+NAMES = ("nopae", "pae")
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltKernel:
+    """A kernel that can be booted.
+
+    :ivar vmlinux: the image with DWARF, for debuggers
+    :ivar config: its ``.config``
+    :ivar initrd: the initramfs with our init and our driver
+    :ivar key: what it was built from, as a digest; part of the entry's name
+    :ivar pae: three-level page tables of 8-byte entries; else two levels of 4-byte entries
+    :ivar release: as ``uname -r`` in the guest
+    """
+
+    name: str
+    bzimage: Path
+    vmlinux: Path
+    config: Path
+    initrd: Path
+    key: str
+    pae: bool
+    release: str
+
+
+def find(name: str, source: Path | None = None) -> BuiltKernel | None:
+    """The kernel as it is in the cache, or ``None`` if it would have to be built.
+
+    :param source: a tree or a tarball; without one, the distribution's
+    :raises UsageError: if there is no kernel of that name, or ``source`` is no Linux source
+    """
+    _known(name)
+    try:
+        located = sources.locate(source)
+    except BuildError:
+        return None
+    return _load(_entry(name, located), _initrd_name())
+
+
+def listing() -> list[BuiltKernel]:
+    """Every complete kernel in the cache, those of other sources and earlier fragments included; by name, then age."""
+    entries = sorted(_folder().glob("*-*/kernel.json"), key=lambda facts: facts.stat().st_mtime_ns)
+    found = [_load(facts.parent, None) for facts in entries]
+    return sorted((kernel for kernel in found if kernel is not None), key=lambda kernel: kernel.name)
+
+
+def ensure(name: str, source: Path | None = None, *, progress: Callable[[str], None]) -> BuiltKernel:
+    """The kernel, built first if the cache does not have it.
+
+    Of two that want to build the same, the second waits for the first and takes its result.
+
+    :param progress: gets one line at a time: what is going on
+    :raises UsageError: if there is no kernel of that name, or ``source`` is no Linux source
+    :raises BuildError: if the build fails; a log is left behind and named, everything else is removed
+    """
+    _known(name)
+    located = sources.locate(source)
+    entry, initrd = _entry(name, located), _initrd_name()
+    if kernel := _load(entry, initrd):
+        return kernel
+    with ending_raises(), exclusive(_folder() / name, progress, f"building {name}") as lock:
+        try:
+            if not entry.is_dir():
+                _build(name, located, entry, lock, progress)
+            if not (entry / initrd).exists():
+                _make_initrd(entry, initrd)
+        except OSError as error:
+            raise _explained(error, entry) from error
+    kernel = _load(entry, initrd)
+    if kernel is None:
+        raise BuildError(f"the cache entry {entry} is damaged", hint="remove it, and build again")
+    return kernel
+
+
+def _known(name: str) -> None:
+    if name not in NAMES:
+        raise UsageError(f"there is no kernel '{name}' of ours", hint=f"there are {' and '.join(NAMES)}")
+
+
+def _folder() -> Path:
+    return cache_dir() / "kernels"
+
+
+def _entry(name: str, source: sources.Source) -> Path:
+    fragments = kconfig.fragment_files(data_dir() / "kernel", name)
+    driver = sorted(path for path in (data_dir() / "driver").iterdir() if path.is_file())
+    key = _digest(source.identity, toolchain.compiler_version(), *_contents([*fragments, *driver]))
+    return _folder() / f"{name}-{key}"
+
+
+def _initrd_name() -> str:
+    """The init is not part of the key: it compiles in a second, and the kernel need not wait three minutes for it."""
+    sources = sorted((data_dir() / "init").glob("*.[ch]"))
+    key = _digest(toolchain.compiler_version(), *initramfs.INIT_FLAGS, *_contents(sources))
+    return f"initrd-{key}.cpio"
+
+
+def _contents(files: list[Path]) -> list[str]:
+    return [f"{path.name}\n{path.read_text()}" for path in files]
+
+
+def _digest(*parts: str) -> str:
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
+
+
+def _load(entry: Path, initrd: str | None) -> BuiltKernel | None:
+    """The entry's kernel with the named initramfs, or with its newest one."""
+    try:
+        facts = json.loads((entry / "kernel.json").read_text())
+    except FileNotFoundError:
+        return None
+    candidates = sorted(entry.glob(initrd or "initrd-*.cpio"), key=lambda path: path.stat().st_mtime_ns)
+    if not candidates:
+        return None
+    return BuiltKernel(
+        name=facts["name"],
+        bzimage=entry / "bzImage",
+        vmlinux=entry / "vmlinux",
+        config=entry / "config",
+        initrd=candidates[-1],
+        key=entry.name.rpartition("-")[2],
+        pae=facts["pae"],
+        release=facts["release"],
+    )
+
+
+def _build(
+    name: str, source: sources.Source, entry: Path, lock: int, progress: Callable[[str], None]
+) -> None:
+    toolchain.demand([*toolchain.PROGRAMS, *sources.programs(source)])
+    _check_space(entry.parent)
+    tree = sources.tree_of(source, progress)
+    workshop = entry.with_name(f".building-{name}")
+    # The lock is ours: what lies here was left by a build that was killed.
+    shutil.rmtree(workshop, ignore_errors=True)
+    unfinished, scratch = workshop / "entry", workshop / "scratch"
+    unfinished.mkdir(parents=True)
+    scratch.mkdir()
+    try:
+        build.build(name, tree, scratch, unfinished, lock=lock, progress=progress)
+        unfinished.rename(entry)
+    except BuildError as error:
+        raise BuildError(
+            error.message, hint=_keep_log(unfinished / "build.log", entry) or error.hint
+        ) from error
+    finally:
+        shutil.rmtree(workshop, ignore_errors=True)
+
+
+def _make_initrd(entry: Path, initrd: str) -> None:
+    unfinished = entry / f".{initrd}"
+    init = entry / ".init"
+    try:
+        initramfs.compile_init(data_dir() / "init", init)
+        members = initramfs.guest_members(init.read_bytes(), (entry / "kvmtools.ko").read_bytes())
+        unfinished.write_bytes(initramfs.pack(members))
+        unfinished.rename(entry / initrd)
+    finally:
+        init.unlink(missing_ok=True)
+        unfinished.unlink(missing_ok=True)
+
+
+def _keep_log(log: Path, entry: Path) -> str:
+    """Move a failed build's log to where it survives; returns the hint that names it."""
+    if not log.exists():
+        return ""
+    kept = cache_dir() / "logs" / f"{entry.name}.log"
+    kept.parent.mkdir(exist_ok=True)
+    log.replace(kept)
+    return f"the log is {kept}"
+
+
+def _check_space(folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if free < build.NEEDED_BYTES:
+        raise BuildError(
+            f"{folder} has {free >> 20} MiB free, a kernel needs {build.NEEDED_BYTES >> 20} MiB to build",
+            hint="make room, or set XDG_CACHE_HOME to another place",
+        )
+
+
+def _explained(error: OSError, entry: Path) -> BuildError:
+    full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    message = f"the disk is full: {entry.parent}" if full else f"{error.filename or entry}: {error.strerror}"
+    return BuildError(message, hint="make room, or set XDG_CACHE_HOME to another place")

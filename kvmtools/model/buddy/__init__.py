@@ -1,0 +1,1 @@
+"""The buddy allocator over any ``mem_map``."""

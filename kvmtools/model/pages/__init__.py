@@ -1,0 +1,1 @@
+"""``struct page`` and ``mem_map`` as they ought to be."""

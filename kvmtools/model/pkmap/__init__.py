@@ -1,0 +1,1 @@
+"""The persistent and the local temporary mappings of highmem pages: slots, threads, invariants."""

@@ -1,0 +1,1 @@
+"""The kernel's address space: its boundaries, and what must be mapped between them."""

@@ -1,0 +1,133 @@
+"""``page_address_htable``: which virtual address a highmem page has while it is kmapped.
+
+A hash table of lists whose nodes are the elements of ``page_address_maps``, one per pkmap slot.
+Source: ``set_page_address``, mm/highmem.c (6.1); HASHED_PAGE_VIRTUAL.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from kvmtools.errors import MemoryFault
+from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.spinlock import taken
+from kvmtools.observe.symbols.vmlinux import Vmlinux
+from kvmtools.records import Range
+
+_HTABLE = "page_address_htable"
+_MAPS = "page_address_maps"
+_SLOT = "struct page_address_slot"
+_MAP = "struct page_address_map"
+
+
+@dataclass(frozen=True, slots=True)
+class HashEntry:
+    """A ``struct page_address_map`` that some bucket's list leads to."""
+
+    address: int
+    index: int | None
+    """Its place in ``page_address_maps``; ``None`` if it is not an element of that array."""
+    page: int
+    """Virtual address of the ``struct page``."""
+    virtual: int
+    next: int
+    prev: int
+
+
+@dataclass(frozen=True, slots=True)
+class Bucket:
+    """One bucket and what its list holds, in order; a list that is damaged is followed as far as it goes."""
+
+    index: int
+    address: int
+    entries: tuple[HashEntry, ...]
+    broken: str | None
+    """What is wrong with the list; ``None`` if it is circular and doubly linked."""
+    locked: bool | None
+    """Whether the bucket's lock is taken; ``None`` on a kernel for one CPU, which has none."""
+
+
+def has_page_address_hash(vmlinux: Vmlinux) -> bool:
+    """Whether this kernel finds highmem pages' addresses in a hash table."""
+    return vmlinux.has_symbol(_HTABLE)
+
+
+def maps_extent(kernel: Kernel) -> tuple[int, int]:
+    """Virtual address and number of elements of ``page_address_maps``."""
+    return kernel.address(_MAPS), kernel.vmlinux.array_length(f"typeof({_MAPS})")
+
+
+def needs(kernel: Kernel) -> Iterator[Range]:
+    """Physical ranges that :func:`observe_buckets` reads."""
+    if has_page_address_hash(kernel.vmlinux):
+        for symbol in (_HTABLE, _MAPS):
+            start = kernel.physical(kernel.address(symbol))
+            yield Range(start, start + kernel.vmlinux.sizeof(f"typeof({symbol})"))
+
+
+def observe_buckets(kernel: Kernel) -> tuple[Bucket, ...]:
+    """Every bucket of the hash table.
+
+    :raises MemoryFault: if the table was not captured
+    """
+    if not has_page_address_hash(kernel.vmlinux):
+        return ()
+    start, stride = kernel.address(_HTABLE), kernel.vmlinux.sizeof(_SLOT)
+    count = kernel.vmlinux.array_length(f"typeof({_HTABLE})")
+    reader = _Reader(kernel)
+    return tuple(reader.bucket(index, start + index * stride) for index in range(count))
+
+
+class _Reader:
+    """Follows the buckets' lists.
+
+    A list that loops is left at the loop: where it closes, an entry is reached whose ``prev`` is another's.
+    """
+
+    def __init__(self, kernel: Kernel) -> None:
+        self._kernel = kernel
+        vmlinux = kernel.vmlinux
+        self._head = vmlinux.offset(_SLOT, "lh")
+        self._lock = vmlinux.offset(_SLOT, "lock"), vmlinux.sizeof(_SLOT, "lock")
+        self._node = vmlinux.offset(_MAP, "list")
+        self._size = vmlinux.sizeof(_MAP)
+        self._members = {name: vmlinux.offset(_MAP, name) for name in ("page", "virtual")}
+        self._next = vmlinux.offset("struct list_head", "next")
+        self._prev = vmlinux.offset("struct list_head", "prev")
+        self._maps, self._maps_length = maps_extent(kernel)
+
+    def bucket(self, index: int, address: int) -> Bucket:
+        head = address + self._head
+        entries, broken = self._follow(head)
+        offset, size = self._lock
+        locked = taken(self._kernel.vmlinux, self._kernel.read(address + offset, size)) if size else None
+        return Bucket(index, address, tuple(entries), broken, locked)
+
+    def _follow(self, head: int) -> tuple[list[HashEntry], str | None]:
+        kernel, entries = self._kernel, list[HashEntry]()
+        before, link = head, kernel.pointer(head + self._next)
+        while link != head:
+            try:
+                entry = self._entry(link - self._node)
+            except MemoryFault as fault:
+                return entries, f"{before:#x} leads to {link:#x}: {fault.message}"
+            entries.append(entry)
+            if entry.prev != before:
+                return entries, f"entry {entry.address:#x} has prev {entry.prev:#x}, not {before:#x}"
+            before, link = link, entry.next
+        prev = kernel.pointer(head + self._prev)
+        return entries, None if prev == before else f"head has prev {prev:#x}, not {before:#x}"
+
+    def _entry(self, address: int) -> HashEntry:
+        kernel = self._kernel
+        index, rest = divmod(address - self._maps, self._size)
+        inside = 0 <= index < self._maps_length and not rest
+        return HashEntry(
+            address=address,
+            index=index if inside else None,
+            page=kernel.pointer(address + self._members["page"]),
+            virtual=kernel.pointer(address + self._members["virtual"]),
+            next=kernel.pointer(address + self._node + self._next),
+            prev=kernel.pointer(address + self._node + self._prev),
+        )

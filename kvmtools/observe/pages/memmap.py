@@ -1,0 +1,335 @@
+"""``mem_map``: every ``struct page`` of the guest as columns, one row per pfn.
+
+FLATMEM keeps one array of ``struct page``, indexed by pfn (``ARCH_PFN_OFFSET`` is 0 on i386); SPARSEMEM one
+array per present section.  Both become the same columns, row number = pfn; what SPARSEMEM leaves out is zero
+and lies in no :class:`Piece`.  Source: ``alloc_node_mem_map`` (mm/page_alloc.c), include/linux/mmzone.h and
+asm-generic/memory_model.h, 6.1.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.pages.page_flags import FlagLayout, flag_layout, number_of_sections, zone_names
+from kvmtools.observe.pages.page_types import PageTypes, page_types
+from kvmtools.observe.pages.pieces import Piece, memmap_pieces, needs
+
+__all__ = ["MemMap", "Piece", "needs", "observe_memmap"]
+
+WORD = 4
+# Pages turned into columns at a time: 8,192 of 32 bytes stay in a CPU's second-level cache.
+_BATCH = 8192
+# include/linux/page-flags.h: the low bits of page->mapping, and of compound_head in a tail page.
+MAPPING_ANON = 1
+MAPPING_MOVABLE = 2
+MAPPING_FLAGS = MAPPING_ANON | MAPPING_MOVABLE
+TAIL = 1
+
+
+@dataclass(frozen=True, eq=False)
+class MemMap:
+    """Columns of shape ``(length,)``, indexed by pfn; ``mapcount`` is raw, -1 for none."""
+
+    pieces: tuple[Piece, ...]
+    page_size: int
+    """``sizeof(struct page)``, bytes."""
+    max_mapnr: int | None
+    """The kernel's own limit of valid pfns (``pfn_valid``), raw; ``None`` with SPARSEMEM, which does not set it."""
+    allocated: int
+    """pfns that the array has room for: up to the end of the last buddy block of the highest order."""
+    words: NDArray[np.uint32]
+    """All of it: ``words[i]`` is the column of the ``i``-th word of ``struct page``."""
+    offsets: dict[str, int]
+    """Offset in bytes of the members that have a column."""
+    layout: FlagLayout
+    types: PageTypes
+    zone_names: tuple[str, ...]
+
+    @property
+    def length(self) -> int:
+        """Number of pfns with a row: valid and allocated."""
+        return int(self.words.shape[1])
+
+    @property
+    def base(self) -> int:
+        """Virtual address of the first ``struct page``."""
+        return self.pieces[0].virtual
+
+    @property
+    def physical(self) -> int:
+        """Physical address of the first ``struct page``."""
+        return self.pieces[0].physical
+
+    def column(self, member: str) -> NDArray[np.uint32]:
+        """The word at a member's offset."""
+        word: NDArray[np.uint32] = self.words[self.offsets[member] // WORD]
+        return word
+
+    @property
+    def flags(self) -> NDArray[np.uint32]:
+        """``page->flags``."""
+        return self.column("flags")
+
+    @property
+    def refcount(self) -> NDArray[np.int32]:
+        """``page->_refcount``."""
+        return self.column("_refcount").view(np.int32)
+
+    @property
+    def mapcount(self) -> NDArray[np.int32]:
+        """``page->_mapcount``, -1 if no page table of a process maps the page; the same word as ``page_type``."""
+        return self.column("_mapcount").view(np.int32)
+
+    @property
+    def page_type(self) -> NDArray[np.uint32]:
+        """``page->page_type``."""
+        return self.column("_mapcount")
+
+    @property
+    def private(self) -> NDArray[np.uint32]:
+        """``page->private``; in the buddy system, the order."""
+        return self.column("private")
+
+    @property
+    def lru_next(self) -> NDArray[np.uint32]:
+        """``page->lru.next``, of a tail page ``compound_head``."""
+        return self.column("lru")
+
+    @property
+    def lru_prev(self) -> NDArray[np.uint32]:
+        """``page->lru.prev``."""
+        word: NDArray[np.uint32] = self.words[self.offsets["lru"] // WORD + 1]
+        return word
+
+    @property
+    def mapping(self) -> NDArray[np.uint32]:
+        """``page->mapping``, flags in its low bits."""
+        return self.column("mapping")
+
+    @property
+    def index(self) -> NDArray[np.uint32]:
+        """``page->index``."""
+        return self.column("index")
+
+    @cached_property
+    def valid(self) -> NDArray[np.bool_]:
+        """Which pfns have a ``struct page``; with SPARSEMEM the words of the others are 0 and mean nothing."""
+        valid = np.zeros(self.length, np.bool_)
+        for piece in self.pieces:
+            valid[piece.start_pfn : piece.start_pfn + piece.pages] = True
+        return valid
+
+    @cached_property
+    def zone(self) -> NDArray[np.uint8]:
+        """Zone number in ``flags``."""
+        return self._field(self.layout.zone.shift, self.layout.zone.mask).astype(np.uint8)
+
+    @cached_property
+    def section(self) -> NDArray[np.uint16] | None:
+        """Section number in ``flags``; ``None`` with FLATMEM."""
+        field = self.layout.section
+        return self._field(field.shift, field.mask).astype(np.uint16) if field.width else None
+
+    @cached_property
+    def buddy(self) -> NDArray[np.bool_]:
+        """``PageBuddy``: heads of free blocks."""
+        return self.types.of(self.page_type, "buddy")
+
+    @cached_property
+    def buddy_order(self) -> NDArray[np.uint8]:
+        """Order of the free block that the page heads; 0 for every other page, 255 for anything larger."""
+        order = np.zeros(self.length, np.uint8)
+        order[self.buddy] = np.minimum(self.private[self.buddy], 255)
+        return order
+
+    @cached_property
+    def in_buddy_block(self) -> NDArray[np.bool_]:
+        """Pages inside a block that some ``PageBuddy`` page heads, the heads included."""
+        heads = np.flatnonzero(self.buddy)
+        ends = np.minimum(heads + (np.int64(1) << np.minimum(self.buddy_order[heads], 31)), self.length)
+        edges = np.zeros(self.length + 1, np.int32)
+        edges[heads] += 1  # heads are distinct, ends need not be
+        np.subtract.at(edges, ends, 1)
+        inside: NDArray[np.bool_] = np.cumsum(edges[:-1], dtype=np.int32) > 0
+        return inside
+
+    @cached_property
+    def tail(self) -> NDArray[np.bool_]:
+        """``PageTail``: second and later pages of compound pages."""
+        tails: NDArray[np.bool_] = (self.lru_next & np.uint32(TAIL)) != 0
+        return tails
+
+    @cached_property
+    def head(self) -> NDArray[np.int64]:
+        """``compound_head``: pfn of the head page, of a page that is no tail its own; -1 if it leads nowhere."""
+        heads = np.arange(self.length, dtype=np.int64)
+        tails = np.flatnonzero(self.tail)
+        heads[tails] = self.page_to_pfn(self.lru_next[tails] - np.uint32(TAIL))
+        return heads
+
+    @property
+    def flag_names(self) -> dict[str, int]:
+        """Bit number of every named flag."""
+        return self.layout.names
+
+    def has_flag(self, *names: str) -> NDArray[np.bool_]:
+        """Pages with the flag; of several names the first that this kernel knows, if any."""
+        pages: NDArray[np.bool_] = (self.flags & np.uint32(self.layout.bit(*names))) != 0
+        return pages
+
+    def page_to_pfn(self, virtual: ArrayLike) -> NDArray[np.int64]:
+        """pfns of ``struct page`` addresses; -1 for what is no address of one, or of one without a row."""
+        addresses = np.asarray(virtual).astype(np.int64)
+        pfns = np.full(addresses.shape, -1, np.int64)
+        for piece in self.pieces:
+            offset = addresses - piece.virtual
+            row, rest = offset // self.page_size, offset % self.page_size
+            inside = (row >= 0) & (row < min(piece.pages, self.length - piece.start_pfn)) & (rest == 0)
+            pfns[inside] = row[inside] + piece.start_pfn
+        return pfns
+
+    def pfn_to_page(self, pfn: int) -> int:
+        """Virtual address of the ``struct page`` of a pfn.
+
+        :raises IndexError: if there is none
+        """
+        for piece in self.pieces:
+            if piece.start_pfn <= pfn < min(piece.start_pfn + piece.pages, self.length):
+                return piece.virtual + (pfn - piece.start_pfn) * self.page_size
+        raise IndexError(f"pfn {pfn:#x} has no struct page")
+
+    def page(self, pfn: int) -> dict[str, Any]:
+        """Everything about one page, by the kernel's names.  Decodes this row only.
+
+        :raises IndexError: if the pfn has no ``struct page``
+        """
+        address = self.pfn_to_page(pfn)
+        word = {name: int(self.words[offset // WORD, pfn]) for name, offset in self.offsets.items()}
+        flags, mapping, page_type = word["flags"], word["mapping"], word["_mapcount"]
+        zone, tail = self.layout.zone.of(flags), bool(word["lru"] & TAIL)
+        types = self.types.names_of(page_type)
+        return {
+            "pfn": pfn,
+            "page": address,
+            "flags": flags,
+            "flag_names": self.layout.names_of(flags),
+            "zone": self.zone_names[zone] if zone < len(self.zone_names) else f"#{zone}",
+            "node": self.layout.node.of(flags),
+            "section": self.layout.section.of(flags) if self.layout.section.width else None,
+            "refcount": _signed(word["_refcount"]),
+            "mapcount": None if types else _signed(page_type) + 1,
+            "page_type": page_type,
+            "type_names": types,
+            "buddy_order": min(word["private"], 255) if "buddy" in types else None,
+            "private": word["private"],
+            "mapping": mapping & ~MAPPING_FLAGS,
+            "anonymous": bool(mapping & MAPPING_ANON) and not tail,
+            "index": word["index"],
+            "lru_next": word["lru"],
+            "lru_prev": int(self.words[self.offsets["lru"] // WORD + 1, pfn]),
+            "compound_head": int(self.page_to_pfn(word["lru"] - TAIL)) if tail else None,
+        }
+
+    def _field(self, shift: int, mask: int) -> NDArray[np.uint32]:
+        # A field of no width may sit at bit 32, which no shift of a 32-bit word reaches.
+        return (self.flags >> np.uint32(min(shift, 31))) & np.uint32(mask)
+
+
+def observe_memmap(kernel: Kernel) -> MemMap:
+    """Read the whole ``mem_map``.
+
+    :raises MemoryFault: if part of it is not RAM, or was not captured
+    :raises SymbolsError: if the kernel has neither ``mem_map`` nor ``mem_section``
+    """
+    page_size = kernel.vmlinux.sizeof("struct page")
+    pieces = memmap_pieces(kernel)
+    length = _length(pieces, _max_mapnr(kernel))
+    counts = [max(0, min(piece.pages, length - piece.start_pfn)) for piece in pieces]
+    # All is looked at before room is made for it: a length that was overwritten may be any.
+    views = [
+        kernel.memory.view(piece.physical, pages * page_size)
+        for piece, pages in zip(pieces, counts, strict=True)
+    ]
+    words = np.empty((page_size // WORD, length), np.uint32)
+    if len(pieces) > 1 or pieces[0].start_pfn:
+        words[:] = 0
+    for piece, pages, view in zip(pieces, counts, views, strict=True):
+        rows = np.frombuffer(view, "<u4").reshape(pages, page_size // WORD)
+        _transpose(rows, words[:, piece.start_pfn : piece.start_pfn + pages])
+    return _memmap(kernel, pieces, words)
+
+
+def page_at(kernel: Kernel, pfn: int) -> dict[str, Any]:
+    """:meth:`MemMap.page` of one pfn, when no other page is wanted: reads one ``struct page``.
+
+    :raises IndexError: if the pfn has no ``struct page``
+    """
+    frame = _without_words(kernel)
+    row = np.frombuffer(kernel.read(frame.pfn_to_page(pfn), frame.page_size), "<u4")
+    # One page stands for all of them; only its own row is asked for.
+    return replace(frame, words=np.broadcast_to(row[:, np.newaxis], frame.words.shape)).page(pfn)
+
+
+def page_pfn(kernel: Kernel, virtual: int) -> int:
+    """pfn of the ``struct page`` at ``virtual``; reads none.
+
+    :raises IndexError: if no ``struct page`` begins there
+    """
+    pfn = int(_without_words(kernel).page_to_pfn(virtual))
+    if pfn < 0:
+        raise IndexError(f"no struct page begins at {virtual:#x}")
+    return pfn
+
+
+def _without_words(kernel: Kernel) -> MemMap:
+    """A ``mem_map`` of the right shape that holds one word for all: for arithmetic, at no cost."""
+    pieces = memmap_pieces(kernel)
+    shape = (kernel.vmlinux.sizeof("struct page") // WORD, _length(pieces, _max_mapnr(kernel)))
+    return _memmap(kernel, pieces, np.broadcast_to(np.uint32(0), shape))
+
+
+def _memmap(kernel: Kernel, pieces: tuple[Piece, ...], words: NDArray[np.uint32]) -> MemMap:
+    vmlinux = kernel.vmlinux
+    return MemMap(
+        pieces, vmlinux.sizeof("struct page"), _max_mapnr(kernel), _allocated(pieces), words, _offsets(kernel),
+        flag_layout(vmlinux), page_types(vmlinux), zone_names(vmlinux),
+    )  # fmt: skip
+
+
+def _max_mapnr(kernel: Kernel) -> int | None:
+    return None if number_of_sections(kernel.vmlinux) else kernel.variable("max_mapnr")
+
+
+def _allocated(pieces: tuple[Piece, ...]) -> int:
+    return max(piece.start_pfn + piece.pages for piece in pieces)
+
+
+def _length(pieces: tuple[Piece, ...], max_mapnr: int | None) -> int:
+    allocated = _allocated(pieces)
+    return allocated if max_mapnr is None else min(max_mapnr, allocated)
+
+
+def _signed(word: int) -> int:
+    return word - (word >> 31 << 32)
+
+
+def _transpose(rows: NDArray[np.uint32], columns: NDArray[np.uint32]) -> None:
+    """``columns[:] = rows.T``, in batches: a stride through all of memory for every column would be slow."""
+    for start in range(0, len(rows), _BATCH):
+        columns[:, start : start + _BATCH] = rows[start : start + _BATCH].T
+
+
+def _offsets(kernel: Kernel) -> dict[str, int]:
+    vmlinux = kernel.vmlinux
+    # 6.16 renamed page->index to __folio_index.
+    index = "index" if vmlinux.has_member("struct page", "index") else "__folio_index"
+    members = {name: name for name in ("flags", "_refcount", "_mapcount", "private", "lru", "mapping")}
+    return {
+        name: vmlinux.offset("struct page", member) for name, member in {**members, "index": index}.items()
+    }

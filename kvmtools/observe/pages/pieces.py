@@ -1,0 +1,75 @@
+"""Where the ``struct page`` of every pfn lies.
+
+FLATMEM keeps one array of ``struct page``, indexed by pfn (``ARCH_PFN_OFFSET`` is 0 on i386); SPARSEMEM one
+array per present section.  Source: ``alloc_node_mem_map`` (mm/page_alloc.c), include/linux/mmzone.h, 6.1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from kvmtools.observe.broken import reading
+from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.nodes import node_addresses
+from kvmtools.observe.pages.page_flags import number_of_sections
+from kvmtools.records import PAGE_SHIFT, Range
+
+# include/linux/mmzone.h: SECTION_HAS_MEM_MAP, and the low bits of section_mem_map that hold flags.
+_SECTION_HAS_MEM_MAP = 1 << 1
+_SECTION_FLAGS = 0xF
+_WORD = 4
+# arch/x86/include/asm/sparsemem.h: MAX_PHYSMEM_BITS.
+_MAX_PHYSMEM_BITS = {True: 36, False: 32}
+
+
+@dataclass(frozen=True)
+class Piece:
+    """``pages`` consecutive ``struct page``, that of ``start_pfn`` at the linear-map address ``virtual``."""
+
+    start_pfn: int
+    pages: int
+    virtual: int
+    physical: int
+
+
+def needs(kernel: Kernel) -> Iterator[Range]:
+    """Physical ranges that :func:`kvmtools.observe.pages.memmap.observe_memmap` reads."""
+    for piece in memmap_pieces(kernel):
+        yield Range(piece.physical, piece.physical + piece.pages * kernel.vmlinux.sizeof("struct page"))
+
+
+@reading("mem_map")
+def memmap_pieces(kernel: Kernel) -> tuple[Piece, ...]:
+    """Every array of ``struct page``, by pfn."""
+    return _sections(kernel) if number_of_sections(kernel.vmlinux) else (_flat(kernel),)
+
+
+def _flat(kernel: Kernel) -> Piece:
+    """The one array of FLATMEM; its room follows from the node's span, rounded to the largest buddy block."""
+    vmlinux = kernel.vmlinux
+    (node,) = node_addresses(kernel)
+    start = kernel.member(node, "struct pglist_data", "node_start_pfn")
+    end = start + kernel.member(node, "struct pglist_data", "node_spanned_pages")
+    largest_block = 1 << vmlinux.array_length("struct zone", "free_area") - 1
+    first, last = start // largest_block * largest_block, -(-end // largest_block) * largest_block
+    virtual = kernel.variable("mem_map") + first * vmlinux.sizeof("struct page")
+    return Piece(first, last - first, virtual, kernel.physical(virtual))
+
+
+def _sections(kernel: Kernel) -> tuple[Piece, ...]:
+    """The arrays of SPARSEMEM's present sections; ``section_mem_map`` is biased by the section's first pfn."""
+    vmlinux = kernel.vmlinux
+    count, stride = number_of_sections(vmlinux), vmlinux.sizeof("struct mem_section")
+    pages = 1 << _MAX_PHYSMEM_BITS[kernel.pae] - PAGE_SHIFT - (count - 1).bit_length()
+    table = np.frombuffer(kernel.read(kernel.address("mem_section"), count * stride), "<u4")
+    encoded = table.reshape(count, -1)[:, vmlinux.offset("struct mem_section", "section_mem_map") // _WORD]
+    pieces = []
+    for section in np.flatnonzero(encoded & _SECTION_HAS_MEM_MAP):
+        start = int(section) * pages
+        biased = int(encoded[section]) & ~_SECTION_FLAGS
+        virtual = (biased + start * vmlinux.sizeof("struct page")) % (1 << 32)
+        pieces.append(Piece(start, pages, virtual, kernel.physical(virtual)))
+    return tuple(pieces)

@@ -1,0 +1,130 @@
+"""The kernel's own idea of its address space, as far as the guest shows it.
+
+Nothing here is computed by a formula of the kernel's: a boundary is read where the kernel wrote it down, or
+seen in its page tables, or it is ``None``.  What the boundaries ought to be is the model's to say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from kvmtools.errors import MemoryFault
+from kvmtools.observe.broken import reading
+from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.pages.page_flags import number_of_sections
+from kvmtools.observe.paging.walk import Walk, walk
+from kvmtools.records import PAGE_SIZE, Layout
+
+#: Headings of the kernel's page table dump (arch/x86/mm/dump_pagetables.c, ``address_markers``) and our
+#: fields. ``pt_dump_init`` fills in the addresses while the kernel boots; the array exists with
+#: ``CONFIG_PTDUMP_CORE``.
+_MARKERS = {
+    "Kernel Mapping": "page_offset",
+    "vmalloc() Area": "vmalloc_start",
+    "vmalloc() End": "vmalloc_end",
+    "Persistent kmap() Area": "pkmap_base",
+    "LDT remap": "ldt_base",
+    "CPU entry area": "cpu_entry_area_base",
+    "Fixmap area": "fixaddr_start",
+}
+
+#: Variables that hold a field's value as it is: arch/x86/mm/init_32.c and pgtable_32.c, mm/memory.c.
+_VARIABLES = {
+    "high_memory": "high_memory",
+    "__FIXADDR_TOP": "fixaddr_top",
+    "max_low_pfn": "max_low_pfn",
+    "max_pfn": "max_pfn",
+    "highstart_pfn": "highstart_pfn",
+    "highend_pfn": "highend_pfn",
+    "max_mapnr": "max_mapnr",
+}
+
+
+@reading("layout")
+def observe_layout(kernel: Kernel, tables: Walk | None = None) -> Layout:
+    """What this kernel shows of its layout; a field that it does not show is ``None``.
+
+    Where the kernel wrote a boundary down (``address_markers``), that is the answer; the page tables are
+    asked for what it did not.
+
+    :param tables: the walk of ``swapper_pg_dir``, if there is one already
+    """
+    shown = {"page_offset": kernel.page_offset}
+    for source in (_evidence(kernel, tables), _variables(kernel), _markers(kernel)):
+        shown.update(source)
+    return Layout(**shown)
+
+
+def _markers(kernel: Kernel) -> Iterator[tuple[str, int]]:
+    vmlinux = kernel.vmlinux
+    if not vmlinux.has_symbol("address_markers") or not vmlinux.has_type("typeof(address_markers)"):
+        return
+    marker_size = vmlinux.sizeof("struct addr_marker")
+    first = kernel.address("address_markers")
+    for index in range(vmlinux.array_length("typeof(address_markers)")):
+        marker = first + index * marker_size
+        name = kernel.member(marker, "struct addr_marker", "name")
+        start = kernel.member(marker, "struct addr_marker", "start_address")
+        field = _MARKERS.get(kernel.string(name, 64)) if name else None
+        if field and start:
+            yield field, start
+
+
+def _variables(kernel: Kernel) -> Iterator[tuple[str, int]]:
+    # With SPARSEMEM max_mapnr is there, but nobody sets it: pfn_valid() asks the sections.
+    unset = {"max_mapnr"} if number_of_sections(kernel.vmlinux) else set()
+    for variable, field in _VARIABLES.items():
+        if kernel.vmlinux.has_symbol(variable) and variable not in unset:
+            yield field, kernel.variable(variable)
+
+
+def _evidence(kernel: Kernel, tables: Walk | None) -> Iterator[tuple[str, int]]:
+    """What other structures give away."""
+    if kernel.vmlinux.has_type("typeof(pkmap_count)"):
+        yield "last_pkmap", kernel.vmlinux.array_length("typeof(pkmap_count)")
+    for field, find in _FINDERS.items():
+        try:
+            address = find(kernel, tables)
+        except MemoryFault:
+            continue  # not set up yet: the pointer leads nowhere
+        if address is not None:
+            yield field, address
+
+
+def _pkmap_base(kernel: Kernel, tables: Walk | None) -> int | None:
+    """Where the page tables hook the table of ``pkmap_page_table`` (set by ``permanent_kmaps_init``)."""
+    if not kernel.vmlinux.has_symbol("pkmap_page_table"):
+        return None
+    entry = kernel.variable("pkmap_page_table")
+    if not entry:
+        return None
+    table, offset = divmod(kernel.physical(entry), PAGE_SIZE)
+    if tables is None:
+        tables = kernel_walk(kernel, start=kernel.lowmem_end % (1 << 32))
+    below = tables.tables
+    hooked = np.flatnonzero((below.physical == table * PAGE_SIZE) & (below.level == 1))
+    if len(hooked) != 1:
+        return None
+    return int(below.virtual[hooked[0]]) + offset // tables.form.entry_size * PAGE_SIZE
+
+
+def _cpu_entry_area_base(kernel: Kernel, _tables: Walk | None) -> int | None:
+    """Where the IDT is used at: the first page of the area (``idt_map_in_cea``, 4.20 and later)."""
+    if not kernel.vmlinux.has_symbol("idt_descr") or not kernel.vmlinux.has_type("typeof(idt_descr)"):
+        return None
+    address = kernel.member(kernel.address("idt_descr"), "typeof(idt_descr)", "address")
+    return address if address >= kernel.lowmem_end else None
+
+
+_FINDERS: dict[str, Callable[[Kernel, Walk | None], int | None]] = {
+    "pkmap_base": _pkmap_base,
+    "cpu_entry_area_base": _cpu_entry_area_base,
+}
+
+
+def kernel_walk(kernel: Kernel, *, start: int = 0) -> Walk:
+    """The kernel's own page tables, ``swapper_pg_dir``, from ``start`` up."""
+    pgd = kernel.physical(kernel.address("swapper_pg_dir"))
+    return walk(kernel.memory, pgd, pae=kernel.pae, start=start)

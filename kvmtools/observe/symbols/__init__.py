@@ -1,0 +1,1 @@
+"""What the vmlinux says: symbols, types, enumerators; and by how much KASLR moved them."""

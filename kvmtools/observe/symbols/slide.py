@@ -1,0 +1,110 @@
+"""Find the kernel in the guest's memory: by how much KASLR moved it, and whether it is the one of this
+vmlinux at all.
+
+The slide is ``SYMBOL(_stext)`` of VMCOREINFO minus ``_stext`` of the vmlinux where the note can be had, else
+it is searched for; either way nothing is believed until the kernel's banner and its build id stand in memory
+where that slide puts them.  On i386 the image moves as a whole, so the virtual and the physical slide are
+equal (arch/x86/boot/compressed/kaslr.c, ``choose_random_location``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from kvmtools.errors import MemoryFault, SymbolsError
+from kvmtools.observe.symbols.elf import build_id_in_notes
+from kvmtools.observe.symbols.vmlinux import Vmlinux
+
+if TYPE_CHECKING:
+    from kvmtools.attach.memory.physical import PhysicalMemory
+
+#: ``CONFIG_PHYSICAL_ALIGN``: 2 MiB by default, 8 KiB at least (arch/x86/Kconfig); coarse steps find nearly
+#: all.
+ALIGNMENTS = (0x20_0000, 0x2000)
+
+#: No i386 image can lie higher than its linear map reaches.
+SEARCH_END = 0x4000_0000
+
+_CHUNK = 4 << 20
+_VMCOREINFO = re.compile(
+    rb"OSRELEASE=[^\n]{1,200}\n(?:[^\n=]{1,80}=[^\n]*\n){0,3}?BUILD-ID=([0-9a-f]{8,64})\n"
+)
+_BANNER = re.compile(rb"Linux version \d[^\n\0]{8,250}\n")
+
+
+def find_slide(memory: PhysicalMemory, vmlinux: Vmlinux, vmcoreinfo: str | None = None) -> int:
+    """By how much the kernel of ``vmlinux`` was moved in ``memory``.
+
+    :param vmcoreinfo: text of the VMCOREINFO note, if the target has one
+    :raises SymbolsError: if the vmlinux is another kernel's (both build ids are named), or no kernel is there
+    """
+    for slide in _candidates(memory, vmlinux, vmcoreinfo):
+        if _is_at(memory, vmlinux, slide):
+            return slide
+    raise _refusal(memory, vmlinux, vmcoreinfo)
+
+
+def _candidates(memory: PhysicalMemory, vmlinux: Vmlinux, vmcoreinfo: str | None) -> Iterator[int]:
+    """Slides worth a look, the likely ones first; a later boot may have left the note stale, so it is only
+    the first.
+    """
+    noted = re.search(r"^SYMBOL\(_stext\)=([0-9a-f]+)$", vmcoreinfo or "", re.MULTILINE)
+    if noted:
+        yield int(noted[1], 16) - vmlinux.symbol("_stext")
+    end = min(SEARCH_END, memory.ranges[-1].end if memory.ranges else 0)
+    banner = vmlinux.symbol("linux_banner") - vmlinux.page_offset
+    for alignment in ALIGNMENTS:
+        yield from range(0, end - banner, alignment)
+
+
+def _is_at(memory: PhysicalMemory, vmlinux: Vmlinux, slide: int) -> bool:
+    """Whether the image stands at ``slide``: its banner, and the build id in its notes."""
+    physical = slide - vmlinux.page_offset
+    banner = vmlinux.banner + b"\0"
+    try:
+        if memory.view(vmlinux.symbol("linux_banner") + physical, len(banner)) != banner:
+            return False
+        if vmlinux.build_id.startswith("sha256-"):
+            return True  # the vmlinux carries no build id: the banner, with its time of build, has to do
+        start, stop = vmlinux.symbol("__start_notes"), vmlinux.symbol("__stop_notes")
+        return build_id_in_notes(memory.read(start + physical, stop - start)) == vmlinux.build_id
+    except MemoryFault:
+        return False
+
+
+def _refusal(memory: PhysicalMemory, vmlinux: Vmlinux, vmcoreinfo: str | None) -> SymbolsError:
+    guest = guest_identity(memory, vmcoreinfo)
+    if guest is None:
+        return SymbolsError(
+            "no Linux kernel is recognised in the guest's memory",
+            hint="has it booted yet? is it an i386 kernel?",
+        )
+    return SymbolsError(
+        f"this vmlinux is not the guest's kernel: its build id is {vmlinux.build_id}, the guest {guest}",
+        hint="give the vmlinux that the guest was booted from",
+    )
+
+
+def guest_identity(memory: PhysicalMemory, vmcoreinfo: str | None) -> str | None:
+    """Which kernel the guest runs, from its own words: a build id, else the version banner; ``None`` if none
+    is found.
+    """
+    noted = re.search(r"^BUILD-ID=([0-9a-f]+)$", vmcoreinfo or "", re.MULTILINE)
+    if noted:
+        return f"has {noted[1]}"
+    banner = None
+    for chunk in _chunks(memory):
+        found = _VMCOREINFO.search(chunk)
+        if found:
+            return f"has {found[1].decode()}"
+        banner = banner or _BANNER.search(chunk)
+    return f"says {banner[0].decode('latin-1').strip()!r}" if banner else None
+
+
+def _chunks(memory: PhysicalMemory) -> Iterator[bytes]:
+    """Low memory in pieces that overlap by a page, so that nothing is cut in two."""
+    for ram in memory.ranges:
+        for start in range(ram.start, min(ram.end, SEARCH_END), _CHUNK):
+            yield memory.read(start, min(_CHUNK + 4096, ram.end - start))

@@ -1,0 +1,249 @@
+"""What the vmlinux says about itself: types, offsets, enumerators and symbols, each asked of drgn once in its
+life.
+
+Answers are kept in ``cache_dir()/facts/<build-id>.json``, negative ones too, so that a warm command neither
+imports drgn nor opens the DWARF.  The cache is a convenience and never a cause of failure: an unreadable or
+damaged file is rebuilt, an unwritable directory is passed over.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import json
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from kvmtools.errors import SymbolsError
+from kvmtools.observe.symbols.elf import Elf, read_elf
+from kvmtools.paths import cache_dir
+
+if TYPE_CHECKING:
+    from kvmtools.observe.symbols.debuginfo import DebugInfo
+
+SCHEMA = "kvmtools-facts/1"
+
+Answer = int | str | dict[str, int] | None
+
+_HOW_TO_GET_DWARF = (
+    "build it with CONFIG_DEBUG_INFO_DWARF5=y, or install the distribution's kernel debug package, "
+    "and give the vmlinux that was not stripped"
+)
+
+
+class Vmlinux:
+    """Types, offsets, enumerators and symbols (at link addresses, no KASLR slide) of one vmlinux.
+
+    Type names are written as in C (``"struct page"``, ``"pte_t"``); ``"typeof(variable)"`` is the type of a
+    global or file-static variable.  Members may be dotted (``"_refcount.counter"``), indexed
+    (``"free_area[3]"``), or lie in anonymous structures and unions.
+    """
+
+    def __init__(self, build_id: str, answers: dict[str, Answer], elf: Elf | None = None) -> None:
+        self.build_id = build_id
+        self._answers = answers
+        self._elf = elf
+        self._debuginfo: DebugInfo | None = None
+        self._unsaved = False
+        self._cache = _cache_file(build_id)
+
+    @classmethod
+    def load(cls, path: Path) -> Vmlinux:
+        """Facts of the file ``path``, with what earlier runs learned about it.
+
+        :raises SymbolsError: if the file is missing, is not an i386 ELF, or has no DWARF
+        """
+        elf = read_elf(path)
+        if not elf.has_dwarf:
+            raise SymbolsError(f"{path} has no DWARF (.debug_info)", hint=_HOW_TO_GET_DWARF)
+        vmlinux = cls(elf.build_id, _read_cache(_cache_file(elf.build_id), elf.build_id), elf)
+        atexit.register(vmlinux.save)
+        return vmlinux
+
+    @classmethod
+    def from_json(cls, document: dict[str, Any]) -> Vmlinux:
+        """Facts of a recorded guest: only what :meth:`to_json` held can be asked.
+
+        :raises SymbolsError: if the document is not one of ours
+        """
+        if document.get("schema") != SCHEMA:
+            raise SymbolsError(f"not a {SCHEMA} document")
+        return cls(document["build_id"], dict(document["answers"]))
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything learned so far, in a stable order."""
+        return {"schema": SCHEMA, "build_id": self.build_id, "answers": dict(sorted(self._answers.items()))}
+
+    def save(self) -> None:
+        """Keep the answers for the next run, if there are new ones and there is a place for them."""
+        if not self._unsaved:
+            return
+        self._unsaved = False
+        with contextlib.suppress(OSError):
+            _write_cache(self._cache, self.to_json())
+
+    @property
+    def path(self) -> Path | None:
+        """The file, or ``None`` for recorded facts."""
+        return self._elf.path if self._elf else None
+
+    @property
+    def page_offset(self) -> int:
+        """``PAGE_OFFSET`` as linked: virtual minus physical address of the image."""
+        return self._integer("page_offset", "page offset")
+
+    @property
+    def pae(self) -> bool:
+        """Whether the kernel was built for PAE: entries of 8 bytes."""
+        return self.sizeof("pte_t") == 8
+
+    @property
+    def banner(self) -> bytes:
+        """``linux_banner`` (init/version.c) as the file has it, up to and without its NUL: which build this
+        is.
+        """
+        text = self._ask("banner", "linux_banner")
+        if not isinstance(text, str):
+            raise self._absent("symbol linux_banner")
+        return text.encode("latin-1")
+
+    def symbol(self, name: str) -> int:
+        """Link address of ``name``.
+
+        :raises SymbolsError: if there is no such symbol
+        """
+        return self._integer("symbol", name)
+
+    def has_symbol(self, name: str) -> bool:
+        """Whether this kernel has the symbol."""
+        return self._ask("symbol", name) is not None
+
+    def symbol_like(self, variable: str) -> int:
+        """Link address of a function's static variable: ``last_pkmap_nr`` finds ``last_pkmap_nr.1``, and clang's
+        ``get_next_pkmap_nr.last_pkmap_nr``.
+
+        :raises SymbolsError: if there is no such symbol, or more than one
+        """
+        return self._integer("symbol_like", variable)
+
+    def sizeof(self, type_name: str, member: str = "") -> int:
+        """Size in bytes of a type, or of one of its members.
+
+        :raises SymbolsError: if there is no such type or member
+        """
+        return self._integer("sizeof", type_name, member)
+
+    def has_type(self, type_name: str) -> bool:
+        """Whether the type exists and is complete."""
+        return self._ask("sizeof", type_name, "") is not None
+
+    def offset(self, type_name: str, member: str) -> int:
+        """Offset in bytes of a member.
+
+        :raises SymbolsError: if there is no such type or member
+        """
+        return self._integer("offset", type_name, member)
+
+    def has_member(self, type_name: str, member: str) -> bool:
+        """Whether the type has the member."""
+        return self._ask("offset", type_name, member) is not None
+
+    def array_length(self, type_name: str, member: str = "") -> int:
+        """Elements of an array: a member's, or a variable's (``"typeof(pkmap_count)"``).
+
+        :raises SymbolsError: if there is no such thing or it is not an array
+        """
+        return self._integer("array_length", type_name, member)
+
+    def enumerators(self, tag: str) -> dict[str, int]:
+        """Names and values of ``enum tag``.
+
+        :raises SymbolsError: if there is no such enumeration
+        """
+        answer = self._ask("enumerators", tag)
+        if not isinstance(answer, dict):
+            raise self._absent(f"enum {tag}")
+        return answer
+
+    def constant(self, name: str) -> int:
+        """Value of an enumerator of any enumeration, anonymous ones included.
+
+        :raises SymbolsError: if there is none of that name
+        """
+        return self._integer("constant", name)
+
+    def has_constant(self, name: str) -> bool:
+        """Whether some enumeration has the enumerator."""
+        return self._ask("constant", name) is not None
+
+    def _integer(self, question: str, *about: str) -> int:
+        answer = self._ask(question, *about)
+        if not isinstance(answer, int):
+            raise self._absent(" ".join((question, *filter(None, about))))
+        return answer
+
+    def _absent(self, what: str) -> SymbolsError:
+        return SymbolsError(
+            f"this vmlinux (build id {self.build_id}) has no {what}",
+            hint="the kernel was built without it, or is of a version that kvmtools does not know",
+        )
+
+    def _ask(self, question: str, *about: str) -> Answer:
+        key = " ".join((question, *about)).rstrip()
+        try:
+            return self._answers[key]
+        except KeyError:
+            pass
+        answer = self._learn(question, about)
+        self._answers[key] = answer
+        self._unsaved = True
+        return answer
+
+    def _learn(self, question: str, about: tuple[str, ...]) -> Answer:
+        if self._elf is None:
+            raise SymbolsError(
+                f"these recorded facts do not say: {' '.join((question, *about)).rstrip()}",
+                hint="record the guest again",
+            )
+        if question == "page_offset":
+            return self._elf.page_offset
+        if question == "banner":
+            address = self._ask("symbol", *about)
+            if not isinstance(address, int):
+                return None
+            return self._elf.read(address, 512).split(b"\0", 1)[0].decode("latin-1")
+        if self._debuginfo is None:
+            from kvmtools.observe.symbols.debuginfo import DebugInfo  # drgn: not before it is needed
+
+            self._debuginfo = DebugInfo(self._elf.path)
+        answer: Answer = getattr(self._debuginfo, question)(*about)
+        return answer
+
+
+def _cache_file(build_id: str) -> Path:
+    return cache_dir() / "facts" / f"{build_id}.json"
+
+
+def _read_cache(path: Path, build_id: str) -> dict[str, Answer]:
+    try:
+        document = json.loads(path.read_bytes())
+        if document["schema"] == SCHEMA and document["build_id"] == build_id:
+            return {str(key): answer for key, answer in document["answers"].items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        pass
+    return {}
+
+
+def _write_cache(path: Path, document: dict[str, Any]) -> None:
+    """Write at once or not at all: another process sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".facts-")
+    try:
+        with os.fdopen(handle, "w") as file:
+            json.dump(document, file, indent=0)
+        os.replace(temporary, path)
+    except BaseException:
+        os.unlink(temporary)
+        raise

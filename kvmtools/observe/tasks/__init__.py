@@ -1,0 +1,1 @@
+"""Processes that have an address space, and whose page tables a CR3 leads to."""

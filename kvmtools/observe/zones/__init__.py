@@ -1,0 +1,1 @@
+"""Zones, their free lists and the lists of each CPU."""

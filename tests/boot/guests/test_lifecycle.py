@@ -1,0 +1,308 @@
+"""A guest's life, with a stand-in for QEMU: nothing here needs a kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import pytest
+
+from kvmtools.boot.guests import lifecycle, ram_location, registry
+from kvmtools.boot.guests.files import GuestFiles
+from kvmtools.boot.host import detached
+from kvmtools.errors import AttachError, BuildError, GuestVanished, UsageError
+
+FAKE_QEMU = Path(__file__).with_name("fake_qemu.py")
+REPOSITORY = FAKE_QEMU.parents[3]
+
+
+@dataclass
+class Place:
+    """A machine of our own: run directory, cache and shared memory below one temporary directory."""
+
+    root: Path
+    image: Path
+    vmlinux: Path
+
+    def start(self, name: str = "fake", timeout: float = 30.0) -> lifecycle.Guest:
+        return lifecycle.start(
+            name,
+            kernel=str(self.image),
+            vmlinux=self.vmlinux,
+            memory="64M",
+            accel="tcg",
+            timeout=timeout,
+        )
+
+    def left_behind(self) -> list[Path]:
+        """Every file below the run directory, the cache and shared memory."""
+        return [path for top in ("run/kvmtools", "shm", "cache") for path in (self.root / top).rglob("*")]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    for name in ("run", "cache", "shm", "bin"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "bin" / "qemu-system-i386").symlink_to(FAKE_QEMU)
+    image, vmlinux = tmp_path / "bzImage", tmp_path / "vmlinux"
+    image.touch()
+    vmlinux.touch()
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(ram_location, "SHARED_MEMORY", tmp_path / "shm")
+    yield Place(tmp_path, image, vmlinux)
+    for guest in lifecycle.all_guests():
+        detached.end(guest.pid, guest.started, patience=0)
+
+
+def test_a_guest_is_started_found_and_stopped(place: Place) -> None:
+    guest = place.start()
+    assert lifecycle.find("fake") == guest
+    assert lifecycle.all_guests() == [guest]
+    assert lifecycle.state(guest).status == "running"
+    assert lifecycle.state(guest).vcpus == (lifecycle.Vcpu(0, 4711),)
+    lifecycle.stop(guest)
+    assert not guest.alive
+    assert place.left_behind() == []
+
+
+def test_everything_of_a_guest_is_private(place: Place) -> None:
+    guest = place.start()
+    assert stat.S_IMODE(guest.directory.stat().st_mode) == 0o700
+    assert stat.S_IMODE(guest.ram.stat().st_mode) == 0o600
+    assert guest.ram.stat().st_size == guest.memory_bytes
+    assert ram_location.touched_bytes(guest.ram) == 0
+    lifecycle.stop(guest)
+
+
+def test_it_has_a_session_of_its_own(place: Place) -> None:
+    guest = place.start()
+    assert os.getsid(guest.pid) == guest.pid
+    lifecycle.stop(guest)
+
+
+def test_the_record_names_its_units(place: Place) -> None:
+    guest = place.start()
+    record = json.loads(GuestFiles(guest.directory).record.read_text())
+    assert record["schema"] == "kvmtools/1"
+    assert record["started_ticks"] == guest.started
+    assert record["memory_bytes"] == 64 << 20
+    lifecycle.stop(guest)
+
+
+def test_a_name_is_taken_once(place: Place) -> None:
+    guest = place.start()
+    with pytest.raises(UsageError, match=f"already running .QEMU pid {guest.pid}"):
+        place.start()
+    assert guest.alive
+    lifecycle.stop(guest)
+
+
+def test_two_names_live_side_by_side(place: Place) -> None:
+    pair = [place.start("first"), place.start("second")]
+    assert lifecycle.all_guests() == pair
+    with pytest.raises(AttachError, match="running: first, second"):
+        lifecycle.find("third")
+    for guest in pair:
+        lifecycle.stop(guest)
+    with pytest.raises(AttachError, match="kvmtools guest start third"):
+        lifecycle.find("third")
+
+
+def test_a_start_in_another_process_is_not_disturbed(place: Place) -> None:
+    with registry.locked("fake", create=True) as directory:
+        assert directory is not None
+        with pytest.raises(UsageError, match="being started or stopped"):
+            place.start()
+        assert registry.bury("fake") is None
+        assert directory.is_dir()
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "-x", "a b", "x" * 33, "../up"])
+def test_what_cannot_be_a_name_is_refused(place: Place, name: str) -> None:
+    with pytest.raises(UsageError, match="cannot be a guest's name"):
+        place.start(name)
+    assert place.left_behind() == []
+
+
+def test_qemus_own_complaint_is_shown_and_nothing_stays(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_QEMU_SAYS", "qemu: could not load kernel 'bzImage'")
+    with pytest.raises(AttachError, match="could not load kernel 'bzImage'"):
+        place.start()
+    assert place.left_behind() == []
+
+
+def test_a_panic_ends_the_wait(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    panic = "Kernel panic - not syncing: VFS: Unable to mount root fs"
+    monkeypatch.setenv("FAKE_QEMU_CONSOLE", f"[    0.5] {panic}\r\n[    0.6] ---[ end {panic} ]---\r\n")
+    monkeypatch.setenv("FAKE_QEMU_MUTE", "1")
+    with pytest.raises(AttachError, match=f"{panic}$|{panic} ") as caught:
+        place.start()
+    assert "end" not in caught.value.message
+    assert place.left_behind() == []
+
+
+def test_a_guest_that_never_answers_is_given_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_QEMU_MUTE", "1")
+    with pytest.raises(AttachError, match="--timeout"):
+        place.start(timeout=0.5)
+    assert place.left_behind() == []
+
+
+def test_no_room_for_the_ram(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ram_location, "_free", lambda _directory: 1 << 20)
+    with pytest.raises(AttachError, match="no room"):
+        place.start()
+    assert place.left_behind() == []
+
+
+def test_ram_goes_to_the_disk_if_memory_is_short(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ram_location, "_available_memory", lambda: 1 << 20)
+    guest = place.start()
+    assert guest.ram.is_relative_to(place.root / "cache")
+    lifecycle.stop(guest)
+    assert not guest.ram.exists()
+
+
+def test_without_qemu_the_package_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", str(place.root))
+    with pytest.raises(BuildError, match="qemu-system-x86"):
+        place.start()
+
+
+def test_a_foreign_kernel_needs_its_symbols(place: Place) -> None:
+    with pytest.raises(UsageError, match="-s"):
+        lifecycle.start("fake", kernel=str(place.image))
+    with pytest.raises(UsageError, match="no kernel"):
+        lifecycle.start("fake", kernel=str(place.root / "missing"), vmlinux=place.vmlinux)
+    with pytest.raises(UsageError, match="of its own"):
+        lifecycle.start("fake", kernel="pae", vmlinux=place.vmlinux)
+    assert place.left_behind() == []
+
+
+@pytest.mark.parametrize("smp", [0, -1, 256])
+def test_cpus_out_of_range(place: Place, smp: int) -> None:
+    with pytest.raises(UsageError, match="out of range"):
+        lifecycle.start("fake", kernel=str(place.image), vmlinux=place.vmlinux, smp=smp)
+
+
+def test_a_dead_guest_is_reported_with_qemus_last_words_and_cleaned_up(place: Place) -> None:
+    guest = place.start()
+    detached.end(guest.pid, guest.started, patience=0)
+    GuestFiles(guest.directory).qemu_log.write_text("first\nqemu: terminating on signal 9\n\n")
+    with pytest.raises(GuestVanished, match="terminating on signal 9"):
+        lifecycle.find("fake")
+    assert place.left_behind() == []
+    with pytest.raises(AttachError, match="no guest 'fake'"):
+        lifecycle.find("fake")
+
+
+def test_a_dead_guest_without_a_word_is_reported_with_the_consoles_end(place: Place) -> None:
+    guest = place.start()
+    detached.end(guest.pid, guest.started, patience=0)
+    guest.console.write_text("[    9.1] reboot: Power down\r\n")
+    (obituary,) = lifecycle.sweep()
+    assert obituary.name == "fake"
+    assert "reboot: Power down" in str(obituary)
+    assert lifecycle.sweep() == []
+    assert place.left_behind() == []
+
+
+def test_the_state_of_a_dead_guest_says_that_it_died(place: Place) -> None:
+    guest = place.start()
+    detached.end(guest.pid, guest.started, patience=0)
+    with pytest.raises(GuestVanished):
+        lifecycle.state(guest)
+
+
+def test_the_place_of_a_dead_guest_is_free(place: Place) -> None:
+    first = place.start()
+    detached.end(first.pid, first.started, patience=0)
+    second = place.start()
+    assert second.pid != first.pid
+    assert lifecycle.all_guests() == [second]
+    lifecycle.stop(first)  # has nothing to do, and must not touch its successor
+    assert second.alive
+    assert second.ram.exists()
+    lifecycle.stop(second)
+
+
+def test_a_recycled_pid_is_not_our_guest(place: Place) -> None:
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        try:
+            # The same pid at the same tick would be the same process to anybody.
+            time.sleep(2 / os.sysconf("SC_CLK_TCK"))
+            guest = place.start()
+            detached.end(guest.pid, guest.started, patience=0)
+            recycled = replace(guest, pid=stranger.pid)
+            registry.save(recycled)
+            assert not recycled.alive
+            lifecycle.stop(recycled)
+            assert stranger.poll() is None
+        finally:
+            stranger.kill()
+    assert place.left_behind() == []
+
+
+def test_a_deaf_qemu_is_killed(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("FAKE_QEMU_DEAF", "1")
+    guest = place.start()
+    lifecycle.stop(guest, patience=0.2)
+    assert not guest.alive
+    assert place.left_behind() == []
+
+
+def test_a_monitor_in_use_is_busy_not_dead(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    import socket
+
+    guest = place.start()
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(str(guest.qmp))
+        assert client.recv(1) == b"{"
+        assert lifecycle.state(guest).status == "busy"
+    lifecycle.stop(guest)
+
+
+def test_leftovers_of_a_start_that_was_killed_are_cleared(place: Place) -> None:
+    directory = registry.directory_of("fake")
+    directory.mkdir()
+    (directory / "qemu.log").touch()
+    orphan = ram_location.create("fake", directory, 1 << 20)
+    guest = place.start()
+    assert guest.ram == orphan
+    assert guest.ram.stat().st_size == guest.memory_bytes
+    lifecycle.stop(guest)
+    assert place.left_behind() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_an_interrupted_start_leaves_nothing(
+    place: Place, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
+) -> None:
+    monkeypatch.setenv("FAKE_QEMU_MUTE", "1")
+    program = (
+        "import sys; from pathlib import Path; from kvmtools.boot.guests import lifecycle, ram_location;"
+        f"ram_location.SHARED_MEMORY = Path({str(place.root / 'shm')!r});"
+        f"lifecycle.start('fake', kernel={str(place.image)!r}, vmlinux=Path({str(place.vmlinux)!r}),"
+        " memory='64M', accel='tcg')"
+    )
+    with subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stderr=subprocess.PIPE) as starter:
+        while not (found := lifecycle.all_guests()):
+            assert starter.poll() is None
+            time.sleep(0.02)
+        starter.send_signal(number)
+        _, complaint = starter.communicate(timeout=30)
+    assert starter.returncode == (-number if number == signal.SIGINT else 128 + number), complaint
+    assert not found[0].alive
+    assert place.left_behind() == []

@@ -1,0 +1,82 @@
+"""The kmap_local slots of recorded guests, and what the model's textbook says of their addresses."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.kmap.kmap_local import needs, observe_kmap_local
+from kvmtools.observe.paging.translate import translate
+
+Patch = Callable[[int, bytes], None]
+
+FIXADDR_TOP = 0xFFFF_F000
+NR_CPUS, KM_MAX_IDX = 4, 16
+
+
+def test_every_cpu_has_its_slots_one_below_the_other(recorded: Kernel) -> None:
+    cpus = observe_kmap_local(recorded)
+    assert [(each.cpu, each.online) for each in cpus] == [(0, True), (1, True), (2, False), (3, False)]
+    addresses = np.concatenate([each.addresses for each in cpus]).astype(np.int64)
+    assert len(addresses) == NR_CPUS * KM_MAX_IDX
+    assert (np.diff(addresses) == -4096).all()
+    first = recorded.vmlinux.enumerators("fixed_addresses")["FIX_KMAP_BEGIN"]
+    assert addresses[0] == FIXADDR_TOP - first * 4096
+
+
+def test_an_entry_is_what_the_walk_comes_to(recorded: Kernel) -> None:
+    root = recorded.physical(recorded.address("swapper_pg_dir"))
+    for each in observe_kmap_local(recorded):
+        for address, entry, place in zip(each.addresses, each.ptes, each.entries_physical, strict=True):
+            last = translate(recorded.memory, root, int(address), pae=recorded.pae).steps[-1]
+            assert last.entry == entry
+            assert place == last.table + last.index * (8 if recorded.pae else 4)
+
+
+def test_slots_of_the_current_task_agree_with_it(recorded: Kernel) -> None:
+    for each in observe_kmap_local(recorded):
+        if not each.online:
+            assert (each.task, each.depth, each.expected) == (None, None, None)
+            continue
+        assert each.depth is not None
+        assert each.expected is not None
+        assert len(each.expected) == KM_MAX_IDX
+        assert np.array_equal(each.ptes[: each.depth], each.expected[: each.depth])
+        assert not each.ptes[each.depth :].any()
+
+
+def test_a_slot_in_use_is_seen(recorded: Kernel, patch: Patch) -> None:
+    """An entry written to the slot, and the depth that the task would have: both come back as written."""
+    before = observe_kmap_local(recorded)[1]
+    assert before.task is not None
+    depth = before.task + recorded.vmlinux.offset("struct task_struct", "kmap_ctrl.idx")
+    patch(depth, struct.pack("<i", 5))
+    patch(recorded.page_offset + int(before.entries_physical[4]), struct.pack("<I", 0x1234_5163))
+    after = observe_kmap_local(recorded)[1]
+    assert after.depth == 5
+    assert after.ptes[4] == 0x1234_5163
+
+
+def test_a_moved_top_moves_every_slot(recorded: Kernel, patch: Patch) -> None:
+    """``reservetop=`` changes ``__FIXADDR_TOP``."""
+    before = observe_kmap_local(recorded)[0].addresses
+    patch(recorded.address("__FIXADDR_TOP"), struct.pack("<I", FIXADDR_TOP - 0x1000))
+    assert np.array_equal(observe_kmap_local(recorded)[0].addresses, before - np.uint32(0x1000))
+
+
+def test_a_kernel_without_stacks_per_task_has_as_many_slots(recorded_guest: Any) -> None:
+    """5.10: the CPU's own index is all there is, and ``KM_TYPE_NR`` is a macro."""
+    members = ("kmap_ctrl", "kmap_ctrl.idx", "kmap_ctrl.pteval")
+    kernel = recorded_guest.kernel(*(f"offset struct task_struct {member}" for member in members))
+    cpus = observe_kmap_local(kernel)
+    assert [len(each.ptes) for each in cpus] == [KM_MAX_IDX] * NR_CPUS
+    assert {(each.depth, each.expected) for each in cpus} == {(None, None)}
+
+
+def test_needs_are_captured_ram(recorded: Kernel) -> None:
+    for wanted in needs(recorded):
+        assert len(recorded.memory.read(wanted.start, len(wanted))) == len(wanted)

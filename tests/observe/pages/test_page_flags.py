@@ -1,0 +1,77 @@
+"""The layout of ``page->flags`` in configurations that our own guests do not have (FACTS C.4)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from kvmtools.observe.pages.page_flags import flag_layout, number_of_sections, zone_names
+from kvmtools.observe.symbols.vmlinux import SCHEMA, Vmlinux
+
+FLAGS = {
+    "PG_locked": 0,
+    "PG_uptodate": 1,
+    "PG_reclaim": 2,
+    "__NR_PAGEFLAGS": 23,
+    "PG_readahead": 2,
+    "PG_reported": 1,
+}
+FOUR = {"ZONE_DMA": 0, "ZONE_NORMAL": 1, "ZONE_HIGHMEM": 2, "ZONE_MOVABLE": 3, "__MAX_NR_ZONES": 4}
+TWO = {"ZONE_NORMAL": 0, "ZONE_MOVABLE": 1, "__MAX_NR_ZONES": 2}
+
+
+def vmlinux(
+    *, zones: dict[str, int] = FOUR, sections: int = 0, nodes: int = 1, generations: int = 0
+) -> Vmlinux:
+    answers: dict[str, Any] = {
+        "enumerators pageflags": FLAGS,
+        "enumerators zone_type": zones,
+        "symbol mem_section": 0xC100_0000 if sections else None,
+        "sizeof typeof(mem_section)": sections * 8,
+        "sizeof struct mem_section": 8,
+        "array_length struct zonelist _zonerefs": nodes * (len(zones) - 1) + 1,
+        "offset struct lru_gen_struct timestamps": 4 if generations else None,
+        "array_length struct lru_gen_struct timestamps": generations,
+    }
+    return Vmlinux.from_json({"schema": SCHEMA, "build_id": "test", "answers": answers})
+
+
+# The kernel's configuration, then shift and width of zone and section; the first four are the rows of FACTS C.4.
+LAYOUTS = {
+    "FLATMEM": (vmlinux(), (30, 2), 0),
+    "SPARSEMEM, PAE": (vmlinux(sections=128), (23, 2), 7),
+    "SPARSEMEM": (vmlinux(sections=64), (24, 2), 6),
+    "without DMA and HIGHMEM": (vmlinux(zones=TWO), (31, 1), 0),
+    "eight nodes": (vmlinux(nodes=8), (27, 2), 0),
+    "eight nodes and sections: the node does not fit": (vmlinux(nodes=8, sections=128), (23, 2), 7),
+    "LRU_GEN takes bits that a node would need": (vmlinux(nodes=32, generations=4), (30, 2), 0),
+}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_zone_and_section_lie_where_the_kernel_puts_them(name: str) -> None:
+    configured, zone, section_width = LAYOUTS[name]
+    layout = flag_layout(configured)
+    assert (layout.zone.shift, layout.zone.width) == zone
+    assert (layout.section.shift, layout.section.width) == (32 - section_width, section_width)
+
+
+def test_fields_are_taken_out_of_flags() -> None:
+    layout = flag_layout(vmlinux(sections=128))
+    flags = 100 << 25 | 2 << 23 | 0b101
+    assert (layout.section.of(flags), layout.zone.of(flags), layout.node.of(flags)) == (100, 2, 0)
+    assert layout.names_of(flags) == ("PG_locked", "PG_reclaim")
+
+
+def test_a_bit_has_one_name_and_may_have_others() -> None:
+    layout = flag_layout(vmlinux())
+    assert layout.names == {"PG_locked": 0, "PG_uptodate": 1, "PG_reclaim": 2}
+    assert layout.aliases == {"PG_readahead": 2, "PG_reported": 1}
+    assert layout.bit("PG_readahead") == layout.bit("PG_reclaim") == 4
+
+
+def test_zones_are_named_in_order() -> None:
+    assert zone_names(vmlinux()) == ("DMA", "NORMAL", "HIGHMEM", "MOVABLE")
+    assert number_of_sections(vmlinux()) == 0
+    assert number_of_sections(vmlinux(sections=64)) == 64
