@@ -1,7 +1,10 @@
-# Two commands do everything on a fresh Debian 12 machine:
+# Two commands do everything on a fresh Debian machine (12 and 13):
 #   make run    boot both reference guests, check them, print the reports
 #   make test   lint, types, every test, live guests included; the model's own must cover all of it
-# The second time they only check that all is there.  Apart from them:
+# The second time they only check that all is there.  For both:
+#   KVMTOOLS_SOURCE=PATH      a Linux tree or tarball, instead of the distribution's linux-source
+#   KVMTOOLS_NO_INSTALL=1     what is missing is only named
+# Apart from them:
 #   make mutants              is every part of kvmtools/model held by a test?  (tests/mutants; a while the first time)
 #   make mutants ONLY=layout  ... of the files with that in their name; quicker still with TESTS=layout
 #   make bench                how fast it is
@@ -40,7 +43,7 @@ bench: setup
 
 setup: programs $(READY)
 
-# What is missing is installed on Debian, and named with its purpose anywhere else.
+# What is missing is named with its purpose, and installed where there is apt-get (not with KVMTOOLS_NO_INSTALL=1).
 .PHONY: programs
 programs:
 	@sh qemu/programs.sh

@@ -63,7 +63,7 @@ def _configure(name: str, make: Make) -> None:
     if refused:
         raise BuildError(
             f"{name}: this source does not grant {', '.join(refused)}",
-            hint="the fragments in qemu/kernel/ are for 6.1: use that source, or change them",
+            hint="the fragments in qemu/kernel/ ask for it: take another source, or change them",
         )
 
 

@@ -20,8 +20,10 @@ from kvmtools.boot.kernels import toolchain
 from kvmtools.errors import BuildError, UsageError
 from kvmtools.paths import cache_dir
 
-PACKAGE = "linux-source-6.1"
+CHOSEN = "KVMTOOLS_SOURCE"
+"""The environment variable that names another default than the distribution's source."""
 _DISTRIBUTION = Path("/usr/src")
+_TARBALL = re.compile(r"linux-source-(\d+(?:\.\d+)+)(\.t[a-z0-9.]+)")
 _SUFFIXES = (*(f".tar{suffix}" for suffix in toolchain.UNPACKERS), ".tar", ".tgz")
 
 # Never compiled for our guests, and two thirds of the tarball.  Their Kconfig files and Makefiles stay: others
@@ -52,19 +54,24 @@ class Source:
 
 
 def locate(path: Path | None) -> Source:
-    """The source at ``path``; without one, the distribution's ``linux-source`` tarball.
+    """The source at ``path``; without one, ``$KVMTOOLS_SOURCE`` or the distribution's newest ``linux-source`` tarball.
 
     :raises UsageError: if ``path`` is neither a kernel tree nor a tarball
-    :raises BuildError: if no path was given and the distribution's package is not installed
+    :raises BuildError: if no path was given and no package of the distribution's is installed
     """
+    said = ""
+    if path is None and (named := os.environ.get(CHOSEN)):
+        path, said = Path(named), f" (from {CHOSEN})"
     chosen = _distribution_tarball() if path is None else path.absolute()
     if chosen.is_dir():
         if not (chosen / "Kconfig").is_file() or not (chosen / "arch/x86/Makefile").is_file():
-            raise UsageError(f"'{chosen}' is no Linux source tree", hint="it has no Kconfig or no arch/x86")
+            raise UsageError(
+                f"'{chosen}'{said} is no Linux source tree", hint="it has no Kconfig or no arch/x86"
+            )
         return Source(chosen, _tree_identity(chosen))
     if not chosen.is_file() or not chosen.name.endswith(_SUFFIXES):
         raise UsageError(
-            f"'{chosen}' is neither a Linux source tree nor a tarball",
+            f"'{chosen}'{said} is neither a Linux source tree nor a tarball",
             hint=f"tarballs end in {', '.join(_SUFFIXES)}",
         )
     status = chosen.stat()
@@ -72,14 +79,18 @@ def locate(path: Path | None) -> Source:
 
 
 def _distribution_tarball() -> Path:
-    for suffix in _SUFFIXES:
-        tarball = _DISTRIBUTION / (PACKAGE + suffix)
-        if tarball.is_file():
-            return tarball
-    raise BuildError(
-        f"there is no kernel source: {_DISTRIBUTION / PACKAGE}.tar.* is missing",
-        hint=f"apt install {PACKAGE}, or name a tree or tarball with --source",
-    )
+    """What a ``linux-source-VERSION`` package has put there: on Debian the tarball, on Ubuntu a link to it."""
+    found = {
+        tuple(map(int, match[1].split("."))): path
+        for path in sorted(_DISTRIBUTION.glob("linux-source-*"))
+        if (match := _TARBALL.fullmatch(path.name)) and match[2] in _SUFFIXES and path.is_file()
+    }
+    if not found:
+        raise BuildError(
+            f"there is no kernel source: {_DISTRIBUTION}/linux-source-*.tar.* is missing",
+            hint=f"apt install linux-source, or name a tree or tarball with --source or in ${CHOSEN}",
+        )
+    return found[max(found)]
 
 
 def _tree_identity(tree: Path) -> str:

@@ -284,6 +284,48 @@ def test_what_is_no_source_is_a_usage_error(tmp_path: Path) -> None:
             sources.locate(tmp_path / name)
 
 
+@pytest.mark.parametrize(
+    ("names", "taken"),
+    [
+        (["linux-source-6.1.tar.xz", "linux-source-6.12.tar.xz"], "linux-source-6.12.tar.xz"),
+        (["linux-source-6.9.tar.xz", "linux-source-6.12.tar.gz"], "linux-source-6.12.tar.gz"),
+        (["linux-source-6.8.0.tar.bz2", "linux-source-6.8.0"], "linux-source-6.8.0.tar.bz2"),
+        (
+            ["linux-source-7.2.tar.xz", "linux-source-7.2.tar.xz.asc", "linux-patch-9.9.tar.xz"],
+            "linux-source-7.2.tar.xz",
+        ),
+    ],
+)
+def test_without_a_path_the_distributions_newest_source_is_taken(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], taken: str
+) -> None:
+    monkeypatch.setattr(sources, "_DISTRIBUTION", tmp_path)
+    monkeypatch.delenv(sources.CHOSEN, raising=False)
+    for name in names:
+        (tmp_path / name).touch() if ".tar" in name else (tmp_path / name).mkdir()
+    assert sources.locate(None).path == tmp_path / taken
+
+
+def test_without_any_source_there_is_a_way_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "_DISTRIBUTION", tmp_path)
+    monkeypatch.delenv(sources.CHOSEN, raising=False)
+    with pytest.raises(BuildError, match="no kernel source") as caught:
+        sources.locate(None)
+    assert "--source" in caught.value.hint
+    assert reference.find("pae") is None
+
+
+def test_the_environment_may_name_the_source(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(sources.CHOSEN, str(workplace.tree))
+    built = reference.ensure("pae", progress=workplace.progress.append)
+    assert built == reference.find("pae", workplace.tree)
+    # What is named on the command line comes first.
+    assert sources.locate(tarball_of(workplace)).path.name == "linux-9.9.tar.xz"
+    monkeypatch.setenv(sources.CHOSEN, "/nowhere")
+    with pytest.raises(UsageError, match=f"'/nowhere' .from {sources.CHOSEN}. is neither"):
+        reference.ensure("pae", progress=workplace.progress.append)
+
+
 def test_the_callers_environment_does_not_steer_the_build(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("ARCH", "MAKEFLAGS", "KBUILD_OUTPUT", "CROSS_COMPILE"):
         monkeypatch.setenv(name, "mine")
