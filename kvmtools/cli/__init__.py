@@ -11,6 +11,7 @@ import errno
 import io
 import os
 import sys
+from typing import IO
 
 from kvmtools.errors import KvmtoolsError
 from kvmtools.show.printable import brief, told
@@ -46,20 +47,26 @@ def _write(text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
     except OSError:
-        pass
+        _drain(sys.stderr)
 
 
 def leave(code: int) -> None:
-    """Exit with ``code``, without the interpreter's own complaint about a stdout that is gone."""
+    """Exit with ``code``, without the interpreter's own complaint about a stream that is gone."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drain(sys.stdout)
         if error.errno != errno.EPIPE:
             if code != INTERNAL:  # else it was said already
                 complain(f"cannot write the output: {error.strerror}")
             code = INTERNAL
+    _write("")
     sys.exit(code)
+
+
+def _drain(stream: IO[str]) -> None:
+    """Lead to nowhere what a stream still holds: Python writes it as it ends, and since 3.13 exits 120 if it cannot."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def _occupy_standard_streams() -> None:
