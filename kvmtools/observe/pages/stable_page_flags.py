@@ -98,22 +98,26 @@ def kpageflags(memmap: MemMap, kernel: Kernel) -> Flags:
     def add(name: str, pages: Pages) -> None:
         found[pages] |= np.uint64(1 << KPF[name])
 
-    # Since 6.17 a page of a compound page is told as the whole is.
-    teller = compound.head if kernel.vmlinux.has_type("struct page_snapshot") else np.arange(memmap.length)
+    snapshot = kernel.vmlinux.has_type("struct page_snapshot")
+    own = np.arange(memmap.length)
+    # A page of a compound page is told to have the flags of the whole since 6.10, and since 6.17 its type, too.
+    flag_of = compound.head if _of_folios(memmap) or snapshot else own
+    type_of = compound.head if snapshot else own
     for name, flags in _COPIED.items():
-        add(name, memmap.has_flag(*flags)[teller])
+        add(name, memmap.has_flag(*flags)[flag_of])
     head_mapping = memmap.mapping[compound.head] & np.uint32(MAPPING_FLAGS)
     anonymous = (head_mapping & np.uint32(MAPPING_ANON)) != 0
     add("SLAB", slab[compound.head])
     add("MMAP", compound.mapped & ~slab[compound.head])
     add("ANON", anonymous)
     if kernel.vmlinux.has_symbol("ksm_rmap_items") or kernel.vmlinux.has_symbol("ksm_thread"):
-        add("KSM", head_mapping == MAPPING_FLAGS)
+        # Between the two, any anonymous page passes for merged: one of the two bits is enough there.
+        add("KSM", anonymous if _of_folios(memmap) and not snapshot else head_mapping == MAPPING_FLAGS)
     add("COMPOUND_HEAD", memmap.has_flag("PG_head"))
     add("COMPOUND_TAIL", memmap.tail)
     add("BUDDY", memmap.buddy | (memmap.in_buddy_block & (memmap.refcount[compound.head] == 0)))
-    add("OFFLINE", memmap.types.of(memmap.page_type, "offline")[teller])
-    add("PGTABLE", memmap.types.of(memmap.page_type, "table")[teller])
+    add("OFFLINE", memmap.types.of(memmap.page_type, "offline")[type_of])
+    add("PGTABLE", memmap.types.of(memmap.page_type, "table")[type_of])
     if kernel.vmlinux.has_symbol("swapper_spaces"):
         head_flags = memmap.has_flag("PG_swapbacked") & memmap.has_flag("PG_swapcache")
         add("SWAPCACHE", head_flags[compound.head])
@@ -140,6 +144,11 @@ def kpagecount(memmap: MemMap, kernel: Kernel) -> NDArray[np.int64]:
 def _slab(memmap: MemMap) -> Pages:
     """``PageSlab``: a flag up to 6.9, a page type since."""
     return memmap.has_flag("PG_slab") | memmap.types.of(memmap.page_type, "slab")
+
+
+def _of_folios(memmap: MemMap) -> bool:
+    """``stable_page_flags`` was rewritten for folios when PG_slab ceased to be a flag (6.10)."""
+    return not memmap.layout.bit("PG_slab")
 
 
 class _Compound:
@@ -201,7 +210,11 @@ def _add_huge(found: Flags, memmap: MemMap, kernel: Kernel, compound: _Compound,
     huge |= memmap.types.of(memmap.page_type, "hugetlb")[compound.head]
     found[huge] |= np.uint64(1 << KPF["HUGE"])
     transparent = compound.member & ~huge if _has_huge_pages(kernel) else np.zeros_like(huge)
-    listed = memmap.has_flag("PG_lru")[compound.head] | anonymous
+    if _of_folios(memmap):
+        second = np.minimum(compound.head + 1, memmap.length - 1)
+        listed = memmap.has_flag("PG_large_rmappable")[second]
+    else:
+        listed = memmap.has_flag("PG_lru")[compound.head] | anonymous
     found[transparent & listed] |= np.uint64(1 << KPF["THP"])
     for pfn, both in _zero_pages(memmap, kernel):
         zero = (compound.head == pfn) & ~huge

@@ -146,7 +146,7 @@ def test_a_files_huge_page_counts_page_by_page(block: Block) -> None:
     assert block.counts() == [1, 1, 2, 1]
 
 
-def known_as(recorded_guest: Any, patch: Patch, **answers: int | None) -> Block:
+def known_as(recorded_guest: Any, patch: Patch, **answers: Any) -> Block:
     """A block of the same guest, of whose kernel other things are known; blanks in their names are ``__``."""
     document = recorded_guest.document["facts"]
     told = {question.replace("__", " "): answer for question, answer in answers.items()}
@@ -163,6 +163,38 @@ def test_a_later_kernel_tells_of_the_whole_what_it_tells_of_a_page(recorded_gues
         {"LRU", "COMPOUND_HEAD"},
         *[{"LRU", "COMPOUND_TAIL"}] * 3,
     ]
+
+
+def of_folios(recorded_guest: Any, patch: Patch) -> Block:
+    """6.12's enumeration of flags, as far as it matters: no PG_slab, and the second page says who may be a huge one."""
+    flags = recorded_guest.document["facts"]["answers"]["enumerators pageflags"]
+    later = {name: bit for name, bit in flags.items() if name != "PG_slab"} | {"PG_large_rmappable": 6}
+    assert flags["PG_workingset"] == 6
+    return known_as(recorded_guest, patch, enumerators__pageflags=later)
+
+
+@pytest.mark.parametrize(("second", "told"), [(0, set[str]()), (WORKINGSET, {"THP"})])
+def test_of_folios_the_flags_are_those_of_the_whole(
+    recorded_guest: Any, patch: Patch, second: int, told: set[str]
+) -> None:
+    """6.12 fs/proc/page.c: folio->flags, and THP by folio_test_large_rmappable; no list makes a page huge."""
+    block = of_folios(recorded_guest, patch)
+    block.compound(LRU)
+    block.patch(block.base + 32, struct.pack("<I", block.zone | SWAPBACKED | second))
+    told = told if block.kernel.pae else set()
+    assert block.flags() == [{"LRU", "COMPOUND_HEAD"} | told] + [{"LRU", "COMPOUND_TAIL"} | told] * 3
+
+
+@pytest.mark.parametrize("mapping", [ANON, KSM])
+def test_of_folios_every_anonymous_page_passes_for_merged(
+    recorded_guest: Any, patch: Patch, mapping: int
+) -> None:
+    """6.12: "mapping & PAGE_MAPPING_KSM", a mask of two bits of which one is every anonymous page's."""
+    block = of_folios(recorded_guest, patch)
+    for number in range(PAGES):
+        block.page(number, 0, 0xC000_0000, refcount=1)
+    block.page(1, LRU | SWAPBACKED, 0xC000_0000, 0xC123_4560 | mapping, mapcount=0, refcount=1)
+    assert block.flags()[1] == {"LRU", "SWAPBACKED", "ANON", "KSM", "MMAP"}
 
 
 def test_the_count_of_the_whole_may_be_in_the_second_tail_page(recorded_guest: Any, patch: Patch) -> None:
