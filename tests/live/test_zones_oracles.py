@@ -60,7 +60,8 @@ def test_zoneinfo_says_the_same(subject: Subject) -> None:
     for zone in zones:
         said = theirs[zone.name]
         assert said["pages free"] == [max(0, zone.vm_stat["NR_FREE_PAGES"])]
-        assert said["boost"] == [zone.watermark_boost]
+        # 5.10 has it, and does not tell.
+        assert said.get("boost", [zone.watermark_boost]) == [zone.watermark_boost]
         for mark in ("min", "low", "high"):
             assert said[mark][0] == zone.watermarks[mark] + zone.watermark_boost
         assert (said["spanned"], said["present"], said["managed"]) == (

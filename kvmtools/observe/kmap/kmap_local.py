@@ -1,8 +1,9 @@
 """The fixmap slots through which each CPU shows pages to itself: ``kmap_local_page()`` and ``kmap_atomic()``.
 
 Slots count down from ``FIXADDR_TOP``; CPU n owns ``KM_MAX_IDX`` of them, its current task uses the first
-``kmap_ctrl.idx``, and what each must hold is in ``kmap_ctrl.pteval``.  Source: mm/highmem.c
-(``__kmap_local_pfn_prot``), arch/x86/include/asm/fixmap.h, 6.1.
+``kmap_ctrl.idx``, and what each must hold is in ``kmap_ctrl.pteval``.  Before 5.11 the count is the CPU's own,
+``__kmap_atomic_idx``, and nobody notes what they hold.  Source: mm/highmem.c (``__kmap_local_pfn_prot``),
+arch/x86/include/asm/fixmap.h, 6.1; ``kmap_atomic_idx_push`` in include/linux/highmem.h, 5.10.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from kvmtools.records import PAGE_SIZE, Range
 
 _TASK = "struct task_struct"
 _FIRST, _LAST = "FIX_KMAP_BEGIN", "FIX_KMAP_END"
+_CPU_DEPTH = "__kmap_atomic_idx"
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,9 +40,10 @@ class KmapLocal:
     task: int | None
     """``struct task_struct`` of the task that runs there; ``None`` on a CPU that is not online."""
     depth: int | None
-    """``kmap_ctrl.idx``: how many slots the task uses; ``None`` if the kernel keeps no such count (before 5.11)."""
+    """How many slots are in use: the task's ``kmap_ctrl.idx``, before 5.11 the CPU's ``__kmap_atomic_idx``; ``None`` on
+    a CPU that is not online, or if the kernel keeps no such count."""
     expected: NDArray[np.uint64] | None
-    """``kmap_ctrl.pteval``: what the slots below ``depth`` must hold; ``None`` with ``depth``."""
+    """``kmap_ctrl.pteval``: what the slots below ``depth`` must hold; ``None`` where no task has such a note."""
 
 
 def needs(kernel: Kernel) -> Iterator[Range]:
@@ -52,6 +55,8 @@ def needs(kernel: Kernel) -> Iterator[Range]:
     for cpu in online_cpus(kernel):
         yield from physical_ranges(kernel, _current_pointer(kernel, cpu), 4)
         yield from physical_ranges(kernel, _current(kernel, cpu), kernel.vmlinux.sizeof(_TASK))
+        if _cpu_counts(kernel):
+            yield from physical_ranges(kernel, kernel.per_cpu(kernel.address(_CPU_DEPTH), cpu), 4)
 
 
 def observe_kmap_local(kernel: Kernel) -> tuple[KmapLocal, ...]:
@@ -78,10 +83,12 @@ def _of_cpu(
     entries = [0 if at is None else int.from_bytes(kernel.memory.read(at, size), "little") for at in places]
     task = _current(kernel, cpu) if online else None
     depth, expected = None, None
-    if task is not None and kernel.vmlinux.has_member(_TASK, "kmap_ctrl.idx"):
+    if task is not None and _task_counts(kernel):
         record = Structure(kernel, _TASK, task)
         depth = record.signed("kmap_ctrl.idx")
         expected = np.frombuffer(record.raw("kmap_ctrl.pteval"), f"<u{size}").astype(np.uint64)
+    elif online and _cpu_counts(kernel):
+        depth = kernel.integer(kernel.per_cpu(kernel.address(_CPU_DEPTH), cpu), 4, signed=True)
     return KmapLocal(
         cpu=cpu,
         online=online,
@@ -92,6 +99,14 @@ def _of_cpu(
         depth=depth,
         expected=expected,
     )
+
+
+def _task_counts(kernel: Kernel) -> bool:
+    return kernel.vmlinux.has_member(_TASK, "kmap_ctrl.idx")
+
+
+def _cpu_counts(kernel: Kernel) -> bool:
+    return not _task_counts(kernel) and kernel.vmlinux.has_symbol(_CPU_DEPTH)
 
 
 def _slots(kernel: Kernel) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.kmap.kmap_local import needs, observe_kmap_local
 from kvmtools.observe.paging.translate import translate
+from kvmtools.observe.symbols.vmlinux import Vmlinux
 
 Patch = Callable[[int, bytes], None]
 
@@ -68,13 +70,30 @@ def test_a_moved_top_moves_every_slot(recorded: Kernel, patch: Patch) -> None:
     assert np.array_equal(observe_kmap_local(recorded)[0].addresses, before - np.uint32(0x1000))
 
 
+NO_STACK_PER_TASK = {
+    f"offset struct task_struct {member}": None
+    for member in ("kmap_ctrl", "kmap_ctrl.idx", "kmap_ctrl.pteval")
+}
+
+
 def test_a_kernel_without_stacks_per_task_has_as_many_slots(recorded_guest: Any) -> None:
-    """5.10: the CPU's own index is all there is, and ``KM_TYPE_NR`` is a macro."""
-    members = ("kmap_ctrl", "kmap_ctrl.idx", "kmap_ctrl.pteval")
-    kernel = recorded_guest.kernel(*(f"offset struct task_struct {member}" for member in members))
-    cpus = observe_kmap_local(kernel)
+    """``KM_TYPE_NR`` is a macro; so many slots there are all the same."""
+    cpus = observe_kmap_local(recorded_guest.kernel(*NO_STACK_PER_TASK, "symbol __kmap_atomic_idx"))
     assert [len(each.ptes) for each in cpus] == [KM_MAX_IDX] * NR_CPUS
     assert {(each.depth, each.expected) for each in cpus} == {(None, None)}
+
+
+def test_before_stacks_per_task_the_cpu_counts(recorded_guest: Any) -> None:
+    """5.10's ``__kmap_atomic_idx`` is an int of each CPU; another variable of each CPU stands for it here."""
+    facts = recorded_guest.document["facts"]
+    other = facts["answers"]["symbol current_task"]
+    answers = {**facts["answers"], **NO_STACK_PER_TASK, "symbol __kmap_atomic_idx": other}
+    kernel = replace(recorded_guest.kernel(), vmlinux=Vmlinux.from_json({**facts, "answers": answers}))
+    cpus = observe_kmap_local(kernel)
+    tasks = [each.task for each in cpus]
+    assert [each.depth for each in cpus] == [None if task is None else task - (1 << 32) for task in tasks]
+    assert {each.expected for each in cpus} == {None}
+    assert {len(wanted) for wanted in needs(kernel)} >= {4, 4096}
 
 
 def test_needs_are_captured_ram(recorded: Kernel) -> None:
