@@ -91,10 +91,10 @@ def test_a_stale_vmcoreinfo_is_not_believed(kernel_of: Build, memory: Any) -> No
 
 
 def test_a_copy_of_the_banner_is_not_a_kernel(kernel_of: Build, memory: Any) -> None:
-    vmlinux = kernel_of("one")
-    vmlinux = Vmlinux.load(vmlinux)
+    file = kernel_of("one")
+    vmlinux = Vmlinux.load(file)
     memory.write(vmlinux.symbol("linux_banner") - 0xC000_0000, vmlinux.banner + b"\0")
-    boot(memory, vmlinux, 0x60_0000)
+    boot(memory, file, 0x60_0000)
     assert locate(memory, vmlinux).slide == 0x60_0000
 
 

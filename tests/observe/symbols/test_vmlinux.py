@@ -182,7 +182,7 @@ def test_recorded_facts_answer_what_was_asked_and_say_what_was_not(vmlinux: Vmli
     assert recorded.build_id == vmlinux.build_id
     assert recorded.sizeof("struct page") == 32
     assert not recorded.has_symbol("page_address_pool")
-    assert recorded.vmlinux is None
+    assert recorded.path is None
     with pytest.raises(SymbolsError, match="do not say: symbol mem_map"):
         recorded.symbol("mem_map")
     with pytest.raises(SymbolsError, match="kvmtools-facts/1"):
