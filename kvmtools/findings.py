@@ -1,10 +1,11 @@
-"""What a comparison says: findings, the outcome of one rule, the result of all of them.
+"""What a comparison says: its rules, their findings, the outcome of one rule, the result of all of them.
 
 Plain records; nothing here decides anything, so that a renderer needs no more than this module.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -13,6 +14,41 @@ from kvmtools.records import Registers
 
 SHOWN = 100
 """Findings of one rule that are kept and rendered; all of them are counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class RuleEntry:
+    """What a rule of :mod:`kvmtools.compare` says of itself.
+
+    :param id: stable, ``group.what-it-says``
+    :param truth: the invariant in one sentence
+    :param source: where the truth is written
+    :param unit: what ``examined`` counts, in the plural
+    :param next: where a person should look after a finding
+    :param exceptions: when it legally does not hold
+    :param needs: what must have been observed, keys of :data:`kvmtools.compare.needs.NEEDS`
+    :param locks: kinds of lock under which the kernel breaks the truth for a moment
+    :param defers_to: rules whose findings explain findings of this one about the same subject
+    """
+
+    id: str
+    truth: str
+    source: str
+    unit: str
+    next: str
+    exceptions: str = "none"
+    needs: tuple[str, ...] = ()
+    locks: tuple[str, ...] = ()
+    defers_to: tuple[str, ...] = ()
+
+    @property
+    def group(self) -> str:
+        """The part of the id before the dot."""
+        return self.id.partition(".")[0]
+
+    def named_by(self, words: Sequence[str]) -> bool:
+        """Whether one of ``words`` is this rule's id or group."""
+        return self.id in words or self.group in words
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +109,7 @@ class Outcome:
 
     :param rule: the rule's id
     :param truth: its sentence, and ``source`` where that is written
+    :param defers_to: rules whose findings explain its consequences
     :param findings: the first :data:`SHOWN`
     :param total: all findings, shown or not
     :param consequences: discrepancies not counted because a finding of another rule explains them (:data:`SHOWN`)
@@ -97,6 +134,7 @@ class Outcome:
     reason: str = ""
     held: tuple[str, ...] = ()
     consequences_total: int = 0
+    defers_to: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

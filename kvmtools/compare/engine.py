@@ -81,7 +81,15 @@ def _keys(examinations: Iterable[Examination]) -> frozenset[str]:
 
 
 def _outcome(rule: Rule, seen: Examination, explained: frozenset[str], case: Case) -> Outcome:
-    outcome = Outcome(rule.id, rule.truth, rule.source, Status.AGREE, examined=seen.examined, unit=rule.unit)
+    outcome = Outcome(
+        rule.id,
+        rule.truth,
+        rule.source,
+        Status.AGREE,
+        examined=seen.examined,
+        unit=rule.unit,
+        defers_to=rule.defers_to,
+    )
     reason = seen.skipped or ("" if seen.examined else f"nothing to examine: there were no {rule.unit}")
     if reason and not seen.total:
         return replace(outcome, status=Status.SKIPPED, reason=reason)

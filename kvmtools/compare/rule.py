@@ -1,14 +1,14 @@
-"""A rule: one sentence of truth, where it comes from, and the function that looks for its violations."""
+"""A rule with the function that looks for its violations, and what such a function says."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, SupportsInt
 
 from numpy.typing import NDArray
 
-from kvmtools.findings import Finding
+from kvmtools.findings import Finding, RuleEntry
 
 if TYPE_CHECKING:
     from kvmtools.compare.case import Case
@@ -47,38 +47,12 @@ def violations(
 
 
 @dataclass(frozen=True, slots=True)
-class Rule:
-    """One invariant of FACTS section E, or a part of one.
+class Rule(RuleEntry):
+    """A rule that can be asked.
 
-    :param id: stable, ``group.what-it-says``
-    :param truth: the invariant in one sentence
-    :param source: where the truth is written
-    :param exceptions: when it legally does not hold
-    :param invariants: numbers in FACTS section E
-    :param next: where a person should look after a finding
-    :param unit: what ``examined`` counts, in the plural
-    :param needs: what must have been observed, keys of :data:`kvmtools.compare.needs.NEEDS`
-    :param locks: kinds of lock under which the kernel breaks the truth for a moment
-    :param defers_to: rules whose findings explain findings of this one about the same subject
+    :param check: looks for what violates the truth
+    :param invariants: numbers of the invariants that the rule holds a guest to
     """
 
-    id: str
-    truth: str
-    source: str
-    check: Callable[[Case], Examination]
-    unit: str
-    next: str
-    exceptions: str = "none"
-    invariants: tuple[int, ...] = ()
-    needs: tuple[str, ...] = ()
-    locks: tuple[str, ...] = ()
-    defers_to: tuple[str, ...] = ()
-
-    @property
-    def group(self) -> str:
-        """The part of the id before the dot."""
-        return self.id.partition(".")[0]
-
-    def named_by(self, words: Sequence[str]) -> bool:
-        """Whether one of ``words`` is this rule's id or group."""
-        return self.id in words or self.group in words
+    check: Callable[[Case], Examination] = field(kw_only=True)
+    invariants: tuple[int, ...] = field(default=(), kw_only=True)

@@ -6,21 +6,19 @@ import textwrap
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from kvmtools.compare.rule import Rule
-from kvmtools.compare.rules import RULES
-from kvmtools.show.style import Paint, painter
+from kvmtools.findings import RuleEntry
+from kvmtools.show.style import paint
 
 WIDTH = 110
 LABEL = 12
 
 
-def rules_text(rules: Sequence[Rule] = RULES, *, color: bool = False) -> str:
-    """Each of ``rules`` with its truth, source and exceptions; all of them, in the order in which they run."""
-    paint = painter(color)
-    return "\n\n".join("\n".join(_lines(rule, paint)) for rule in rules)
+def rules_text(rules: Sequence[RuleEntry], *, color: bool = False) -> str:
+    """Each of ``rules`` with its truth, source and exceptions, in their order."""
+    return "\n\n".join("\n".join(_lines(rule, color)) for rule in rules)
 
 
-def rules_to_dict(rules: Sequence[Rule] = RULES) -> list[dict[str, Any]]:
+def rules_to_dict(rules: Sequence[RuleEntry]) -> list[dict[str, Any]]:
     """The same for JSON."""
     return [
         {
@@ -36,8 +34,8 @@ def rules_to_dict(rules: Sequence[Rule] = RULES) -> list[dict[str, Any]]:
     ]
 
 
-def _lines(rule: Rule, paint: Paint) -> Iterator[str]:
-    yield paint("name", rule.id)
+def _lines(rule: RuleEntry, color: bool) -> Iterator[str]:
+    yield paint(rule.id, fg="cyan", color=color)
     rows = {
         "truth": rule.truth,
         "source": rule.source,

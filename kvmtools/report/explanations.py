@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 
-from kvmtools.compare.rules import RULES
 from kvmtools.findings import Finding, Result
-
-_DEFERS_TO = {rule.id: rule.defers_to for rule in RULES}
 
 
 def explanations(result: Result) -> dict[Finding, list[Finding]]:
@@ -23,7 +20,7 @@ def explanations(result: Result) -> dict[Finding, list[Finding]]:
     for outcome in result.outcomes:
         for consequence in outcome.consequences:
             sharing = [cause for key in sorted(consequence.keys) for cause in by_key.get(key, ())]
-            named = [cause for cause in sharing if cause.rule in _DEFERS_TO.get(outcome.rule, ())]
+            named = [cause for cause in sharing if cause.rule in outcome.defers_to]
             for cause in (named or sharing)[:1]:
                 found[cause].append(consequence)
     return dict(found)

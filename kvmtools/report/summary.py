@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from kvmtools.findings import Result, Status
-from kvmtools.show.style import Paint, count, painter
+from kvmtools.show.style import count, paint
 
 _WORDS = {
-    0: ("good", "✓ agrees with the model"),
-    1: ("bad", "✗ differs from the model"),
-    5: ("warn", "? inconclusive"),
+    0: ("green", "✓ agrees with the model"),
+    1: ("red", "✗ differs from the model"),
+    5: ("yellow", "? inconclusive"),
 }
 
 
-def verdict(result: Result, paint: Paint) -> str:
+def verdict(result: Result, color: bool) -> str:
     """How many rules came out how, and what was examined."""
-    style, words = _WORDS[result.exit_code]
+    fg, words = _WORDS[result.exit_code]
     counts = [f"{count(len(result.outcomes), 'rule')}: {result.count(Status.AGREE)} agree"]
     if broken := result.count(Status.DISCREPANCY):
         found = count(result.total, "discrepancy", "discrepancies")
@@ -25,7 +25,7 @@ def verdict(result: Result, paint: Paint) -> str:
         counts.append(f"{broken} broken ({found})")
     if skipped := result.count(Status.SKIPPED):
         counts.append(f"{skipped} skipped")
-    line = f"{paint(style, words)}; {', '.join(counts)}"
+    line = f"{paint(words, fg=fg, bold=fg == 'red', color=color)}; {', '.join(counts)}"
     if result.samples > 1:
         line += f"; {count(result.samples, 'sample')}"
     if result.transients:
@@ -35,8 +35,8 @@ def verdict(result: Result, paint: Paint) -> str:
 
 def summary(results: Mapping[str, Result], *, color: bool = False) -> str:
     """One line per guest."""
-    paint = painter(color)
     width = max((len(name) for name in results), default=0)
     return "\n".join(
-        f"{paint('bold', f'{name:<{width}}')}  {verdict(result, paint)}" for name, result in results.items()
+        f"{paint(f'{name:<{width}}', bold=True, color=color)}  {verdict(result, color)}"
+        for name, result in results.items()
     )

@@ -11,7 +11,7 @@ from kvmtools.findings import Finding, Outcome, Result, Status
 from kvmtools.report.explanations import explanations
 from kvmtools.report.heading import heading
 from kvmtools.report.summary import verdict
-from kvmtools.show.style import Paint, count, examined, painter
+from kvmtools.show.style import count, examined, paint
 
 LABEL = 10
 """Width of the column of labels."""
@@ -25,14 +25,13 @@ SPELLED = 10
 
 def to_text(result: Result, color: bool = False, verbose: bool = False) -> str:
     """The report as lines, with a heading, findings, skipped rules and a summary."""
-    paint = painter(color)
     explained = explanations(result)
     sections = (
-        list(_heading(result, paint)),
-        *(list(_discrepancy(outcome, explained, paint)) for outcome in _with(result, Status.DISCREPANCY)),
-        list(_skipped(_with(result, Status.SKIPPED), paint)),
-        list(_agreeing(_with(result, Status.AGREE), paint)) if verbose else [],
-        [verdict(result, paint)],
+        list(_heading(result, color)),
+        *(list(_discrepancy(outcome, explained, color)) for outcome in _with(result, Status.DISCREPANCY)),
+        list(_skipped(_with(result, Status.SKIPPED), color)),
+        list(_agreeing(_with(result, Status.AGREE), color)) if verbose else [],
+        [verdict(result, color)],
     )
     return "\n\n".join("\n".join(lines) for lines in sections if lines)
 
@@ -63,28 +62,33 @@ def _with(result: Result, status: Status) -> list[Outcome]:
     return [outcome for outcome in result.outcomes if outcome.status is status]
 
 
-def _heading(result: Result, paint: Paint) -> Iterator[str]:
+def _heading(result: Result, color: bool) -> Iterator[str]:
     rows = heading(result)
     for registers in result.registers:
         rows[f"cpu {registers.cpu}"] = "  ".join(f"{name} {value:#x}" for name, value in registers.items())
     width = max([LABEL, *(len(label) + 2 for label in rows)])
     for label, value in rows.items():
-        yield f"{paint('dim', f'{label:<{width}}')}{value}"
+        yield f"{paint(f'{label:<{width}}', dim=True, color=color)}{value}"
 
 
-def _discrepancy(outcome: Outcome, explained: dict[Finding, list[Finding]], paint: Paint) -> Iterator[str]:
+def _discrepancy(outcome: Outcome, explained: dict[Finding, list[Finding]], color: bool) -> Iterator[str]:
     found = count(outcome.total, "discrepancy", "discrepancies")
-    yield f"{paint('bad', '✗ ' + outcome.rule)}: {found} in {examined(outcome.examined, outcome.unit)}"
+    rule = paint(f"✗ {outcome.rule}", fg="red", bold=True, color=color)
+    yield f"{rule}: {found} in {examined(outcome.examined, outcome.unit)}"
     yield from _wrapped("truth", outcome.truth)
-    yield from (paint("dim", line) for line in _wrapped("source", outcome.source))
+    yield from (paint(line, dim=True, color=color) for line in _wrapped("source", outcome.source))
     for finding in outcome.findings[:SPELLED]:
         yield ""
         yield from (f"  {line}" for line in finding_lines(finding))
-        yield from (paint("dim", f"  {line}") for line in _explains(explained.get(finding, [])))
+        yield from (
+            paint(f"  {line}", dim=True, color=color) for line in _explains(explained.get(finding, []))
+        )
     if outcome.total > SPELLED:
         yield f"\n  and {outcome.total - SPELLED:,} more"
     if outcome.held:
-        yield paint("warn", f"  held while the guest was stopped: {', '.join(outcome.held)}")
+        yield paint(
+            f"  held while the guest was stopped: {', '.join(outcome.held)}", fg="yellow", color=color
+        )
 
 
 def _explains(consequences: list[Finding]) -> Iterator[str]:
@@ -105,10 +109,10 @@ def _wrapped(label: str, text: str) -> list[str]:
     )
 
 
-def _skipped(outcomes: list[Outcome], paint: Paint) -> Iterator[str]:
+def _skipped(outcomes: list[Outcome], color: bool) -> Iterator[str]:
     if not outcomes:
         return
-    yield paint("dim", "skipped")
+    yield paint("skipped", dim=True, color=color)
     width = max(len(outcome.rule) for outcome in outcomes)
     for outcome in outcomes:
         yield f"  {outcome.rule:<{width}}  {outcome.reason}"
@@ -116,10 +120,11 @@ def _skipped(outcomes: list[Outcome], paint: Paint) -> Iterator[str]:
             yield f"    {finding.subject}: {finding.observed}, expected {finding.expected}"
 
 
-def _agreeing(outcomes: list[Outcome], paint: Paint) -> Iterator[str]:
+def _agreeing(outcomes: list[Outcome], color: bool) -> Iterator[str]:
     width = max((len(outcome.rule) for outcome in outcomes), default=0)
     for outcome in outcomes:
-        line = f"{paint('good', '✓')} {outcome.rule:<{width}}  {examined(outcome.examined, outcome.unit)}"
+        tick = paint("✓", fg="green", color=color)
+        line = f"{tick} {outcome.rule:<{width}}  {examined(outcome.examined, outcome.unit)}"
         if outcome.consequences:
             causes = "explained by a finding above"
             line += f" ({count(outcome.consequences_total, 'discrepancy', 'discrepancies')} {causes})"

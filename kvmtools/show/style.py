@@ -1,15 +1,10 @@
-"""Colour for a terminal: a style is a word, and without colour it is nothing."""
+"""Colour for a terminal, and how English counts."""
 
 from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
 from typing import TextIO
-
-Paint = Callable[[str, str], str]
-
-_CODES = {"bold": "1", "dim": "2", "good": "32", "bad": "31;1", "warn": "33", "name": "36"}
 
 _FOREGROUNDS = {"red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
@@ -28,23 +23,19 @@ def colour(stream: TextIO | None = None) -> bool:
     return (stream or sys.stdout).isatty()
 
 
-def paint(text: str, *, fg: str | None = None, bold: bool = False, dim: bool = False) -> str:
-    """``text`` in colour (ECMA-48 SGR) where colour is wanted.
+def paint(
+    text: str, *, fg: str | None = None, bold: bool = False, dim: bool = False, color: bool | None = None
+) -> str:
+    """``text`` in colour (ECMA-48 SGR), or as it is.
 
+    :param color: whether to; :func:`colour` of stdout says so if nobody does
     :raises KeyError: if ``fg`` is none of the few colours that we use
     """
     codes = [_FOREGROUNDS[fg]] if fg else []
     codes += ["1"] * bold + ["2"] * dim
-    if not codes or not colour():
+    if not codes or not (colour() if color is None else color):
         return text
-    return "".join(f"\x1b[{code}m" for code in codes) + f"{text}\x1b[0m"
-
-
-def painter(color: bool) -> Paint:
-    """``paint(style, text)``: with ANSI codes (ECMA-48 SGR), or the text as it is."""
-    if not color:
-        return lambda _style, text: text
-    return lambda style, text: f"\x1b[{_CODES[style]}m{text}\x1b[0m"
+    return f"\x1b[{';'.join(codes)}m{text}\x1b[0m"
 
 
 def examined(number: int, unit: str) -> str:

@@ -19,7 +19,9 @@ INVARIANTS = {*range(1, 18), 21, 22, 25, 26, 27, 29, 30, *range(33, 38), *range(
 def rule(name: str, *findings: Finding, defers_to: tuple[str, ...] = (), total: int = 0) -> Rule:
     """A rule that finds what it is told to."""
     seen = Examination(max(1, len(findings)), findings, total or len(findings))
-    return Rule(name, "truth", "source", lambda _: seen, "things", "look {virtual}", defers_to=defers_to)
+    return Rule(
+        name, "truth", "source", "things", "look {virtual}", check=lambda _: seen, defers_to=defers_to
+    )
 
 
 def test_rule_ids_are_unique_and_grouped() -> None:
@@ -83,7 +85,7 @@ def test_a_kernel_without_highmem_has_no_pkmap_to_check(recorded: RecordedGuest)
 
 
 def test_a_rule_that_sees_nothing_is_skipped(recorded: RecordedGuest) -> None:
-    nothing = Rule("a.nothing", "truth", "source", lambda _: Examination(0), "unicorns", "look")
+    nothing = Rule("a.nothing", "truth", "source", "unicorns", "look", check=lambda _: Examination(0))
     (outcome,) = check_case(recorded.healthy, [nothing]).outcomes
     assert outcome.status is Status.SKIPPED
     assert outcome.reason == "nothing to examine: there were no unicorns"
@@ -112,7 +114,7 @@ def test_what_another_rule_explains_is_a_consequence(recorded: RecordedGuest) ->
 
 def test_a_flood_is_counted_whole_and_shown_in_part(recorded: RecordedGuest) -> None:
     seen = violations(10_000, range(5_000), lambda number: Finding(f"pfn {number}", "x", "y"))
-    flood = Rule("a.flood", "truth", "source", lambda _: seen, "pages", "look")
+    flood = Rule("a.flood", "truth", "source", "pages", "look", check=lambda _: seen)
     (outcome,) = check_case(recorded.healthy, [flood]).outcomes
     assert (outcome.total, len(outcome.findings), outcome.examined) == (5_000, SHOWN, 10_000)
 

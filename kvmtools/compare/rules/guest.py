@@ -48,18 +48,18 @@ RULES = (
         "every pointer that leads to the structures of the kernel's memory management leads to memory, and every list "
         "of them ends",
         "include/linux/list.h, mm_types.h, mmzone.h, ioport.h, 6.1",
-        readable,
         "structures",
         "kvmtools vtop {virtual}; the pointer that leads there was overwritten, or its owner was freed",
+        check=readable,
         exceptions="a guest that runs while it is read (--no-pause)",
     ),
     Rule(
         "guest.possible",
         "the guest's RAM map, command line and CPU features are ones with which an i386 kernel boots",
         "arch/x86/kernel/e820.c, setup.c, arch/x86/mm/init_32.c, 6.1",
-        possible,
         "predictions",
         "kvmtools layout; the e820 map and the command line in the guest's boot log",
+        check=possible,
         exceptions="a kernel of a configuration that the model does not know",
     ),
 )

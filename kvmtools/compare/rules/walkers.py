@@ -180,9 +180,9 @@ RULES = (
         "below, the address bits from MAXPHYADDR to 62, NX without NX, and the low address bits of a large "
         "page",
         "SDM 3A 4.3, 4.4.2, tables 4-4 to 4-11",
-        reserved_bits,
         "entries",
         LOOK,
+        check=reserved_bits,
         exceptions="entries that are not present may hold anything (swap, PROT_NONE)",
         invariants=(27,),
         locks=LOCKS,
@@ -192,9 +192,9 @@ RULES = (
         "the model's plain walker and the observer's vectorised walker find the same leaves with the same permissions: "
         f"all of the kernel's; of processes that have more than {PLAIN_LEAVES:,} together, an even choice of so many",
         "SDM 3A 4.3, 4.4, 4.6: two implementations that share no code",
-        walkers_agree,
         "leaves",
         LOOK,
+        check=walkers_agree,
         exceptions="what lies behind an entry with a reserved bit set",
         locks=LOCKS,
     ),
