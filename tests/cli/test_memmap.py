@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from kvmtools.cli.memmap import heading
 from kvmtools.show.pages import page_json, page_lines
 
 Invoke = Callable[..., Any]
@@ -27,7 +28,22 @@ def test_pages_by_every_name(invoke: Invoke) -> None:
 def test_what_is_no_page(invoke: Invoke, text: str) -> None:
     outcome = invoke("memmap", text)
     assert outcome.code == 2
-    assert f"'{text}'" in str(outcome.error)
+    assert f"'{text}'" in outcome.err
+    assert not outcome.out
+
+
+@pytest.mark.usefixtures("tiny")
+def test_what_names_no_page_does_not_hide_the_others(invoke: Invoke) -> None:
+    words = ("memmap", "512", "zork", "8192", "513")
+    outcome = invoke(*words)
+    assert outcome.code == 2
+    assert [line for line in outcome.out.splitlines() if line.startswith("pfn")] == [
+        line for line in invoke("memmap", "512", "513").out.splitlines() if line.startswith("pfn")
+    ]
+    complaints = outcome.err.splitlines()
+    assert [complaint.split("'")[1] for complaint in complaints] == ["zork", "8192"]
+    document = json.loads(invoke(*words, "--format=json").out)
+    assert [page["pfn"] for page in document["pages"]] == [512, 513]
 
 
 @pytest.mark.parametrize(
@@ -71,5 +87,39 @@ def test_a_page_as_json_keeps_every_field(a_page: MakePage) -> None:
 def test_a_physical_address_without_its_prefix(invoke: Invoke) -> None:
     wrong = invoke("memmap", "0x1234000")
     assert wrong.code == 2
-    assert "phys:0x1234000" in str(wrong.error)
-    assert "phys:" not in str(invoke("memmap", "0x7fff0000").error)
+    assert "phys:0x1234000" in wrong.err
+    assert "phys:" not in invoke("memmap", "0x7fff0000").err
+
+
+def the_heading(*pieces: tuple[int, int, int]) -> list[str]:
+    """What is said of arrays of ``struct page`` at ``(start_pfn, end_pfn, address)``."""
+    listed = [
+        {"start_pfn": start, "end_pfn": end, "struct_pages": f"{address:#x}"}
+        for start, end, address in pieces
+    ]
+    count = sum(end - start for start, end, _address in pieces)
+    return heading({"pieces": listed, "page_struct_bytes": 32, "page_count": count}).splitlines()
+
+
+def test_one_array_has_one_address() -> None:
+    assert the_heading((0, 0x4000, 0xF5A0_0000)) == ["mem_map at 0xf5a00000: 16,384 struct page of 32 bytes"]
+    # Two sections, the array of the one behind that of the other.
+    together = the_heading((0, 0x4000, 0xF5A0_0000), (0x4000, 0x8000, 0xF5A8_0000))
+    assert together == ["mem_map at 0xf5a00000: 32,768 struct page of 32 bytes"]
+
+
+@pytest.mark.parametrize(
+    ("second", "pfns"),
+    [
+        ((0x4000, 0x8000, 0xF5A8_0020), ["0x0-0x4000", "0x4000-0x8000"]),
+        ((0x8000, 0xC000, 0xF5A8_0000), ["0x0-0x4000", "0x8000-0xc000"]),
+    ],
+)
+def test_every_array_is_said(second: tuple[int, int, int], pfns: list[str]) -> None:
+    first, _heads, *rows = the_heading((0, 0x4000, 0xF5A0_0000), second)
+    assert first == "mem_map in 2 pieces: 32,768 struct page of 32 bytes"
+    assert [row.split() for row in rows] == [[pfns[0], "0xf5a00000"], [pfns[1], f"{second[2]:#x}"]]
+
+
+def test_an_array_that_does_not_begin_with_pfn_0() -> None:
+    assert the_heading((0x4000, 0x8000, 0xF5A0_0000))[0].startswith("mem_map in 1 piece: ")
