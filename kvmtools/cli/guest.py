@@ -17,13 +17,14 @@ if TYPE_CHECKING:
     from kvmtools.boot.guests.lifecycle import Guest
 
 KERNELS = ("pae", "nopae")
+KNOWN = (*KERNELS, "numa", "sparse")
 # What people call them, without case and punctuation.
 _SPELLINGS = {"pae": "pae"} | dict.fromkeys(("nopae", "nonpae", "npae", "nonepae", "notpae"), "nopae")
 
 
 def complete_kernel(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Our kernels' names, then files."""
-    ours = [CompletionItem(name) for name in KERNELS if name.startswith(incomplete)]
+    ours = [CompletionItem(name) for name in KNOWN if name.startswith(incomplete)]
     return [*ours, CompletionItem(incomplete, type="file")]
 
 
@@ -43,7 +44,7 @@ def command() -> None:
 
 
 @command.command()
-@click.argument("names", metavar="[pae|nopae]...", nargs=-1, type=click.Choice(KERNELS))
+@click.argument("names", metavar="[pae|nopae|numa|sparse]...", nargs=-1, type=click.Choice(KNOWN))
 @click.option(
     "--source",
     metavar="PATH",
@@ -56,6 +57,7 @@ def build(names: tuple[str, ...], source: Path | None) -> None:
     \b
     kvmtools guest build                          both
     kvmtools guest build pae --source ~/linux     one, from a tree of your own
+    kvmtools guest build numa sparse              variants: several nodes; mem_map in sections, without PAE
     """
     from kvmtools.boot.kernels import reference
 
@@ -70,7 +72,7 @@ def build(names: tuple[str, ...], source: Path | None) -> None:
 @click.argument("name", required=False)
 @click.option(
     "--kernel",
-    metavar="pae|nopae|PATH",
+    metavar="pae|nopae|numa|sparse|PATH",
     shell_complete=complete_kernel,
     help="What to boot; by default the kernel that NAME names, else pae.",
 )
@@ -132,7 +134,7 @@ def start(
     show = progress()
     try:
         guest = lifecycle.start(
-            name or (chosen if chosen in KERNELS else "guest"),
+            name or (chosen if chosen in KNOWN else "guest"),
             kernel=chosen,
             vmlinux=symbols,
             initrd=initrd,
@@ -146,9 +148,9 @@ def start(
     finally:
         show("")
     # Not before: a request that is refused boots nothing.
-    if kernel is None and name is not None and name not in KERNELS:
+    if kernel is None and name is not None and name not in KNOWN:
         note(f"booted the {chosen} kernel; --kernel nopae for the other")
-    if chosen == "nopae" and guest.memory_bytes > MEMORY_BELOW_4G:
+    if chosen in ("nopae", "sparse") and guest.memory_bytes > MEMORY_BELOW_4G:
         note("a kernel without PAE uses no memory above 4 GiB: the rest of this guest's RAM lies idle")
     _show([guest], form, "guest start")
 
@@ -158,7 +160,7 @@ def _kernel_for(name: str | None) -> str:
 
     :raises UsageError: if the name looks like a misspelled kernel's
     """
-    if name is None or name in KERNELS:
+    if name is None or name in KNOWN:
         return name or "pae"
     spelled = _SPELLINGS.get("".join(filter(str.isalnum, name.lower())))
     if spelled is not None:

@@ -180,7 +180,7 @@ def test_the_tab_key_offers_our_kernels_and_then_files() -> None:
     option = next(parameter for parameter in command.commands["start"].params if parameter.name == "kernel")
     context = command.make_context("guest", ["start"])
     offered = [(item.value, item.type) for item in complete_kernel(context, option, "n")]
-    assert offered == [("nopae", "plain"), ("n", "file")]
+    assert offered == [("nopae", "plain"), ("numa", "plain"), ("n", "file")]
 
 
 @pytest.mark.parametrize("name", ["nonpae", "no-pae", "npae", "PAE", "NoPAE"])

@@ -161,7 +161,7 @@ def _kernel(
 ) -> _Kernel:
     from kvmtools.boot.kernels import reference
 
-    if kernel in reference.NAMES:
+    if kernel in reference.KNOWN:
         if vmlinux is not None or initrd is not None:
             raise UsageError(
                 f"the kernel '{kernel}' has symbols and an initrd of its own",
@@ -178,7 +178,7 @@ def _kernel(
     if not image.is_file():
         raise UsageError(
             f"there is no kernel '{kernel}'",
-            hint=f"{', '.join(reference.NAMES)}, or the path of a kernel image",
+            hint=f"{', '.join(reference.KNOWN)}, or the path of a kernel image",
         )
     if vmlinux is None:
         raise UsageError(f"the kernel '{kernel}' needs its symbols", hint="give its vmlinux with -s")
@@ -316,7 +316,7 @@ def _power_off(guest: Guest, patience: float) -> bool:
     from kvmtools.boot.guests.agent import Agent
     from kvmtools.boot.kernels import reference
 
-    if guest.kernel not in reference.NAMES:
+    if guest.kernel not in reference.KNOWN:
         return False
     with Monitor(str(guest.qmp), greeting_seconds=patience) as monitor:
         if not monitor.command("query-status")["running"]:

@@ -14,6 +14,8 @@ FRAGMENTS = ("boot", "memory", "observe")
 # Options that only some versions have: merged like the others, not verified.
 UNVERIFIED = "versions"
 UNSET = "n"
+# A kernel's own fragments: those of the kernel that it is a variant of, then what is different.
+OWN = {"pae": ("pae",), "nopae": ("nopae",), "numa": ("pae", "numa"), "sparse": ("nopae", "sparse")}
 # Options that other versions have under another name: 6.9 put page-table isolation among the mitigations, 6.15 left
 # highmem one size, and before 5.12 the compiler alone chose the version of DWARF.
 RENAMED = {
@@ -28,7 +30,7 @@ _LINE = re.compile(r"^(?:# (CONFIG_\w+) is not set|(CONFIG_\w+)=(.*))$")
 
 def fragment_files(folder: Path, name: str) -> list[Path]:
     """The fragments of kernel ``name`` in the order of merging, from our ``qemu/kernel/``."""
-    return [folder / f"{fragment}.config" for fragment in (*FRAGMENTS, UNVERIFIED, name)]
+    return [folder / f"{fragment}.config" for fragment in (*FRAGMENTS, UNVERIFIED, *OWN[name])]
 
 
 def parse(text: str) -> dict[str, str]:

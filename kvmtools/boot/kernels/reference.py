@@ -22,6 +22,10 @@ from kvmtools.errors import BuildError, UsageError
 from kvmtools.paths import cache_dir, data_dir
 
 NAMES = ("nopae", "pae")
+"""The two that everything is shown on."""
+VARIANTS = ("numa", "sparse")
+"""Built only if somebody asks: several nodes, and ``mem_map`` in sections."""
+KNOWN = (*NAMES, *VARIANTS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +100,8 @@ def ensure(name: str, source: Path | None = None, *, progress: Callable[[str], N
 
 
 def _known(name: str) -> None:
-    if name not in NAMES:
-        raise UsageError(f"there is no kernel '{name}' of ours", hint=f"there are {' and '.join(NAMES)}")
+    if name not in KNOWN:
+        raise UsageError(f"there is no kernel '{name}' of ours", hint=f"there are {', '.join(KNOWN)}")
 
 
 def _folder() -> Path:

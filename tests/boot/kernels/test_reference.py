@@ -380,6 +380,15 @@ def test_an_option_that_is_gone_may_be_absent_but_not_refused(tmp_path: Path, op
     assert kconfig.not_granted([fragment], f"# {option} is not set\n") == [f"{option}=y (became n)"]
 
 
+@pytest.mark.parametrize(("name", "of"), [("numa", "pae"), ("sparse", "nopae")])
+def test_a_variant_is_a_kernel_of_ours_and_what_is_different(name: str, of: str) -> None:
+    folder = data_dir() / "kernel"
+    files = kconfig.fragment_files(folder, name)
+    assert files == [*kconfig.fragment_files(folder, of), folder / f"{name}.config"]
+    options = kconfig.parse("".join(file.read_text() for file in files))
+    assert (options["CONFIG_FLATMEM_MANUAL"], options["CONFIG_SPARSEMEM_MANUAL"]) == ("n", "y")
+
+
 @pytest.mark.parametrize("name", reference.NAMES)
 def test_our_fragments_never_contradict_each_other(name: str) -> None:
     seen: dict[str, str] = {}
