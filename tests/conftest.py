@@ -1,7 +1,12 @@
-"""Page tables from files: what takes ``paging_vector`` or ``any_vector`` runs once for each (fixtures/paging)."""
+"""What several rooms' tests take: small programs of a compiler, and page tables from files.
+
+What takes ``paging_vector`` or ``any_vector`` runs once for each (fixtures/paging).
+"""
 
 from __future__ import annotations
 
+import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,3 +44,32 @@ def paging_vector(request: pytest.FixtureRequest) -> Vector:
 def any_vector(request: pytest.FixtureRequest) -> Vector:
     """A vector of any form; its memory is the test's own."""
     return parse(request.param.stem, request.param.read_text())
+
+
+@pytest.fixture(scope="session")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """``compiled(source, *flags)``: an executable without libraries, by default for i386 and with DWARF."""
+    built: dict[tuple[str, ...], Path] = {}
+
+    def build(source: str, *flags: str) -> Path:
+        key = (source, *flags)
+        if key not in built:
+            folder = tmp_path_factory.mktemp("compiled")
+            (folder / "kernel.c").write_text(source)
+            options = flags or ("-m32", "-g", "-Wl,--build-id")
+            command = [
+                "gcc",
+                *options,
+                "-nostdlib",
+                "-static",
+                "-fno-pie",
+                "-no-pie",
+                "-o",
+                "vmlinux",
+                "kernel.c",
+            ]
+            subprocess.run(command, cwd=folder, check=True, capture_output=True)
+            built[key] = folder / "vmlinux"
+        return built[key]
+
+    return build

@@ -63,7 +63,7 @@ STANDARD_LIBRARY_ONLY = {
 }
 
 LAYERS = {
-    "attach": "monitor memory proof transports target core_target live_target open",
+    "attach": "elf monitor memory proof transports target core_target live_target open",
     "boot": "host kernels guests",
     "observe": (
         "symbols kernel paging per_cpu structure spinlock broken nodes program tasks pages zones kmap boot space"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -84,35 +83,6 @@ def little_memory() -> Callable[..., LittleMemory]:
         return LittleMemory(Range(*ends) for ends in ranges or ((0, 1 << 20),))
 
     return make
-
-
-@pytest.fixture(scope="session")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """``compiled(source, *flags)``: an executable without libraries, by default for i386 and with DWARF."""
-    built: dict[tuple[str, ...], Path] = {}
-
-    def build(source: str, *flags: str) -> Path:
-        key = (source, *flags)
-        if key not in built:
-            folder = tmp_path_factory.mktemp("compiled")
-            (folder / "kernel.c").write_text(source)
-            options = flags or ("-m32", "-g", "-Wl,--build-id")
-            command = [
-                "gcc",
-                *options,
-                "-nostdlib",
-                "-static",
-                "-fno-pie",
-                "-no-pie",
-                "-o",
-                "vmlinux",
-                "kernel.c",
-            ]
-            subprocess.run(command, cwd=folder, check=True, capture_output=True)
-            built[key] = folder / "vmlinux"
-        return built[key]
-
-    return build
 
 
 @pytest.fixture(autouse=True)

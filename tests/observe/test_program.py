@@ -9,11 +9,11 @@ from typing import Any
 
 import drgn
 import pytest
+from images import load_image
 
 from kvmtools.errors import MemoryFault, SymbolsError
 from kvmtools.observe.kernel import Kernel, locate
 from kvmtools.observe.program import drgn_program, read_through
-from kvmtools.observe.symbols.elf import read_elf
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 
 SOURCE = r"""
@@ -54,9 +54,7 @@ def kernel(
     vmlinux = compiled(SOURCE, "-m32", "-g", "-Wl,--build-id", f"-Wl,-T,{script}")
     high = [(1 << 32, (1 << 32) + (1 << 20))] if request.param else []
     memory = little_memory((0, 64 << 20), *high)
-    for segment in read_elf(vmlinux).segments:
-        data = vmlinux.read_bytes()[segment.offset : segment.offset + segment.file_size]
-        memory.write(segment.physical + SLIDE, data)
+    load_image(memory, vmlinux, SLIDE)
     found = locate(memory, Vmlinux.load(vmlinux))
     pgd = found.physical(found.address("swapper_pg_dir"))
     memory.write(pgd + 4 * 768, struct.pack("<16I", *(0x40_0000 * index | 0x1E3 for index in range(16))))

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kvmtools.attach.memory import elf_format
-from kvmtools.attach.memory.elf_format import EM_386, ET_CORE, PT_LOAD, PT_NOTE, Note, Phdr
+from kvmtools.attach.elf import EM_386, ET_CORE, MACHINES, PT_LOAD, ElfError, ElfFile, ProgramHeader
 from kvmtools.attach.memory.file_memory import FileMemory
 from kvmtools.attach.memory.physical import FOUR_GIB, Segment
 from kvmtools.errors import AttachError
@@ -46,12 +45,15 @@ class ElfCore(FileMemory):
         except OSError as error:
             raise AttachError(f"cannot read the core {path}: {error.strerror}") from error
         try:
-            headers = _headers(path, descriptor)
-            self.notes = tuple(_notes(path, descriptor, headers))
-            segments = list(_system_ram(headers))
+            core = _open(path, descriptor)
+            self.notes = tuple(core.notes())
+            segments = list(_system_ram(core.segments))
             if not segments:
                 raise AttachError(f"{path} holds no memory", hint=_AS_ELF)
             super().__init__(descriptor, segments)
+        except ElfError as error:
+            os.close(descriptor)
+            raise AttachError(f"{path} {error}", hint=_AS_ELF) from error
         except OSError as error:
             os.close(descriptor)
             raise AttachError(f"cannot map the core {path}: {error.strerror}") from error
@@ -75,57 +77,41 @@ class ElfCore(FileMemory):
         return None
 
 
-def _headers(path: Path, descriptor: int) -> tuple[Phdr, ...]:
-    start = os.pread(descriptor, 64, 0)
+def _open(path: Path, descriptor: int) -> ElfFile:
+    """The file, if it is a whole core of a guest that we know."""
+    start = os.pread(descriptor, 16, 0)
     for signature, what in _OTHER_FORMATS.items():
         if start.startswith(signature):
             raise AttachError(f"{path} is {what}, not an ELF core", hint=_AS_ELF)
-    header = elf_format.ehdr(start)
-    if header is None:
-        raise AttachError(f"{path} is not an ELF file", hint=_AS_ELF)
-    if header.type != ET_CORE:
+    core = ElfFile(descriptor)
+    if core.type != ET_CORE:
         raise AttachError(f"{path} is an ELF file, but not a core", hint="a vmlinux belongs to -s")
-    if header.machine != EM_386:
+    if core.machine != EM_386:
         raise AttachError(
-            f"{path} is a core of ELF machine {header.machine}, not of an i386 guest",
+            f"{path} is a core of {MACHINES.get(core.machine, f'ELF machine {core.machine}')}, not of an i386 guest",
             hint="only 32-bit guests can be looked at",
         )
-    try:
-        table = os.pread(descriptor, header.phnum * header.form.phdr.size, header.phoff)
-        headers = elf_format.phdrs(header, table)
-    except struct.error:
-        raise AttachError(f"{path} is cut off inside its program headers") from None
-    size = os.fstat(descriptor).st_size
-    needed = max((p.offset + p.size for p in headers), default=0)
-    if size < needed:
+    needed = max((each.offset + each.file_size for each in core.segments), default=0)
+    if core.size < needed:
         raise AttachError(
-            f"{path} is truncated: it has {size:#x} bytes of {needed:#x}",
+            f"{path} is truncated: it has {core.size:#x} bytes of {needed:#x}",
             hint="was the disk full? dump it again",
         )
-    return headers
+    return core
 
 
-def _notes(path: Path, descriptor: int, headers: Sequence[Phdr]) -> Iterator[Note]:
-    try:
-        for header in headers:
-            if header.type == PT_NOTE:
-                yield from elf_format.notes(os.pread(descriptor, header.size, header.offset))
-    except struct.error as error:
-        raise AttachError(f"{path} has damaged notes: {error}") from None
-
-
-def _system_ram(headers: Sequence[Phdr]) -> Iterator[Segment]:
+def _system_ram(headers: Iterable[ProgramHeader]) -> Iterator[Segment]:
     """The loads that are the PC's system RAM.
 
     QEMU dumps frame buffers and firmware too and does not say which is which.  But a PC's RAM below 4 GiB
     goes in one piece from 1 MiB to the PCI hole: what comes after a gap, below 4 GiB, belongs to a device.
     """
     end = 0
-    for load in sorted((h for h in headers if h.type == PT_LOAD and h.size), key=lambda h: h.paddr):
-        if load.paddr < FOUR_GIB and end > _ONE_MIB and load.paddr > end:
+    for load in sorted((h for h in headers if h.type == PT_LOAD and h.file_size), key=lambda h: h.physical):
+        if load.physical < FOUR_GIB and end > _ONE_MIB and load.physical > end:
             continue
-        end = load.paddr + load.size
-        yield Segment(load.paddr, end, load.offset)
+        end = load.physical + load.file_size
+        yield Segment(load.physical, end, load.offset)
 
 
 def _registers(cpu: int, state: bytes) -> Registers:

@@ -13,8 +13,8 @@ import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
+from kvmtools.attach.elf import ElfError, build_id_among, parse_notes
 from kvmtools.errors import MemoryFault, SymbolsError
-from kvmtools.observe.symbols.elf import build_id_in_notes
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def _is_at(memory: PhysicalMemory, vmlinux: Vmlinux, slide: int) -> bool:
         if vmlinux.build_id.startswith("sha256-"):
             return True  # the vmlinux carries no build id: the banner, with its time of build, has to do
         start, stop = vmlinux.symbol("__start_notes"), vmlinux.symbol("__stop_notes")
-        return build_id_in_notes(memory.read(start + physical, stop - start)) == vmlinux.build_id
-    except MemoryFault:
+        return build_id_among(parse_notes(memory.read(start + physical, stop - start))) == vmlinux.build_id
+    except (MemoryFault, ElfError):
         return False
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvmtools.errors import SymbolsError
-from kvmtools.observe.symbols.elf import Elf, read_elf
+from kvmtools.observe.symbols.vmlinux_file import VmlinuxFile, read_vmlinux
 from kvmtools.paths import cache_dir
 
 if TYPE_CHECKING:
@@ -41,10 +41,10 @@ class Vmlinux:
     (``"free_area[3]"``), or lie in anonymous structures and unions.
     """
 
-    def __init__(self, build_id: str, answers: dict[str, Answer], elf: Elf | None = None) -> None:
+    def __init__(self, build_id: str, answers: dict[str, Answer], file: VmlinuxFile | None = None) -> None:
         self.build_id = build_id
         self._answers = answers
-        self._elf = elf
+        self._file = file
         self._debuginfo: DebugInfo | None = None
         self._unsaved = False
         self._cache = _cache_file(build_id)
@@ -55,10 +55,10 @@ class Vmlinux:
 
         :raises SymbolsError: if the file is missing, is not an i386 ELF, or has no DWARF
         """
-        elf = read_elf(path)
-        if not elf.has_dwarf:
+        file = read_vmlinux(path)
+        if not file.has_dwarf:
             raise SymbolsError(f"{path} has no DWARF (.debug_info)", hint=_HOW_TO_GET_DWARF)
-        vmlinux = cls(elf.build_id, _read_cache(_cache_file(elf.build_id), elf.build_id), elf)
+        vmlinux = cls(file.build_id, _read_cache(_cache_file(file.build_id), file.build_id), file)
         atexit.register(vmlinux.save)
         return vmlinux
 
@@ -87,7 +87,7 @@ class Vmlinux:
     @property
     def path(self) -> Path | None:
         """The file, or ``None`` for recorded facts."""
-        return self._elf.path if self._elf else None
+        return self._file.path if self._file else None
 
     @property
     def page_offset(self) -> int:
@@ -202,22 +202,22 @@ class Vmlinux:
         return answer
 
     def _learn(self, question: str, about: tuple[str, ...]) -> Answer:
-        if self._elf is None:
+        if self._file is None:
             raise SymbolsError(
                 f"these recorded facts do not say: {' '.join((question, *about)).rstrip()}",
                 hint="record the guest again",
             )
         if question == "page_offset":
-            return self._elf.page_offset
+            return self._file.page_offset
         if question == "banner":
             address = self._ask("symbol", *about)
             if not isinstance(address, int):
                 return None
-            return self._elf.read(address, 512).split(b"\0", 1)[0].decode("latin-1")
+            return self._file.read(address, 512).split(b"\0", 1)[0].decode("latin-1")
         if self._debuginfo is None:
             from kvmtools.observe.symbols.debuginfo import DebugInfo  # drgn: not before it is needed
 
-            self._debuginfo = DebugInfo(self._elf.path)
+            self._debuginfo = DebugInfo(self._file.path)
         answer: Answer = getattr(self._debuginfo, question)(*about)
         return answer
 

@@ -121,7 +121,7 @@ def test_other_files_are_named(core_file: Any, data: bytes, why: str) -> None:
 @pytest.mark.parametrize(
     ("field", "value", "why"),
     [
-        ("machine", 62, "ELF machine 62, not of an i386 guest"),
+        ("machine", 62, "core of x86_64, not of an i386 guest"),
         ("type", 2, "not a core"),
         ("loads", [], "holds no memory"),
     ],

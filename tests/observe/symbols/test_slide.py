@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+from images import load_image
 
 from kvmtools.errors import MemoryFault, SymbolsError
 from kvmtools.observe.kernel import Kernel, locate
-from kvmtools.observe.symbols.elf import read_elf
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 
 SOURCE = r"""
@@ -59,16 +59,10 @@ def memory(little_memory: Callable[..., Any]) -> Any:
     return little_memory((0, 0xA0000), (0x100000, 128 << 20))
 
 
-def boot(memory: Any, vmlinux: Path, slide: int) -> None:
-    for segment in read_elf(vmlinux).segments:
-        data = vmlinux.read_bytes()[segment.offset : segment.offset + segment.file_size]
-        memory.write(segment.physical + slide, data)
-
-
 @pytest.mark.parametrize("slide", [0, 0x20_0000, 0x260_0000, 0x2000, 0x10_6000])
 def test_the_slide_is_found_by_what_stands_in_memory(kernel_of: Build, memory: Any, slide: int) -> None:
     vmlinux = kernel_of("one")
-    boot(memory, vmlinux, slide)
+    load_image(memory, vmlinux, slide)
     kernel = locate(memory, Vmlinux.load(vmlinux))
     assert kernel.slide == slide
     assert kernel.page_offset == 0xC000_0000
@@ -79,28 +73,28 @@ def test_the_slide_is_found_by_what_stands_in_memory(kernel_of: Build, memory: A
 
 def test_vmcoreinfo_names_a_slide_that_no_search_would_try(kernel_of: Build, memory: Any) -> None:
     vmlinux = kernel_of("one")
-    boot(memory, vmlinux, 0x123000)
+    load_image(memory, vmlinux, 0x123000)
     note = "OSRELEASE=6.1.0-test\nSYMBOL(_stext)=c1123000\nCONFIG_X86_PAE=y\n"
     assert locate(memory, Vmlinux.load(vmlinux), note).slide == 0x123000
 
 
 def test_a_stale_vmcoreinfo_is_not_believed(kernel_of: Build, memory: Any) -> None:
     vmlinux = kernel_of("one")
-    boot(memory, vmlinux, 0x40_0000)
+    load_image(memory, vmlinux, 0x40_0000)
     assert locate(memory, Vmlinux.load(vmlinux), "SYMBOL(_stext)=c1a00000\n").slide == 0x40_0000
 
 
 def test_a_copy_of_the_banner_is_not_a_kernel(kernel_of: Build, memory: Any) -> None:
-    file = kernel_of("one")
-    vmlinux = Vmlinux.load(file)
+    path = kernel_of("one")
+    vmlinux = Vmlinux.load(path)
     memory.write(vmlinux.symbol("linux_banner") - 0xC000_0000, vmlinux.banner + b"\0")
-    boot(memory, file, 0x60_0000)
+    load_image(memory, path, 0x60_0000)
     assert locate(memory, vmlinux).slide == 0x60_0000
 
 
 def test_another_kernels_vmlinux_is_refused_with_both_build_ids(kernel_of: Build, memory: Any) -> None:
     booted, other = kernel_of("one"), kernel_of("two")
-    boot(memory, booted, 0x20_0000)
+    load_image(memory, booted, 0x20_0000)
     vmlinux, guest = Vmlinux.load(other), Vmlinux.load(booted).build_id
     with pytest.raises(SymbolsError) as by_note:
         locate(memory, vmlinux, f"OSRELEASE=6.1.0-test\nBUILD-ID={guest}\nPAGESIZE=4096\n")
@@ -112,7 +106,7 @@ def test_another_kernels_vmlinux_is_refused_with_both_build_ids(kernel_of: Build
 
 
 def test_a_guest_that_wrote_no_note_is_named_by_its_banner(kernel_of: Build, memory: Any) -> None:
-    boot(memory, kernel_of("one"), 0)
+    load_image(memory, kernel_of("one"), 0)
     with pytest.raises(SymbolsError, match=r"somebody@somewhere\) one"):
         locate(memory, Vmlinux.load(kernel_of("two")))
 
@@ -126,7 +120,7 @@ def test_memory_without_a_kernel(kernel_of: Build, memory: Any) -> None:
 @pytest.fixture
 def kernel(kernel_of: Build, memory: Any) -> Kernel:
     vmlinux = kernel_of("one")
-    boot(memory, vmlinux, 0x40_0000)
+    load_image(memory, vmlinux, 0x40_0000)
     return locate(memory, Vmlinux.load(vmlinux))
 
 

@@ -1,0 +1,91 @@
+"""The few things about a vmlinux that can be had without drgn: is it one of ours, its build id, its load address.
+
+These are asked on every start, so they are read from the ELF headers alone; a warm command never reads more of the
+file.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvmtools.attach.elf import EM_386, MACHINES, PT_LOAD, ElfError, ElfFile, build_id_among
+from kvmtools.errors import SymbolsError
+
+_WANTED = "give the unstripped i386 vmlinux of the guest's kernel (not bzImage)"
+
+
+@dataclass(frozen=True)
+class VmlinuxFile:
+    """An i386 ELF executable."""
+
+    path: Path
+    build_id: str
+    """GNU build id in hex, or ``sha256-`` and a digest of the whole file where it has none."""
+    page_offset: int
+    """``PAGE_OFFSET``: the kernel is linked so that every address is its load address plus this (vmlinux.lds.S)."""
+    has_dwarf: bool
+
+    def read(self, virtual: int, size: int) -> bytes:
+        """Bytes of the file that belong at ``virtual``; what the file does not hold (``.bss``) is zero.
+
+        :raises SymbolsError: if no segment covers the address
+        """
+        with _opened(self.path) as elf:
+            data = elf.read(virtual, size)
+        if data is None:
+            raise SymbolsError(f"{self.path} holds nothing at {virtual:#x}")
+        return data
+
+    def nearest_symbol(self, virtual: int) -> tuple[str, int] | None:
+        """The symbol that ``virtual`` (a link address) belongs to, and how many bytes behind its start."""
+        with _opened(self.path) as elf:
+            return elf.nearest_symbol(virtual)
+
+
+def read_vmlinux(path: Path) -> VmlinuxFile:
+    """Read the headers of ``path``.
+
+    :raises SymbolsError: if the file cannot be read, is not an ELF executable, or not one for i386
+    """
+    with _opened(path) as elf:
+        if (elf.form.bits, elf.machine) != (32, EM_386):
+            name = MACHINES.get(elf.machine, f"machine {elf.machine}")
+            raise SymbolsError(f"{path} is for {name}, not i386", hint=_WANTED)
+        loads = [segment for segment in elf.segments if segment.type == PT_LOAD]
+        if not loads:
+            raise SymbolsError(f"{path} is not linked: it has nothing to load", hint=_WANTED)
+        return VmlinuxFile(
+            path,
+            build_id_among(elf.notes()) or _digest(path),
+            (loads[0].virtual - loads[0].physical) & 0xFFFF_FFFF,
+            any(elf.section(name) for name in (".debug_info", ".zdebug_info")),
+        )
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[ElfFile]:
+    """The file for the length of a ``with``.
+
+    :raises SymbolsError: if it cannot be read, or is no whole ELF file
+    """
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            yield ElfFile(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise SymbolsError(f"cannot read vmlinux {path}: {reason}", hint=_WANTED) from error
+    except ElfError as error:
+        raise SymbolsError(f"{path} {error}", hint=_WANTED) from error
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return "sha256-" + hashlib.file_digest(file, "sha256").hexdigest()
