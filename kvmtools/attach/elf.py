@@ -16,7 +16,7 @@ from functools import cached_property
 ET_CORE = 4
 EM_386 = 3
 PT_LOAD, PT_NOTE = 1, 4
-SHT_SYMTAB, SHT_NOBITS = 2, 8
+SHT_PROGBITS, SHT_SYMTAB, SHT_NOBITS = 1, 2, 8
 SHF_ALLOC = 2
 NT_GNU_BUILD_ID = 3
 

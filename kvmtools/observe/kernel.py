@@ -155,6 +155,7 @@ def locate(memory: PhysicalMemory, vmlinux: Vmlinux, vmcoreinfo: str | None = No
     :raises SymbolsError: if the vmlinux is another kernel's (both build ids are named), or no kernel is there
     """
     slide = find_slide(memory, vmlinux, vmcoreinfo)
+    vmlinux.believe()
     kernel = Kernel(vmlinux, slide, memory, vmlinux.pae, vmlinux.page_offset)
     return with_lowmem_end(kernel)
 

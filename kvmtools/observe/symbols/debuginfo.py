@@ -1,13 +1,16 @@
 """Questions that only DWARF and the symbol table can answer, asked through drgn.
 
 This is the slow half of :mod:`kvmtools.observe.symbols.vmlinux`, which remembers the answers; importing this module
-imports drgn. Every question returns ``None`` for *there is no such thing*: kernels differ in what they have,
+imports drgn.  Every question returns ``None`` for *there is no such thing*: kernels differ in what they have,
 and it is presence that is tested, never a version.
 """
 
 from __future__ import annotations
 
+import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import drgn
@@ -20,7 +23,7 @@ I386 = drgn.Platform(drgn.Architecture.I386, drgn.PlatformFlags.IS_LITTLE_ENDIAN
 class DebugInfo:
     """The types and symbols of one vmlinux, at its link addresses.
 
-    :raises SymbolsError: if drgn finds no DWARF in the file
+    :raises SymbolsError: if drgn finds no DWARF in the file, or not all that it refers to
     """
 
     def __init__(self, vmlinux: Path) -> None:
@@ -33,6 +36,14 @@ class DebugInfo:
             raise SymbolsError(f"drgn cannot read {vmlinux}: {error}") from error
         if module.debug_file_status is not drgn.ModuleFileStatus.HAVE:
             raise SymbolsError(f"drgn finds no debugging information in {vmlinux}")
+        with _split_files_missed() as missed, suppress(LookupError):
+            self._program.type("struct page")  # any name: at the first one drgn makes its index of all files
+        if missed:
+            raise SymbolsError(
+                f"the types of {vmlinux} lie in .dwo files (CONFIG_DEBUG_INFO_SPLIT), and drgn misses {len(missed)} "
+                f"of them: {missed[0]}" + ", ..." * (len(missed) > 1),
+                hint="put them back where they were built, or build the kernel with CONFIG_DEBUG_INFO_SPLIT=n",
+            )
 
     def symbol(self, name: str) -> int | None:
         """Address of the symbol ``name``; of several (file-static) ones, an object's rather than a
@@ -118,3 +129,25 @@ class DebugInfo:
         """
         nowhere = drgn.Object(self._program, type_, address=0)
         return nowhere.subobject_(member).type_
+
+
+@contextmanager
+def _split_files_missed() -> Iterator[list[str]]:
+    """Names of the ``.dwo`` files that drgn misses behind the ``with``; it logs them, a line each, and goes on."""
+    missed: list[str] = []
+    told, logger = re.compile(r"split DWARF file ?(.*?) ?(?:not found)?$"), logging.getLogger("drgn")
+    level, shown = logger.level, logger.getEffectiveLevel()
+
+    def note(record: logging.LogRecord) -> bool:
+        found = told.search(record.getMessage())
+        if found and found[1] not in missed:
+            missed.append(found[1])
+        return found is None and record.levelno >= shown
+
+    logger.addFilter(note)
+    logger.setLevel(min(shown, logging.WARNING))
+    try:
+        yield missed
+    finally:
+        logger.setLevel(level)
+        logger.removeFilter(note)

@@ -1,36 +1,25 @@
 """What the vmlinux says about itself: types, offsets, enumerators and symbols, each asked of drgn once in its
 life.
 
-Answers are kept in ``cache_dir()/facts/<build-id>.json``, negative ones too, so that a warm command neither
-imports drgn nor opens the DWARF.  The cache is a convenience and never a cause of failure: an unreadable or
-damaged file is rebuilt, an unwritable directory is passed over.
+Answers are kept for the next run (:mod:`kvmtools.observe.symbols.facts_cache`), negative ones too, so that a warm
+command neither imports drgn nor opens the DWARF; but only once the file is known to be the guest's.
 """
 
 from __future__ import annotations
 
 import atexit
-import contextlib
-import json
-import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvmtools.errors import SymbolsError
+from kvmtools.observe.symbols import facts_cache
+from kvmtools.observe.symbols.facts_cache import Answer, Answers
 from kvmtools.observe.symbols.vmlinux_file import VmlinuxFile, read_vmlinux
-from kvmtools.paths import cache_dir
 
 if TYPE_CHECKING:
     from kvmtools.observe.symbols.debuginfo import DebugInfo
 
 SCHEMA = "kvmtools-facts/1"
-
-Answer = int | str | dict[str, int] | None
-
-_HOW_TO_GET_DWARF = (
-    "build it with CONFIG_DEBUG_INFO_DWARF5=y, or install the distribution's kernel debug package, "
-    "and give the vmlinux that was not stripped"
-)
 
 
 class Vmlinux:
@@ -41,26 +30,22 @@ class Vmlinux:
     (``"free_area[3]"``), or lie in anonymous structures and unions.
     """
 
-    def __init__(self, build_id: str, answers: dict[str, Answer], file: VmlinuxFile | None = None) -> None:
+    def __init__(self, build_id: str, answers: Answers, file: VmlinuxFile | None = None) -> None:
         self.build_id = build_id
         self._answers = answers
         self._file = file
         self._debuginfo: DebugInfo | None = None
-        self._unsaved = False
-        self._cache = _cache_file(build_id)
+        self._unsaved: Answers = {}
+        self._believed = False
 
     @classmethod
     def load(cls, path: Path) -> Vmlinux:
         """Facts of the file ``path``, with what earlier runs learned about it.
 
-        :raises SymbolsError: if the file is missing, is not an i386 ELF, or has no DWARF
+        :raises SymbolsError: if the file is missing, or is not a whole i386 vmlinux with its DWARF
         """
         file = read_vmlinux(path)
-        if not file.has_dwarf:
-            raise SymbolsError(f"{path} has no DWARF (.debug_info)", hint=_HOW_TO_GET_DWARF)
-        vmlinux = cls(file.build_id, _read_cache(_cache_file(file.build_id), file.build_id), file)
-        atexit.register(vmlinux.save)
-        return vmlinux
+        return cls(file.build_id, facts_cache.read(file.build_id), file)
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Vmlinux:
@@ -76,13 +61,20 @@ class Vmlinux:
         """Everything learned so far, in a stable order."""
         return {"schema": SCHEMA, "build_id": self.build_id, "answers": dict(sorted(self._answers.items()))}
 
+    def believe(self) -> None:
+        """Keep what is learned, from now on: a guest has shown that this is its kernel.
+
+        A file that nobody runs may be anything, under a build id that is another file's too.
+        """
+        if not self._believed:
+            self._believed = True
+            atexit.register(self.save)
+
     def save(self) -> None:
-        """Keep the answers for the next run, if there are new ones and there is a place for them."""
-        if not self._unsaved:
-            return
-        self._unsaved = False
-        with contextlib.suppress(OSError):
-            _write_cache(self._cache, self.to_json())
+        """Keep the new answers for the next run, if the file is believed."""
+        if self._believed and self._unsaved:
+            facts_cache.write(self.build_id, self._unsaved)
+            self._unsaved = {}
 
     @property
     def path(self) -> Path | None:
@@ -197,8 +189,7 @@ class Vmlinux:
         except KeyError:
             pass
         answer = self._learn(question, about)
-        self._answers[key] = answer
-        self._unsaved = True
+        self._answers[key] = self._unsaved[key] = answer
         return answer
 
     def _learn(self, question: str, about: tuple[str, ...]) -> Answer:
@@ -220,30 +211,3 @@ class Vmlinux:
             self._debuginfo = DebugInfo(self._file.path)
         answer: Answer = getattr(self._debuginfo, question)(*about)
         return answer
-
-
-def _cache_file(build_id: str) -> Path:
-    return cache_dir() / "facts" / f"{build_id}.json"
-
-
-def _read_cache(path: Path, build_id: str) -> dict[str, Answer]:
-    try:
-        document = json.loads(path.read_bytes())
-        if document["schema"] == SCHEMA and document["build_id"] == build_id:
-            return {str(key): answer for key, answer in document["answers"].items()}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        pass
-    return {}
-
-
-def _write_cache(path: Path, document: dict[str, Any]) -> None:
-    """Write at once or not at all: another process sees the old file or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".facts-")
-    try:
-        with os.fdopen(handle, "w") as file:
-            json.dump(document, file, indent=0)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

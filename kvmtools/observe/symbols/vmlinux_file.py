@@ -13,9 +13,22 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvmtools.attach.elf import EM_386, MACHINES, PT_LOAD, ElfError, ElfFile, build_id_among
+from kvmtools.attach.elf import (
+    EM_386,
+    MACHINES,
+    PT_LOAD,
+    SHF_ALLOC,
+    SHT_PROGBITS,
+    ElfError,
+    ElfFile,
+    build_id_among,
+)
 from kvmtools.errors import SymbolsError
 
+_HOW_TO_GET_DWARF = (
+    "build it with CONFIG_DEBUG_INFO_DWARF5=y, or install the distribution's kernel debug package, "
+    "and give the vmlinux that was not stripped"
+)
 _WANTED = "give the unstripped i386 vmlinux of the guest's kernel (not bzImage)"
 
 
@@ -28,7 +41,6 @@ class VmlinuxFile:
     """GNU build id in hex, or ``sha256-`` and a digest of the whole file where it has none."""
     page_offset: int
     """``PAGE_OFFSET``: the kernel is linked so that every address is its load address plus this (vmlinux.lds.S)."""
-    has_dwarf: bool
 
     def read(self, virtual: int, size: int) -> bytes:
         """Bytes of the file that belong at ``virtual``; what the file does not hold (``.bss``) is zero.
@@ -50,7 +62,7 @@ class VmlinuxFile:
 def read_vmlinux(path: Path) -> VmlinuxFile:
     """Read the headers of ``path``.
 
-    :raises SymbolsError: if the file cannot be read, is not an ELF executable, or not one for i386
+    :raises SymbolsError: if the file cannot be read, is not an ELF executable for i386, or has no DWARF
     """
     with _opened(path) as elf:
         if (elf.form.bits, elf.machine) != (32, EM_386):
@@ -59,12 +71,41 @@ def read_vmlinux(path: Path) -> VmlinuxFile:
         loads = [segment for segment in elf.segments if segment.type == PT_LOAD]
         if not loads:
             raise SymbolsError(f"{path} is not linked: it has nothing to load", hint=_WANTED)
+        _demand_both_halves(path, elf)
         return VmlinuxFile(
             path,
             build_id_among(elf.notes()) or _digest(path),
             (loads[0].virtual - loads[0].physical) & 0xFFFF_FFFF,
-            any(elf.section(name) for name in (".debug_info", ".zdebug_info")),
         )
+
+
+def _demand_both_halves(path: Path, elf: ElfFile) -> None:
+    """A vmlinux may have been split into what runs (``strip``) and what debugs (``objcopy --only-keep-debug``).
+
+    :raises SymbolsError: if one of them is missing
+    """
+    if elf.sections and not any(
+        each.type == SHT_PROGBITS and each.flags & SHF_ALLOC for each in elf.sections
+    ):
+        raise SymbolsError(
+            f"{path} is the debugging half of a vmlinux (objcopy --only-keep-debug): its code and data are elsewhere",
+            hint=f"give the vmlinux that was not split, or join both: eu-unstrip VMLINUX {path} -o WHOLE",
+        )
+    if elf.section(".debug_info") or elf.section(".zdebug_info"):
+        return
+    link = elf.section(".gnu_debuglink")
+    if link is not None:
+        name = elf.content(link).partition(b"\0")[0].decode("utf-8", "replace")
+        raise SymbolsError(
+            f"{path} was stripped: its DWARF is in {name!r}",
+            hint=f"give the vmlinux that was not split, or join both: eu-unstrip {path} {name} -o WHOLE",
+        )
+    was = (
+        "has no DWARF (.debug_info)"
+        if elf.section(".symtab")
+        else "was stripped: it has neither symbols nor DWARF"
+    )
+    raise SymbolsError(f"{path} {was}", hint=_HOW_TO_GET_DWARF)
 
 
 @contextmanager

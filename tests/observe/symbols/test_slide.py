@@ -13,6 +13,7 @@ from images import load_image
 from kvmtools.errors import MemoryFault, SymbolsError
 from kvmtools.observe.kernel import Kernel, locate
 from kvmtools.observe.symbols.vmlinux import Vmlinux
+from kvmtools.paths import cache_dir
 
 SOURCE = r"""
 const char linux_banner[] = "Linux version 6.1.0-test (somebody@somewhere) %s\n";
@@ -103,6 +104,17 @@ def test_another_kernels_vmlinux_is_refused_with_both_build_ids(kernel_of: Build
     memory.write(0x500_0FF0, f"OSRELEASE=6.1.0-test\nBUILD-ID={guest}\nPAGESIZE=4096\n".encode())
     with pytest.raises(SymbolsError, match=guest):
         locate(memory, vmlinux)
+
+
+def test_only_of_a_kernel_that_a_guest_runs_something_is_kept(kernel_of: Build, memory: Any) -> None:
+    booted, other = Vmlinux.load(kernel_of("one")), Vmlinux.load(kernel_of("two"))
+    load_image(memory, kernel_of("one"), 0x20_0000)
+    with pytest.raises(SymbolsError):
+        locate(memory, other)
+    locate(memory, booted)
+    for vmlinux in (other, booted):
+        vmlinux.save()
+    assert [each.stem for each in (cache_dir() / "facts").iterdir()] == [booted.build_id]
 
 
 def test_a_guest_that_wrote_no_note_is_named_by_its_banner(kernel_of: Build, memory: Any) -> None:

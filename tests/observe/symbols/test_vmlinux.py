@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from kvmtools.errors import SymbolsError
+from kvmtools.observe.symbols import facts_cache
+from kvmtools.observe.symbols.debuginfo import DebugInfo
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.paths import cache_dir
 
@@ -148,6 +152,7 @@ def test_the_second_time_drgn_is_not_even_imported(vmlinux: Vmlinux, path: Path)
         " facts.pae, facts.enumerators('zone_type'), facts.symbol_like('last_pkmap_nr'))"
     )
     expected = eval(questions, {"facts": vmlinux})
+    vmlinux.believe()
     vmlinux.save()
     program = (
         "import sys; from pathlib import Path; from kvmtools.observe.symbols.vmlinux import Vmlinux;"
@@ -159,12 +164,21 @@ def test_the_second_time_drgn_is_not_even_imported(vmlinux: Vmlinux, path: Path)
 
 def test_a_damaged_cache_is_rebuilt(vmlinux: Vmlinux, path: Path) -> None:
     vmlinux.sizeof("struct page")
+    vmlinux.believe()
     vmlinux.save()
     (file,) = (cache_dir() / "facts").glob("*.json")
-    for damage in (b"", b"{", b"[]", b'{"schema": "kvmtools-facts/1", "build_id": "other", "answers": {}}'):
-        file.write_bytes(damage)
+    whole = json.loads(file.read_text())
+    wrong = {"sizeof struct page": 1}
+    others = (
+        {**whole, "answers": wrong, "build_id": "other"},
+        {**whole, "answers": wrong, "asked_by": "other"},
+        {},
+    )
+    for damage in ("", "{", "[]", *map(json.dumps, others)):
+        file.write_text(damage)
         again = Vmlinux.load(path)
         assert again.sizeof("struct page") == 32
+    again.believe()
     again.save()
     assert json.loads(file.read_text())["answers"]["sizeof struct page"] == 32
 
@@ -172,7 +186,68 @@ def test_a_damaged_cache_is_rebuilt(vmlinux: Vmlinux, path: Path) -> None:
 def test_a_cache_that_cannot_be_written_is_passed_over(vmlinux: Vmlinux, tmp_path: Path) -> None:
     (tmp_path / "cache").write_text("a file where the folder should be")
     assert vmlinux.sizeof("struct page") == 32
+    vmlinux.believe()
     vmlinux.save()
+
+
+def test_what_two_runs_learn_is_added(vmlinux: Vmlinux, path: Path) -> None:
+    other = Vmlinux.load(path)
+    for each, type_name in ((vmlinux, "struct page"), (other, "pte_t")):
+        each.sizeof(type_name)
+        each.believe()
+        each.save()
+    (file,) = (cache_dir() / "facts").glob("*.json")
+    assert json.loads(file.read_text())["answers"] == {"sizeof pte_t": 8, "sizeof struct page": 32}
+
+
+def test_of_a_file_that_no_guest_runs_nothing_is_kept(vmlinux: Vmlinux, path: Path) -> None:
+    assert not vmlinux.has_symbol("page_address_pool")
+    vmlinux.save()
+    program = (
+        "import sys; from pathlib import Path; from kvmtools.observe.symbols.vmlinux import Vmlinux;"
+        "facts = Vmlinux.load(Path(sys.argv[1])); facts.sizeof('struct page'); sys.argv[2:] and facts.believe()"
+    )
+    subprocess.run([sys.executable, "-c", program, path], check=True)
+    assert not list(cache_dir().rglob("*.json"))
+    subprocess.run([sys.executable, "-c", program, path, "believe"], check=True)
+    assert len(list(cache_dir().rglob("*.json"))) == 1
+
+
+def test_what_an_older_kvmtools_found_absent_is_asked_again(
+    vmlinux: Vmlinux, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as older:
+        older.setattr(DebugInfo, "sizeof", lambda *_about: None)
+        older.setattr(facts_cache, "asked_by", lambda: "an older kvmtools")
+        assert not vmlinux.has_type("struct page")
+        vmlinux.believe()
+        vmlinux.save()
+        assert facts_cache.read(vmlinux.build_id) == {"sizeof struct page": None}
+    assert Vmlinux.load(path).has_type("struct page")
+
+
+def test_who_asks_is_the_code_and_its_drgn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = facts_cache.asked_by()
+    assert before == facts_cache.asked_by()
+    code = Path(facts_cache.__file__).parent
+    site = tmp_path / "site"
+    (site / "drgn").mkdir(parents=True)
+    (site / "drgn" / "__init__.py").touch()
+    monkeypatch.setattr(
+        facts_cache, "find_spec", lambda _: SimpleNamespace(origin=str(site / "drgn" / "__init__.py"))
+    )
+    (site / "drgn-0.3.0.dist-info").mkdir()
+    assert facts_cache.asked_by() == before
+    (site / "drgn-0.3.0.dist-info").rename(site / "drgn-0.4.0.dist-info")
+    newer = facts_cache.asked_by()
+    assert newer != before
+    copy = tmp_path / "symbols"
+    shutil.copytree(code, copy)
+    monkeypatch.setattr(facts_cache, "__file__", str(copy / "facts_cache.py"))
+    assert facts_cache.asked_by() == newer
+    with (copy / "debuginfo.py").open("a") as file:
+        file.write("# cleverer")
+    assert facts_cache.asked_by() != newer
 
 
 def test_recorded_facts_answer_what_was_asked_and_say_what_was_not(vmlinux: Vmlinux) -> None:
@@ -205,6 +280,67 @@ def test_what_is_no_vmlinux_is_refused(compiled: Compile, tmp_path: Path) -> Non
         with pytest.raises(SymbolsError, match=reason) as caught:
             Vmlinux.load(path)
         assert caught.value.hint
+
+
+def halves_of(path: Path, folder: Path) -> tuple[Path, Path]:
+    """A vmlinux as distributions split it: what runs, and what debugs."""
+    stripped, debug = folder / "vmlinux", folder / "vmlinux.debug"
+    subprocess.run(["objcopy", "--only-keep-debug", path, debug], check=True)
+    subprocess.run(["objcopy", "--strip-all", f"--add-gnu-debuglink={debug}", path, stripped], check=True)
+    return stripped, debug
+
+
+def test_the_halves_of_a_split_vmlinux_are_called_so(path: Path, tmp_path: Path) -> None:
+    stripped, debug = halves_of(path, tmp_path)
+    assert build_id_of(debug) == build_id_of(stripped) == build_id_of(path)
+    with pytest.raises(SymbolsError, match=r"vmlinux.debug is the debugging half of a vmlinux") as caught:
+        Vmlinux.load(debug)
+    assert f"eu-unstrip VMLINUX {debug}" in caught.value.hint
+    with pytest.raises(SymbolsError, match=r"was stripped: its DWARF is in 'vmlinux.debug'") as caught:
+        Vmlinux.load(stripped)
+    assert f"eu-unstrip {stripped} vmlinux.debug" in caught.value.hint
+
+
+def test_other_files_without_dwarf(path: Path, tmp_path: Path) -> None:
+    for option, why in (
+        ("--strip-all", "it has neither symbols nor DWARF"),
+        ("--strip-debug", "has no DWARF"),
+    ):
+        bare = tmp_path / option
+        subprocess.run(["strip", option, "-o", bare, path], check=True)
+        with pytest.raises(SymbolsError, match=why):
+            Vmlinux.load(bare)
+    whole = bytearray(path.read_bytes())
+    whole[48:52] = bytes(4)  # e_shnum, e_shstrndx: no sections at all
+    bare.write_bytes(whole)
+    with pytest.raises(SymbolsError, match="was stripped"):
+        Vmlinux.load(bare)
+
+
+@pytest.mark.parametrize(("version", "level"), [(4, "NOTSET"), (5, "NOTSET"), (5, "CRITICAL")])
+def test_split_dwarf_is_whole_or_refused(
+    compiled: Compile, caplog: pytest.LogCaptureFixture, version: int, level: str
+) -> None:
+    path = compiled(SOURCE, "-m32", f"-gdwarf-{version}", "-gsplit-dwarf", "-Wl,--build-id")
+    caplog.set_level(level, "drgn")
+    (there,) = path.parent.glob("*.dwo")
+    away = there.with_suffix(".away")
+    there.rename(away)
+    vmlinux = Vmlinux.load(path)
+    vmlinux.believe()
+    for _ in range(2):
+        with pytest.raises(
+            SymbolsError, match=rf"CONFIG_DEBUG_INFO_SPLIT\), and drgn misses 1 of them: {there.name} \("
+        ):
+            vmlinux.has_type("struct page")
+    there.write_text("something else")
+    with pytest.raises(SymbolsError, match="CONFIG_DEBUG_INFO_SPLIT"):
+        vmlinux.has_type("struct page")
+    vmlinux.save()
+    assert not list(cache_dir().rglob("*.json"))
+    away.rename(there)
+    assert vmlinux.sizeof("struct page") == 32
+    assert caplog.messages == []
 
 
 def test_without_a_build_id_the_content_is_the_key(compiled: Compile) -> None:
