@@ -15,7 +15,7 @@ PAGE_SIZE = 1 << PAGE_SHIFT
 
 
 #: What a kernel may show of its age: members of structures, and enumerators.  Which of them belong to which era is the
-#: model's affair (``kvmtools.model.eras.table``); the observer says which are there.
+#: model's affair (``kvmtools.model.eras``); the observer says which are there.
 MARKS = (
     "page.flags",
     "zone.spanned_pages",

@@ -7,9 +7,9 @@ of 8 or 16 pages is to those what 1024 pages are to the 128 of a real one.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import replace
 
-from kvmtools.model import eras
+from every_era import altered
+
 from kvmtools.model.buddy.allocator import Buddy
 from kvmtools.model.bugs import Unmapped
 from kvmtools.model.eras import Era
@@ -93,7 +93,7 @@ class TinyMap:
 
 def small(name: str, max_order: int) -> Era:
     """That era, with fewer orders."""
-    return replace(eras.named(name), max_order=max_order)
+    return altered(name, max_order=max_order)
 
 
 def space() -> KernelSpace:

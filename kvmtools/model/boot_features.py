@@ -12,6 +12,7 @@ from itertools import takewhile
 
 from kvmtools.model.command_line import options, values
 from kvmtools.model.eras import Era
+from kvmtools.model.eras.dialects import PtiOption, RodataOption
 
 AUTO, ON, OFF = "auto", "on", "off"
 _MITIGATIONS = ("auto", "auto,nosmt", "off")
@@ -33,9 +34,9 @@ def rodata_enabled(command_line: str, era: Era) -> bool:
 
 def pti_mode(command_line: str, era: Era) -> str:
     """``pti_mode``: page-table isolation is forced ``"on"`` or ``"off"``, or the processor decides (``"auto"``)."""
-    if era.pti_option == "none":
+    if era.pti_option is PtiOption.UNKNOWN:
         return AUTO
-    if era.pti_option == "before nopti":
+    if era.pti_option is PtiOption.BEFORE_NOPTI:
         said = values(command_line, "pti")[-1:]
         if said and said[0] in (AUTO, ON, OFF):
             return said[0]
@@ -47,7 +48,7 @@ def pti_mode(command_line: str, era: Era) -> str:
             mode = OFF
         elif name == "pti" and value in (AUTO, ON, OFF):
             mode = value
-    if era.pti_option == "below mitigations":
+    if era.pti_option is PtiOption.BELOW_MITIGATIONS:
         return OFF if _mitigations(command_line) == "off" else mode
     return OFF if mode == AUTO and _users_are_trusted(command_line) else mode
 
@@ -58,10 +59,10 @@ def _letters(value: str) -> bool | None:
     return meant.get(value[:1].lower(), meant.get(value[:2].lower()))
 
 
-_RODATA: dict[str, Callable[[str], bool | None]] = {
-    "none": lambda _value: None,
-    "letters": _letters,
-    "words": {ON: True, OFF: False}.get,
+_RODATA: dict[RodataOption, Callable[[str], bool | None]] = {
+    RodataOption.UNKNOWN: lambda _value: None,
+    RodataOption.LETTERS: _letters,
+    RodataOption.WORDS: {ON: True, OFF: False}.get,
 }
 """By :attr:`Era.rodata_option <kvmtools.model.eras.Era.rodata_option>`; ``None`` for a value that changes nothing."""
 

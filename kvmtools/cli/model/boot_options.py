@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from kvmtools.model import eras
 from kvmtools.model.command_line import options
+from kvmtools.model.eras.dialects import PtiOption, Reservetop, RodataOption, VmallocOption
 from kvmtools.records import Configuration
 
 FOLLOWED = {
@@ -30,13 +31,13 @@ def without_effect(configuration: Configuration) -> Iterator[str]:
     era = eras.shown(configuration.marks)
     useless = {
         "memmap": not era.memmap_forms,
-        "vmalloc": era.vmalloc_option == "none",
-        "reservetop": era.reservetop_option == "none",
+        "vmalloc": era.vmalloc_option is VmallocOption.UNKNOWN,
+        "reservetop": era.reservetop_option is Reservetop.UNKNOWN,
         "kernelcore": "MOVABLE" not in configuration.zone_names,
         "movablecore": "MOVABLE" not in configuration.zone_names,
-        "rodata": era.rodata_option == "none",
+        "rodata": era.rodata_option is RodataOption.UNKNOWN,
         "noexec": not era.noexec_option,
-        **dict.fromkeys(("pti", "nopti", "mitigations"), era.pti_option == "none"),
+        **dict.fromkeys(("pti", "nopti", "mitigations"), era.pti_option is PtiOption.UNKNOWN),
     }
     for name in dict.fromkeys(name for name, _ in options(configuration.command_line)):
         if useless.get(name):

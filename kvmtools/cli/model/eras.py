@@ -16,7 +16,8 @@ from kvmtools.cli.options import format_option
 from kvmtools.cli.output import emit, emit_json
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
-from kvmtools.model.eras.table import PAIRS, TABLE
+from kvmtools.model.eras import COLUMNS
+from kvmtools.model.eras.columns import PairColumn
 from kvmtools.show.style import paint
 
 WIDTH = 100
@@ -32,10 +33,10 @@ def field_name(text: str) -> str:
 
     :raises UsageError: if there is none of that name
     """
-    if text not in TABLE:
+    if text not in COLUMNS:
         from difflib import get_close_matches  # slow to import, and seldom wanted
 
-        near = [field for field in TABLE if text and text in field] or get_close_matches(text, TABLE)
+        near = [field for field in COLUMNS if text and text in field] or get_close_matches(text, COLUMNS)
         raise UsageError(
             f"no era has a field {text!r}" + (f"; did you mean {' or '.join(near[:3])}?" if near else ""),
             hint="kvmtools model eras shows them all",
@@ -45,7 +46,7 @@ def field_name(text: str) -> str:
 
 def complete_field(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of fields, for the shell's tab key."""
-    return [CompletionItem(name) for name in TABLE if name.startswith(incomplete)]
+    return [CompletionItem(name) for name in COLUMNS if name.startswith(incomplete)]
 
 
 @click.command()
@@ -78,7 +79,7 @@ def command(names: tuple[str, ...], fields: tuple[str, ...], changed: bool, sour
         raise UsageError(
             "--changed compares eras", hint="name two or more: kvmtools model eras 2.4 6.1 --changed"
         )
-    chosen = [field for field in fields or TABLE if not changed or differs(field, names)]
+    chosen = [field for field in fields or COLUMNS if not changed or differs(field, names)]
     if form == "json":
         emit_json("model eras", eras=[era_json(name, chosen) for name in names or eras.NAMES])
     elif not chosen:
@@ -113,7 +114,7 @@ def era_json(era: str, fields: Iterable[str]) -> dict[str, Any]:
 
 def _data(field: str, value: object) -> object:
     """A value as JSON carries it: a pair is an object, an address a string of hex digits."""
-    if field in PAIRS and isinstance(value, tuple):
+    if isinstance(COLUMNS[field], PairColumn) and isinstance(value, tuple):
         return dict(zip(("non_pae", "pae"), map(_number, value), strict=True))
     return _number(value)
 
@@ -126,7 +127,7 @@ def _number(value: object) -> object:
 
 def _text(field: str, value: object) -> str:
     """A value as people read it."""
-    if field in PAIRS and isinstance(value, tuple):
+    if isinstance(COLUMNS[field], PairColumn) and isinstance(value, tuple):
         return " | ".join(_words(part) for part in value)
     return _words(value)
 
@@ -145,12 +146,12 @@ def _words(value: object) -> str:
 
 def _history(fields: Iterable[str], sources: bool) -> Iterator[str]:
     """A line for every cell of the table, the field's name before the first of its cells."""
-    first = max(map(len, TABLE)) + len(GAP)
+    first = max(map(len, COLUMNS)) + len(GAP)
     since = max(map(len, eras.NAMES)) + len(GAP)
     yield paint("field".ljust(first) + "since".ljust(since) + "value", bold=True)
     for field in fields:
         named = field
-        for era, value, source in TABLE[field]:
+        for era, value, source in COLUMNS[field].cells:
             lines = _wrapped(_text(field, value), _width() - first - since)
             yield named.ljust(first) + era.ljust(since) + lines[0]
             yield from (" " * (first + since) + line for line in lines[1:])
@@ -164,7 +165,7 @@ def beside(names: tuple[str, ...], fields: Iterable[str], sources: bool) -> Iter
 
     :raises UsageError: if the eras are too many for the width of the text
     """
-    first = max(map(len, TABLE))
+    first = max(map(len, COLUMNS))
     width = (_width() - first) // len(names) - len(GAP)
     if width < max(map(len, eras.NAMES)) + 2:
         raise UsageError(f"{len(names)} eras do not fit side by side", hint="name fewer, or none for all")

@@ -16,7 +16,7 @@ from kvmtools.cli.options import format_option
 from kvmtools.cli.output import emit, emit_json, note
 from kvmtools.errors import UsageError
 from kvmtools.model import budget
-from kvmtools.model.eras.table import TABLE
+from kvmtools.model.eras import COLUMNS
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.space.layout import TOP
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, ZoneSpan
@@ -191,7 +191,7 @@ def _show_difference(request: MachineOptions, names: tuple[str, str], form: str)
         for (name, before), (_, after) in zip(old.layout.items(), new.layout.items(), strict=True)
         if before != after
     ]
-    switches = [field for field in TABLE if field not in _NOT_SWITCHES and differs(field, names)]
+    switches = [field for field in COLUMNS if field not in _NOT_SWITCHES and differs(field, names)]
     if form == "json":
         emit_json(
             "model layout",

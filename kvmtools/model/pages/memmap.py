@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
 from kvmtools.model.eras import Era
+from kvmtools.model.eras.dialects import HoleZone
 from kvmtools.model.memory.ram import Ram, joined
 from kvmtools.model.rounding import div_round_up, pfn_up, roundup
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout, Range, ZoneSpan
@@ -149,7 +150,7 @@ def predict(
         assert layout.max_mapnr is not None
         initialised = length if era.tail_initialised else max(span.end_pfn for span in spans)
         valid = (Range(0, min(layout.max_mapnr, initialised)),)
-    zones = _zones_by_span if era.hole_zone == "spanning" else _zones_by_following
+    zones = _zones_by_span if era.hole_zone is HoleZone.SPANNING else _zones_by_following
     ranges = tuple(zones(ram, spans, valid))
     hole = HoleFields(refcount=era.hole_refcount, mapcount=era.hole_mapcount)
     if not configuration.sparsemem and not era.flat_holes_initialised:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from typing import NamedTuple, Protocol
 
 from kvmtools.model.eras import Era
+from kvmtools.model.eras.dialects import BuddyMark
 from kvmtools.model.pages.memmap import FlagsLayout
 
 WORD = 0xFFFFFFFF
@@ -107,16 +108,16 @@ def mask(era: Era, names: tuple[str, ...] | None) -> int:
 
 def buddy_mark(era: Era) -> Mark | None:
     """How ``era`` marks the head of a free block; ``None`` if it does so elsewhere."""
-    if era.buddy_mark == "bitmap":
+    if era.buddy_mark is BuddyMark.BITMAP:
         return None
     at = members(era)
     assert at.private is not None
     assert at.mapcount is not None
-    if era.buddy_mark == "PG_buddy":
+    if era.buddy_mark is BuddyMark.PG_BUDDY:
         bit = flag(era, "buddy")
         return Mark(at.flags, at.private, bit, bit, bit, 0)
     buddy = dict(era.page_types)["buddy"]
-    if era.buddy_mark == "page_type bit":
+    if era.buddy_mark is BuddyMark.PAGE_TYPE_BIT:
         return Mark(at.mapcount, at.private, _PAGE_TYPE_BASE | buddy, _PAGE_TYPE_BASE, buddy, buddy)
     return Mark(at.mapcount, at.private, 0xFF000000, buddy << 24, WORD, WORD)
 
@@ -126,7 +127,7 @@ def page_types(era: Era, word: int) -> tuple[str, ...]:
 
     Until 6.1 types are bits and could be combined, though no page ever has two.
     """
-    if era.buddy_mark == "page_type byte":
+    if era.buddy_mark is BuddyMark.PAGE_TYPE_BYTE:
         return tuple(name for name, byte in era.page_types if word >> 24 == byte)
     if word & _PAGE_TYPE_BASE != _PAGE_TYPE_BASE:
         return ()

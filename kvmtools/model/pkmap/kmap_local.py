@@ -25,6 +25,7 @@ from collections.abc import Callable
 from kvmtools.errors import UsageError
 from kvmtools.model.bugs import KernelBug
 from kvmtools.model.eras import Era
+from kvmtools.model.eras.dialects import KmapSlotChoice, PageAddress
 from kvmtools.records import PAGE_SIZE
 
 
@@ -47,7 +48,7 @@ class KmapSlots:
     ) -> None:
         self.era = era
         self.debug = debug
-        self.fenced = debug and era.page_address != "member"
+        self.fenced = debug and era.page_address is not PageAddress.MEMBER
         self.per_cpu = 2 * era.kmap_slots_per_cpu + 1 if self.fenced else era.kmap_slots_per_cpu
         """``KM_TYPE_NR`` or ``KM_MAX_IDX``."""
         self.ptes: list[int | None] = [None] * (self.per_cpu * nr_cpus)
@@ -144,7 +145,7 @@ class StackedSlots(KmapSlots):
     @property
     def step(self) -> int:
         """``KM_INCR``: how many slots one mapping takes."""
-        return 2 if self.debug and self.era.kmap_slots == "per-task" else 1
+        return 2 if self.debug and self.era.kmap_slots is KmapSlotChoice.PER_TASK else 1
 
     def kmap_local(self, stack: Stack, page: int) -> int:
         """Map a page into the next slot; returns the address.
@@ -157,7 +158,7 @@ class StackedSlots(KmapSlots):
         if not self.highmem(page):
             return self.lowmem_address(page)
         index = self._index(len(stack.pages) + 1)
-        if self.era.kmap_slots == "per-task" and index + 1 >= self.per_cpu:
+        if self.era.kmap_slots is KmapSlotChoice.PER_TASK and index + 1 >= self.per_cpu:
             raise KernelBug(
                 "current->kmap_ctrl.idx >= KM_MAX_IDX", f"{len(stack.pages)} pages are mapped already"
             )
@@ -213,7 +214,7 @@ class StackedSlots(KmapSlots):
         return depth * self.step - 1
 
     def _switchable(self, task: Stack, *, running: bool) -> None:
-        if self.era.kmap_slots != "per-task":
+        if self.era.kmap_slots is not KmapSlotChoice.PER_TASK:
             raise UsageError(f"{self.era.name} maps for a CPU: nobody is switched while something is mapped")
         _require(task, running=running)
 
@@ -225,4 +226,4 @@ def _require(task: Stack, *, running: bool) -> None:
 
 def kmap_slots(era: Era) -> type[TypedSlots] | type[StackedSlots]:
     """The class that an era's slots are of."""
-    return TypedSlots if era.kmap_slots == "typed" else StackedSlots
+    return TypedSlots if era.kmap_slots is KmapSlotChoice.TYPED else StackedSlots

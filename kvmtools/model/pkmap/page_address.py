@@ -18,6 +18,7 @@ from typing import Protocol
 
 from kvmtools.model.bugs import KernelBug
 from kvmtools.model.eras import Era
+from kvmtools.model.eras.dialects import PageAddress
 from kvmtools.model.pkmap.area import PkmapArea, bucket_of
 
 UNUSED, LISTED, POOLED, POISONED = "unused", "listed", "pooled", "poisoned"
@@ -148,5 +149,5 @@ def page_addresses(era: Era, area: PkmapArea, highmem: Callable[[int], bool]) ->
     """The bookkeeping of that era, as it is at boot."""
     if era.hash_multiplier is None:
         return MemberAddresses()
-    kind = {"pool": PoolAddresses, "indexed": IndexedAddresses}[era.page_address]
+    kind = {PageAddress.POOL: PoolAddresses, PageAddress.INDEXED: IndexedAddresses}[era.page_address]
     return kind(area, era.hash_multiplier, highmem)

@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from kvmtools.errors import UsageError
 from kvmtools.model import boot_features, eras
 from kvmtools.model.command_line import values
+from kvmtools.model.eras.dialects import ImageProtection
 from kvmtools.model.memory.ram import BIOS, ISA_END, Ram
 from kvmtools.model.paging.walk import form_of
 from kvmtools.model.rounding import rounddown, roundup
@@ -39,9 +40,9 @@ def regions(configuration: Configuration, layout: Layout, ram: Ram) -> Iterator[
             f"the kernel's image ends at {configuration.image.sections['_end']:#x}, and lowmem at {end:#x}",
             hint="this kernel could not boot; give the machine more lowmem",
         )
-    if era.image_protection == "sections":
+    if era.image_protection is ImageProtection.SECTIONS:
         yield from _by_sections(configuration, end, ram)
-    elif era.image_protection == "large pages":
+    elif era.image_protection is ImageProtection.LARGE_PAGES:
         yield from _by_large_pages(configuration, end)
     else:
         yield linear(configuration, "direct map", configuration.page_offset, end, True, None)

@@ -20,6 +20,7 @@ from kvmtools.errors import UsageError
 from kvmtools.model import eras
 from kvmtools.model.command_line import values
 from kvmtools.model.eras import Era
+from kvmtools.model.eras.dialects import Reservetop
 from kvmtools.model.memory.ram import Ram
 from kvmtools.model.paging.walk import form_of
 from kvmtools.model.space import direct_map
@@ -77,7 +78,9 @@ def _above(configuration: Configuration, era: Era, layout: Layout, at: int) -> I
             yield replace(region, start=max(at, region.start))
         at = max(at, regions[-1].end)
     # reservetop= moves the early fixmap's page table, but its first place in the directory keeps it too.
-    moved = era.reservetop_option != "none" and values(configuration.command_line, "reservetop")
+    moved = era.reservetop_option is not Reservetop.UNKNOWN and values(
+        configuration.command_line, "reservetop"
+    )
     yield Expectation("top of memory", at, TOP, SOME if moved else NONE)
 
 

@@ -18,6 +18,7 @@ from kvmtools.errors import UsageError
 from kvmtools.model import eras
 from kvmtools.model.command_line import size
 from kvmtools.model.eras import Era
+from kvmtools.model.eras.dialects import MaxmemBelow, PkmapBelow, Reservetop, VmallocOption
 from kvmtools.model.impossible import refuse_impossible
 from kvmtools.model.memory import ram as ram_of
 from kvmtools.model.memory.ram import Ram
@@ -106,7 +107,7 @@ def _pkmap_base(era: Era, floor: int, pmd_size: int) -> int:
     :param floor: the lowest address in use above it
     :raises UsageError: if the constant of 2.4 does not leave the fixmap enough room
     """
-    if era.pkmap_below == "ldt":
+    if era.pkmap_below is PkmapBelow.LDT:
         return rounddown(floor - PAGE_SIZE, pmd_size)
     if era.pkmap_base is None:
         return rounddown(floor - PAGE_SIZE - pmd_size, pmd_size)
@@ -123,13 +124,17 @@ def _fixaddr_top(configuration: Configuration, era: Era, pmd_size: int) -> int:
     reserve = _reserved_top(configuration, era)
     if reserve is None:
         return era.fixaddr_top
-    alignment = pmd_size if era.reservetop_option == "rounded" else 1
+    alignment = pmd_size if era.reservetop_option is Reservetop.ROUNDED else 1
     return (rounddown(-reserve % TOP, alignment) - PAGE_SIZE) % TOP
 
 
 def _reserved_top(configuration: Configuration, era: Era) -> int | None:
     """``reservetop=`` in bytes; ``None`` if it is not given, or not known."""
-    return None if era.reservetop_option == "none" else size(configuration.command_line, "reservetop")
+    return (
+        None
+        if era.reservetop_option is Reservetop.UNKNOWN
+        else size(configuration.command_line, "reservetop")
+    )
 
 
 def _maxmem(configuration: Configuration, era: Era, vmalloc_end: int) -> int:
@@ -138,7 +143,7 @@ def _maxmem(configuration: Configuration, era: Era, vmalloc_end: int) -> int:
     :raises UsageError: if the areas above lowmem leave none
     """
     reserve = _vmalloc_reserve(configuration, era)
-    top = {"top": TOP, "vmalloc_end": vmalloc_end}[era.maxmem_below]
+    top = {MaxmemBelow.TOP: TOP, MaxmemBelow.VMALLOC_END: vmalloc_end}[era.maxmem_below]
     maxmem = top - configuration.page_offset - reserve
     if maxmem < PAGE_SIZE:
         raise UsageError(
@@ -151,11 +156,11 @@ def _maxmem(configuration: Configuration, era: Era, vmalloc_end: int) -> int:
 def _vmalloc_reserve(configuration: Configuration, era: Era) -> int:
     """``__VMALLOC_RESERVE``, in bytes; 2.4 does not know the option."""
     reserve = size(configuration.command_line, "vmalloc")
-    if reserve is None or era.vmalloc_option == "none":
+    if reserve is None or era.vmalloc_option is VmallocOption.UNKNOWN:
         reserve = VMALLOC_RESERVE
-    elif era.vmalloc_option == "plus offset":
+    elif era.vmalloc_option is VmallocOption.PLUS_OFFSET:
         reserve += VMALLOC_OFFSET
-    if era.reservetop_option == "exact and vmalloc":
+    if era.reservetop_option is Reservetop.EXACT_AND_VMALLOC:
         reserve += _reserved_top(configuration, era) or 0
     return reserve % TOP
 

@@ -11,7 +11,7 @@ import pytest
 
 from kvmtools.cli.model.eras import beside, complete_field
 from kvmtools.model import eras
-from kvmtools.model.eras.table import TABLE
+from kvmtools.model.eras import COLUMNS
 
 Invoke = Callable[..., Any]
 
@@ -34,7 +34,7 @@ def test_json_is_complete(invoke: Invoke) -> None:
     every = fields_of(invoke)
     assert tuple(every) == eras.NAMES
     for name, fields in every.items():
-        assert list(fields) == list(TABLE)
+        assert list(fields) == list(COLUMNS)
         assert all(cell["source"] == eras.source(name, field) for field, cell in fields.items())
 
 
@@ -85,9 +85,9 @@ def test_text_with_sources(invoke: Invoke) -> None:
 
 def test_the_whole_table_names_every_field_and_source(invoke: Invoke) -> None:
     lines = lines_of(invoke, "--sources")
-    assert [line.split()[0] for line in lines[1:] if line[0] != " "] == list(TABLE)
+    assert [line.split()[0] for line in lines[1:] if line[0] != " "] == list(COLUMNS)
     words = " ".join(" ".join(lines).split())
-    assert all(source in words for cells in TABLE.values() for _, _, source in cells)
+    assert all(source in words for column in COLUMNS.values() for _, _, source in column.cells)
 
 
 def test_eras_side_by_side(invoke: Invoke) -> None:
@@ -116,7 +116,7 @@ def test_side_by_side_with_sources_once_each(invoke: Invoke) -> None:
 def test_only_what_differs(invoke: Invoke) -> None:
     changed = fields_of(invoke, "5.10", "6.1", "--changed")["6.1"]
     older, newer = (fields_of(invoke)[name] for name in ("5.10", "6.1"))
-    assert list(changed) == [field for field in TABLE if older[field]["value"] != newer[field]["value"]]
+    assert list(changed) == [field for field in COLUMNS if older[field]["value"] != newer[field]["value"]]
     assert "kmap_slots" in changed
     assert "fixaddr_top" not in changed
     assert lines_of(invoke, "5.10", "6.1", "--changed", "--field", "fixaddr_top") == ["nothing differs"]
@@ -135,7 +135,7 @@ def test_a_narrow_terminal(monkeypatch: pytest.MonkeyPatch, columns: int, width:
     monkeypatch.setattr("sys.stdout", SimpleNamespace(isatty=lambda: True))
     monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setenv("LINES", "24")
-    lines = list(beside(("2.4", "6.1"), TABLE, False))
+    lines = list(beside(("2.4", "6.1"), COLUMNS, False))
     assert max(map(len, lines)) in range(width - 4, width + 1)
 
 

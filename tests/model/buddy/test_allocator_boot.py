@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
 from buddies import FLAGS, SINCE_5_10, TinyMap, booted, small, tiny
+from every_era import altered
 
 from kvmtools.model import eras
 from kvmtools.model.buddy.allocator import Buddy
@@ -156,5 +155,5 @@ def test_word() -> None:
 
 
 def test_era_is_asked_for_its_orders() -> None:
-    era = replace(eras.named("6.1"), max_order=1)
+    era = altered("6.1", max_order=1)
     assert booted(TinyMap(range(4)), (Range(0, 4),), era).free_lists(0) == ((0, 1, 2, 3),)

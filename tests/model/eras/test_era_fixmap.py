@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
-from every_era import ALL, SIX_ONE
+from every_era import ALL, altered
 
 from kvmtools.model import eras
 from kvmtools.records import PAGE_SIZE
@@ -54,9 +52,9 @@ def test_fixmap_ends(name: str, cpus: int, pae: bool, permanent: int, end: int) 
 @pytest.mark.parametrize(("pae", "entries"), [(False, 1024), (True, 512)])
 def test_boot_slots_begin_where_the_headers_formulas_say(pae: bool, entries: int) -> None:
     for permanent in range(100, 2200):
-        rounded = replace(eras.named("2.6.32"), fixmap_slots=permanent - 19).fixmap(1, pae=pae)
+        rounded = altered("2.6.32", fixmap_slots=permanent - 19).fixmap(1, pae=pae)
         assert rounded == (permanent, permanent + 256 - (permanent & 255) + 256 + 1)
         crosses = (permanent ^ (permanent + 512 - 1)) & -entries
         begin = permanent + 512 - (permanent & 511) if crosses else permanent
-        whole = replace(SIX_ONE, fixmap_slots=permanent - 16).fixmap(1, pae=pae)
+        whole = altered("6.1", fixmap_slots=permanent - 16).fixmap(1, pae=pae)
         assert whole == (permanent, begin + 512 + 1)

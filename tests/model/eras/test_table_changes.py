@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from every_era import ALL, SIX_ONE, since
 
-from kvmtools.model.eras.table import TABLE
+from kvmtools.model.eras import COLUMNS
 
 MIB = 1 << 20
 
@@ -69,7 +69,7 @@ def test_switches(field: str) -> None:
 
 
 def test_every_switch_is_in_the_list_above() -> None:
-    assert {field for field in TABLE if isinstance(getattr(SIX_ONE, field), bool)} == set(ON)
+    assert {field for field in COLUMNS if isinstance(getattr(SIX_ONE, field), bool)} == set(ON)
 
 
 #: Words by era: the same eight in the order of NAMES.
@@ -111,7 +111,7 @@ def test_choices(field: str) -> None:
 
 
 def test_every_choice_is_in_the_list_above() -> None:
-    assert {field for field in TABLE if isinstance(getattr(SIX_ONE, field), str)} == set(WORDS)
+    assert {field for field in COLUMNS if isinstance(getattr(SIX_ONE, field), str)} == set(WORDS)
 
 
 def test_cpus() -> None:
