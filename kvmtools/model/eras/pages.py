@@ -346,6 +346,11 @@ class PageColumns:
         ("2.6.18", True, "2.6.18 mm/page_alloc.c alloc_node_mem_map"),
     )
     """A FLATMEM ``mem_map`` begins and ends on a boundary of the largest buddy block."""
+    mem_map_spans_ram = Column[bool](
+        ("2.4", False, "2.4.18-14 mm/page_alloc.c; 6.1 mm/page_alloc.c calculate_node_totalpages"),
+        ("6.12", True, "6.12 mm/mm_init.c calculate_node_totalpages"),
+    )
+    """A FLATMEM ``mem_map`` ends where the RAM of the node does, be it beyond the last zone."""
     max_mapnr_aligned = Column[bool](
         ("2.4", False, "2.4.18-14 arch/i386/mm/init.c mem_init"),
         ("7.2", True, "7.2 mm/mm_init.c alloc_node_mem_map"),

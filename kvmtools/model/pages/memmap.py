@@ -188,7 +188,7 @@ def _flat_length(configuration: Configuration, era: Era, node: Ram, spans: tuple
             f"RAM that begins at pfn {node.ranges[0].start:#x} leaves mem_map without pfn 0",
             hint="FLATMEM on i386 needs RAM in the first 4 MiB; look at memmap=",
         )
-    end = max(span.end_pfn for span in spans)
+    end = node.ranges[-1].end if era.mem_map_spans_ram else max(span.end_pfn for span in spans)
     return roundup(end, block) if era.mem_map_rounded else end + 1
 
 

@@ -34,6 +34,7 @@ ON = {
     "kmap_slots_always": since("5.10"),  # fixmap.h: FIX_KMAP_BEGIN is no longer under CONFIG_HIGHMEM
     "kmap_stale": since("2.4", "2.6.18"),  # highmem_32.c: kpte_clear_flush in kunmap_atomic
     "mem_map_rounded": since("2.6.18"),  # mm/page_alloc.c: alloc_node_mem_map
+    "mem_map_spans_ram": since("6.12"),  # mm/mm_init.c: node_spanned_pages = node_end_pfn - node_start_pfn
     "max_mapnr_aligned": ["7.2"],  # mm/mm_init.c: max_mapnr = end - start
     "tail_initialised": ["7.2"],
     "mem_edits": ["2.4"],  # setup.c: mem=exactmap

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from kvmtools.errors import UsageError
+from kvmtools.model import eras
 from kvmtools.model.pages import memmap
 from kvmtools.model.pages.memmap import FlagsLayout, ZoneRange
 from kvmtools.model.prediction import Prediction
+from kvmtools.model.rounding import roundup
 from kvmtools.records import Configuration, E820Entry, Image, Range
 
 MIB, GIB = 1 << 20, 1 << 30
@@ -103,6 +106,25 @@ def test_memory_beyond_max_pfn_has_no_entry(configure: Configure) -> None:
     assert found.max_mapnr == 0x3B5FE
     assert found.length == 0x3B800
     assert found.zones[-1] == ZoneRange(0x375FE, 0x3B5FE, 2, True)
+
+
+@pytest.mark.parametrize(
+    "parameters",
+    [{"command_line": "highmem=64M"}, {"highmem": False, "zone_names": ("DMA", "NORMAL", "MOVABLE")}],
+)
+@pytest.mark.parametrize(("era", "of_ram"), [("5.10", False), ("6.1", False), ("6.12", True), ("7.2", False)])
+def test_where_the_array_ends_if_ram_goes_on(
+    configure: Configure, parameters: dict[str, Any], era: str, of_ram: bool
+) -> None:
+    """6.12 makes it as long as the node, zones or not (calculate_node_totalpages); 7.2 takes such RAM away first."""
+    known = eras.NAMES[: eras.NAMES.index(era) + 1]
+    marks = frozenset[str]().union(*(eras.named(name).marks for name in known))
+    prediction = Prediction(configure(marks=marks, **parameters))
+    end = prediction.layout.max_pfn
+    assert end is not None
+    assert prediction.ram.end_pfn > end
+    assert prediction.memmap.length == (0x80000 if of_ram else roundup(end, 1024))
+    assert prediction.memmap.valid[-1].end == (roundup(end, 1024) if era == "7.2" else end)
 
 
 def test_flatmem_without_low_ram_is_refused(configure: Configure) -> None:
