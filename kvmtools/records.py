@@ -65,6 +65,15 @@ class Image:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeSpan:
+    """A memory node's place in the pfn space: where its first RAM begins and its last ends; ``[0, 0)`` has none."""
+
+    number: int
+    start_pfn: int
+    end_pfn: int
+
+
+@dataclass(frozen=True, slots=True)
 class Configuration:
     """All that the model is told: build configuration, CPU features, boot parameters and the RAM map.
 
@@ -103,6 +112,13 @@ class Configuration:
     image: Image
     marks: frozenset[str]
     """Those of :data:`MARKS` that the kernel shows: ``kvmtools.model.eras.shown`` tells its era by them."""
+    nodes: tuple[NodeSpan, ...] = ()
+    """The memory nodes, ascending by number; none without CONFIG_NUMA: then all RAM is one node's."""
+    max_numnodes: int = 1
+    """``MAX_NUMNODES``, ``1 << CONFIG_NODES_SHIFT``: it sizes the node's number in ``page->flags``."""
+    nr_pageflags: int = 0
+    """``NR_PAGEFLAGS``: how many bits of ``page->flags`` are flags; told only with NUMA, where it decides whether the
+    node's number fits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,11 +180,12 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class ZoneSpan:
-    """A zone's place in the pfn space; ``name`` as in ``enum zone_type`` without the prefix."""
+    """A zone's place in the pfn space; ``name`` as in ``enum zone_type`` without the prefix, ``node`` its number."""
 
     name: str
     start_pfn: int
     end_pfn: int
+    node: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -34,6 +34,7 @@ def _of_any_era(c: Configuration) -> dict[str, bool]:
         "zone HIGHMEM and CONFIG_HIGHMEM go together": ("HIGHMEM" in c.zone_names) != c.highmem,
         "a kernel without zone NORMAL does not exist": "NORMAL" not in c.zone_names,
         "the buddy allocator has no orders": c.max_order < 1,
+        "NUMA on i386 goes with PAE and SPARSEMEM": bool(c.nodes) and not (c.pae and c.sparsemem),
     }  # fmt: skip
 
 
@@ -48,6 +49,7 @@ def _of_this_era(c: Configuration, era: Era) -> dict[str, bool]:
         f"{era.name} has no SPARSEMEM": c.sparsemem and era.section_size_bits is None,
         f"{era.name} has PAE as CONFIG_HIGHMEM64G only, which is HIGHMEM":
             c.pae and era.pae_needs_highmem and not c.highmem,
+        f"{era.name} has no NUMA": bool(c.nodes) and not era.numa,
         f"{era.name} has no zone MOVABLE": "MOVABLE" in c.zone_names and "MOVABLE" not in era.zone_names,
         f"sizeof(struct cpu_entry_area) = {entry_area} is not a number of whole pages":
             era.cpu_entry_area and (bool(entry_area % PAGE_SIZE) or entry_area < PAGE_SIZE),

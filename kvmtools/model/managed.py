@@ -84,6 +84,8 @@ def predict(configuration: Configuration, possible_cpus: int | None = None) -> t
             f"kernels of {era.name} do not tell present from managed pages",
             hint=f"the oldest era that does is {OLDEST}",
         )
+    if len(configuration.nodes) > 1:
+        raise UsageError("which node's memory a boot-time allocation takes is not modelled")
     prediction = Prediction(configuration)
     allocated = allocations(prediction, configuration.nr_cpus if possible_cpus is None else possible_cpus)
     payers = _payers(prediction, allocated)

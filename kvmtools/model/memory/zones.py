@@ -1,23 +1,27 @@
-"""Where lowmem ends, and which pfns each zone spans.
+"""Where lowmem ends, and which pfns each zone spans, node by node.
+
+The nodes are told.  Every node has all zones, each the part of it that lies in the zone's limits.
 
 Source: arch/x86/mm/init_32.c (lowmem_pfn_init, highmem_pfn_init), arch/x86/mm/init.c (zone_sizes_init),
-mm/page_alloc.c (free_area_init, find_zone_movable_pfns_for_nodes, calculate_node_totalpages), 5.10 to 7.2;
+mm/page_alloc.c (free_area_init, calculate_node_totalpages), 5.10 to 7.2;
 arch/i386/mm/init.c (paging_init), 2.4.18, and kernel/setup.c (zone_sizes_init), 2.6.18.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
+
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
-from kvmtools.model.command_line import memparse, number, size, values
+from kvmtools.model.command_line import size
+from kvmtools.model.memory import movable
 from kvmtools.model.memory.ram import Ram
-from kvmtools.model.rounding import roundup
-from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout, Range, ZoneSpan
+from kvmtools.records import PAGE_SHIFT, Configuration, Layout, Range, ZoneSpan
 
 MAX_DMA_PFN = (16 << 20) >> PAGE_SHIFT
 SMALLEST_LOWMEM = (64 << 20) >> PAGE_SHIFT
 """``highmem=`` may not leave less lowmem than this, in pages."""
-_UNSIGNED_LONG = 1 << 32
 MAX_NONPAE_PFN = 1 << (32 - PAGE_SHIFT)
 
 
@@ -67,26 +71,61 @@ def registered(configuration: Configuration, layout: Layout, ram: Ram) -> Ram:
 
 
 def spans(configuration: Configuration, layout: Layout, ram: Ram) -> tuple[ZoneSpan, ...]:
-    """One span for every zone, in the order of ``enum zone_type``; an empty zone is ``[0, 0)``.
+    """One span for every zone of every node, in the order of ``enum zone_type``; an empty zone is ``[0, 0)``.
 
     :param ram: as :func:`node` gives it
+    :raises UsageError: if the nodes overlap (:func:`overlap`), or set lowmem apart for their ``mem_map``
     """
     possible = _possible(configuration, layout, ram)
-    movable_start = _movable_start(configuration, possible, ram)
-    reach = Range(ram.ranges[0].start, ram.ranges[-1].end)
-    result = []
-    for name in configuration.zone_names:
-        zone = _clamp(possible[name], reach)
+    nodes = _nodes(configuration, ram)
+    starts = movable.starts(configuration, possible[_highest(possible)].start, [part for _, part in nodes])
+    return tuple(
+        span
+        for (number, part), start in zip(nodes, starts, strict=True)
+        for span in _of_node(number, part, possible, start)
+    )
+
+
+def overlap(configuration: Configuration) -> str:
+    """Why it cannot be told whose the pages are: one node lies within another; empty if none does."""
+    told = sorted((node.start_pfn, node.end_pfn, node.number) for node in configuration.nodes)
+    for (_start, end, one), (start, _end, other) in pairwise(node for node in told if node[0] < node[1]):
+        if start < end:
+            return f"nodes {one} and {other} overlap: where they begin and end does not tell whose a page is"
+    return ""
+
+
+def _nodes(configuration: Configuration, ram: Ram) -> list[tuple[int, Ram]]:
+    """The number and the RAM of every node."""
+    if not configuration.nodes:
+        return [(0, ram)]
+    era = eras.shown(configuration.marks)
+    if era.discontigmem:
+        raise UsageError(f"{era.name} takes every node's mem_map out of lowmem: how is not modelled here")
+    if reason := overlap(configuration):
+        raise UsageError(reason)
+    return [
+        (node.number, Ram(tuple(ram.within(node.start_pfn, node.end_pfn)), ram.end_pfn))
+        for node in configuration.nodes
+    ]
+
+
+def _of_node(
+    number: int, ram: Ram, possible: dict[str, Range], movable_start: int | None
+) -> Iterator[ZoneSpan]:
+    """The zones of one node; ``ram`` is its own."""
+    reach = Range(ram.ranges[0].start, ram.ranges[-1].end) if ram.ranges else Range(0, 0)
+    for name, limits in possible.items():
+        zone = _clamp(limits, reach)
         if movable_start is not None and name == "MOVABLE":
             zone = Range(movable_start, min(reach.end, possible[_highest(possible)].end))
         elif movable_start is not None:
             zone = Range(zone.start, min(zone.end, movable_start))
-        result.append(ZoneSpan(name, zone.start, zone.end) if len(zone) else ZoneSpan(name, 0, 0))
-    return tuple(result)
+        yield ZoneSpan(name, zone.start, zone.end, number) if len(zone) else ZoneSpan(name, 0, 0, number)
 
 
 def present(span: ZoneSpan, ram: Ram) -> int:
-    """``zone->present_pages``: the span without the holes that :func:`node` leaves."""
+    """``zone->present_pages``: the span without the holes that :func:`node` leaves; no other node lies in it."""
     return ram.pages(span.start_pfn, span.end_pfn)
 
 
@@ -115,46 +154,6 @@ def _possible(configuration: Configuration, layout: Layout, ram: Ram) -> dict[st
 def _highest(possible: dict[str, Range]) -> str:
     """The zone out of which ``MOVABLE`` is cut: the highest that is not empty."""
     return [name for name, zone in possible.items() if len(zone)][-1]
-
-
-def _movable_start(configuration: Configuration, possible: dict[str, Range], ram: Ram) -> int | None:
-    """The first pfn of ``MOVABLE``; ``None`` if ``kernelcore=`` and ``movablecore=`` ask for none, or nobody listens.
-
-    It may lie at the end of RAM or beyond: then the zone is empty all the same.
-    """
-    if "MOVABLE" not in configuration.zone_names:
-        return None
-    if any("mirror" in value.split(",") for value in values(configuration.command_line, "kernelcore")):
-        return None
-    total = sum(map(len, ram.ranges))
-    block = 1 << (configuration.max_order - 1)
-    kernelcore = min(_pages_asked(configuration, "kernelcore", total), total)
-    movablecore = _pages_asked(configuration, "movablecore", total)
-    if movablecore:
-        kernelcore = max(kernelcore, total - min(total, roundup(movablecore, block)))
-    if not kernelcore:
-        return None
-    lowest = possible[_highest(possible)].start
-    # How far into each range the kernel's share reaches, if it begins there; it ends in the first that has room.  The
-    # zone has none at all if max_pfn is the end of something else than RAM.
-    reach = [
-        (r, r.start + max(0, kernelcore - ram.pages(0, r.start)))
-        for r in ram.within(lowest, ram.ranges[-1].end)
-    ]
-    start = next((end for r, end in reach if end <= r.end), ram.ranges[-1].end)
-    return roundup(start, block)
-
-
-def _pages_asked(configuration: Configuration, name: str, total: int) -> int:
-    """``kernelcore=`` or ``movablecore=``, given in bytes or in percent of all RAM; the last one counts."""
-    given = values(configuration.command_line, name)
-    if not given:
-        return 0
-    percent, rest = number(given[-1])
-    if rest.startswith("%") and eras.shown(configuration.marks).movable_percent:
-        # The product is an unsigned long: on i386 half of 4 GiB is too much for it.
-        return total * 100 * percent % _UNSIGNED_LONG // 10000
-    return memparse(given[-1])[0] // PAGE_SIZE
 
 
 def _clamp(zone: Range, reach: Range) -> Range:

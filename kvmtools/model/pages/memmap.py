@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import groupby
 
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
@@ -20,15 +21,19 @@ from kvmtools.model.memory.ram import Ram, joined
 from kvmtools.model.rounding import div_round_up, pfn_up, roundup
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout, Range, ZoneSpan
 
+BITS_PER_LONG = 32
+
 
 @dataclass(frozen=True, slots=True)
 class FlagsLayout:
-    """Where page->flags keeps section and zone; the node of i386 is always 0 and takes no bits."""
+    """Where page->flags keeps section, node and zone; without NUMA, or if there is no room, the node takes no bits."""
 
     section_shift: int
     section_width: int
     zone_shift: int
     zone_width: int
+    node_width: int = 0
+    """The node lies between the two."""
 
     def zone(self, flags: int) -> int:
         """Index into ``enum zone_type``."""
@@ -40,15 +45,22 @@ class FlagsLayout:
             return None
         return flags >> self.section_shift
 
+    def node(self, flags: int) -> int | None:
+        """Node number; ``None`` if it is not kept here."""
+        if not self.node_width:
+            return None
+        return flags >> self.zone_shift + self.zone_width & ((1 << self.node_width) - 1)
+
 
 @dataclass(frozen=True, slots=True)
 class ZoneRange:
-    """Pfns ``[start, end)`` whose flags name zone ``zone``; ``ram`` says RAM or hole."""
+    """Pfns ``[start, end)`` of zone ``zone`` of node ``node``; ``ram`` says RAM or hole."""
 
     start: int
     end: int
     zone: int
     ram: bool
+    node: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +122,7 @@ class ExpectedMemMap:
 
 
 def flags_layout(configuration: Configuration) -> FlagsLayout:
-    """From the top bit down: section, then zone."""
+    """From the top bit down: section, node, zone; the node's number is left out if it is not all that fits."""
     era = eras.shown(configuration.marks)
     zone_width = era.zone_flag_bits
     if zone_width is None:
@@ -119,8 +131,12 @@ def flags_layout(configuration: Configuration) -> FlagsLayout:
     if configuration.sparsemem:
         section_bits, physical_bits = _section_bits(configuration)
         section_width = physical_bits - section_bits
-    section_shift = 32 - section_width
-    return FlagsLayout(section_shift, section_width, section_shift - zone_width, zone_width)
+    node_width = (configuration.max_numnodes - 1).bit_length()
+    if section_width + node_width + zone_width > BITS_PER_LONG - configuration.nr_pageflags:
+        node_width = 0
+    section_shift = BITS_PER_LONG - section_width
+    zone_shift = section_shift - node_width - zone_width
+    return FlagsLayout(section_shift, section_width, zone_shift, zone_width, node_width)
 
 
 def predict(
@@ -196,17 +212,26 @@ def _zones_by_following(
     ram: Ram, spans: tuple[ZoneSpan, ...], valid: tuple[Range, ...]
 ) -> Iterator[ZoneRange]:
     """RAM belongs to the zone that spans it; a hole to the zone of the RAM after it, the last to the last."""
-    pieces = [
-        ZoneRange(r.start, r.end, index, True)
-        for index, span in enumerate(spans)
-        for r in ram.within(span.start_pfn, span.end_pfn)
-    ]
+    pieces = sorted(
+        (
+            ZoneRange(r.start, r.end, zone, True, span.node)
+            for zone, span in _numbered(spans)
+            for r in ram.within(span.start_pfn, span.end_pfn)
+        ),
+        key=lambda piece: piece.start,
+    )
     hole_start = 0
     for piece in pieces:
-        yield from _hole(hole_start, piece.start, piece.zone, valid)
+        yield from _hole(hole_start, piece.start, piece, valid)
         yield piece
         hole_start = piece.end
-    yield from _hole(hole_start, valid[-1].end, pieces[-1].zone, valid)
+    yield from _hole(hole_start, valid[-1].end, pieces[-1], valid)
+
+
+def _numbered(spans: tuple[ZoneSpan, ...]) -> Iterator[tuple[int, ZoneSpan]]:
+    """Every span and its zone's number: the same zones follow one another in every node."""
+    for _node, zones in groupby(spans, lambda span: span.node):
+        yield from enumerate(zones)
 
 
 def _zones_by_span(ram: Ram, spans: tuple[ZoneSpan, ...], valid: tuple[Range, ...]) -> Iterator[ZoneRange]:
@@ -214,16 +239,18 @@ def _zones_by_span(ram: Ram, spans: tuple[ZoneSpan, ...], valid: tuple[Range, ..
     for index, span in enumerate(spans):
         at = span.start_pfn
         for r in ram.within(at, span.end_pfn):
-            yield from _hole(at, r.start, index, valid)
-            yield ZoneRange(r.start, r.end, index, True)
+            piece = ZoneRange(r.start, r.end, index, True)
+            yield from _hole(at, r.start, piece, valid)
+            yield piece
             at = r.end
-        yield from _hole(at, span.end_pfn, index, valid)
+        yield from _hole(at, span.end_pfn, ZoneRange(at, at, index, True), valid)
 
 
-def _hole(start: int, end: int, zone: int, valid: tuple[Range, ...]) -> Iterator[ZoneRange]:
+def _hole(start: int, end: int, of: ZoneRange, valid: tuple[Range, ...]) -> Iterator[ZoneRange]:
+    """What of it is valid, with the node and the zone of a piece of RAM."""
     for v in valid:
         if max(start, v.start) < min(end, v.end):
-            yield ZoneRange(max(start, v.start), min(end, v.end), zone, False)
+            yield replace(of, start=max(start, v.start), end=min(end, v.end), ram=False)
 
 
 def pages_per_section(configuration: Configuration) -> int:
