@@ -21,7 +21,7 @@ from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.kmap import kmap_local, pkmap
 from kvmtools.observe.pages import memmap
 from kvmtools.observe.paging.walk import touch_tables
-from kvmtools.observe.per_cpu import possible_cpus
+from kvmtools.observe.per_cpu import physical_ranges, possible_cpus
 from kvmtools.observe.space.kexec import observe_control_pages
 from kvmtools.observe.space.layout import kernel_walk, observe_layout
 from kvmtools.observe.tasks.processes import observe_processes
@@ -137,8 +137,7 @@ def _static_per_cpu(kernel: Kernel) -> Iterator[Range]:
     first, after = kernel.address("__per_cpu_start"), kernel.address("__per_cpu_end")
     for cpu in possible_cpus(kernel):
         with suppress(MemoryFault):
-            start = kernel.physical(kernel.per_cpu(first, cpu))
-            yield Range(start, start + after - first)
+            yield from physical_ranges(kernel, kernel.per_cpu(first, cpu), after - first)
 
 
 _NEEDS: tuple[Needs, ...] = (

@@ -136,7 +136,8 @@ class Kernel:
         return np.frombuffer(self.view(virtual, kind.itemsize * count), kind)
 
     def per_cpu(self, virtual: int, cpu: int) -> int:
-        """Address of ``cpu``'s copy of the per-CPU variable whose base address is ``virtual``.
+        """Address of ``cpu``'s copy of the per-CPU variable whose base address is ``virtual``; it need not be in the
+        linear map (:mod:`kvmtools.observe.per_cpu`).
 
         Source: ``per_cpu_ptr``, include/linux/percpu-defs.h; a kernel for one CPU has no
         ``__per_cpu_offset``.

@@ -1,7 +1,8 @@
 """Which CPUs there are, and objects of theirs that need not lie in the linear map.
 
-The first chunk of per-CPU memory is lowmem, later ones are vmalloc'ed (mm/percpu.c, ``pcpu_embed_first_chunk``),
-so an object behind a per-CPU pointer is read through the kernel's page tables where the linear map does not reach.
+The first chunk of per-CPU memory, with the variables of the kernel itself, is lowmem or vmalloc'ed (mm/percpu.c,
+``pcpu_embed_first_chunk`` and ``pcpu_page_first_chunk``: ``percpu_alloc=page``, i386 NUMA, or for want of memory in one
+piece), and later ones always are.  So whatever a CPU has of its own is read by :func:`physical_ranges`.
 """
 
 from __future__ import annotations
@@ -68,3 +69,8 @@ def read_virtual(kernel: Kernel, virtual: int, size: int) -> bytes:
     """``size`` bytes at any address that the kernel's own page tables map; raises as :func:`physical_ranges`."""
     ranges = physical_ranges(kernel, virtual, size)
     return b"".join(kernel.memory.read(each.start, len(each)) for each in ranges)
+
+
+def integer_at(kernel: Kernel, virtual: int, size: int, *, signed: bool = False) -> int:
+    """A little-endian integer at such an address; raises as :func:`physical_ranges`."""
+    return int.from_bytes(read_virtual(kernel, virtual, size), "little", signed=signed)

@@ -54,6 +54,7 @@ MACHINES = (
     Machine("4G", "movablecore=50%"),  # of 4 GiB an unsigned long cannot say so: PAE gets 372 MiB
     Machine("2G", "memmap=64M$512M"),  # a hole in lowmem, in the middle of a SPARSEMEM section
     Machine("2G", "memmap=3M$0x50100000"),  # a hole in highmem that is aligned to no buddy block
+    Machine("2G", "percpu_alloc=page"),  # per-CPU areas in vmalloc
 )
 SAYS = "memblock=debug"
 """Lets the boot-time allocator say what it gives to whom."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kvmtools.observe.kernel import VIRTUAL_END, Kernel
 from kvmtools.observe.paging.translate import translate
-from kvmtools.observe.per_cpu import configured_cpus, online_cpus, physical_ranges
+from kvmtools.observe.per_cpu import configured_cpus, integer_at, online_cpus, physical_ranges
 from kvmtools.observe.structure import Structure
 from kvmtools.records import PAGE_SIZE, Range
 
@@ -88,7 +88,7 @@ def _of_cpu(
         depth = record.signed("kmap_ctrl.idx")
         expected = np.frombuffer(record.raw("kmap_ctrl.pteval"), f"<u{size}").astype(np.uint64)
     elif online and _cpu_counts(kernel):
-        depth = kernel.integer(kernel.per_cpu(kernel.address(_CPU_DEPTH), cpu), 4, signed=True)
+        depth = integer_at(kernel, kernel.per_cpu(kernel.address(_CPU_DEPTH), cpu), 4, signed=True)
     return KmapLocal(
         cpu=cpu,
         online=online,
@@ -159,4 +159,4 @@ def _current_pointer(kernel: Kernel, cpu: int) -> int:
 
 
 def _current(kernel: Kernel, cpu: int) -> int:
-    return kernel.pointer(_current_pointer(kernel, cpu))
+    return integer_at(kernel, _current_pointer(kernel, cpu), 4)
