@@ -1,3 +1,112 @@
-"""kvmtools: does the memory management of this running i386 kernel look the way it must?"""
+"""kvmtools: does the memory management of this running i386 kernel look the way it must?
 
+::
+
+    import kvmtools
+
+    with kvmtools.open(guest="pae") as kernel:
+        print(kernel.check().summary)
+
+:data:`__all__` is every name that is promised to stay; ``kvmtools.model`` has a list of its own.  Each is loaded when
+it is asked for (PEP 562), so that ``import kvmtools`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+TYPE_CHECKING = False  # typing's own costs more than all the rest of this file
 __version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from kvmtools import model
+    from kvmtools.api.checking import rules
+    from kvmtools.api.guests import booted
+    from kvmtools.api.layout import KernelLayout
+    from kvmtools.api.mappings import MappedPage, MappedRun, Mappings
+    from kvmtools.api.open_kernel import OpenKernel
+    from kvmtools.api.opening import open_kernel as open
+    from kvmtools.api.page_tables import PageTable
+    from kvmtools.api.page_use import PageUse
+    from kvmtools.api.pages import Page
+    from kvmtools.api.pkmap import PkmapSlots
+    from kvmtools.api.registers import Vcpu, Vcpus
+    from kvmtools.api.translations import TranslatedAddress
+    from kvmtools.api.zones import Zones
+    from kvmtools.errors import (
+        AttachError,
+        BuildError,
+        GuestVanished,
+        Inconclusive,
+        KvmtoolsError,
+        MemoryFault,
+        SymbolsError,
+        UsageError,
+    )
+    from kvmtools.findings import Finding, Outcome, Result, Status
+
+__all__ = [
+    "AttachError",
+    "BuildError",
+    "Finding",
+    "GuestVanished",
+    "Inconclusive",
+    "KernelLayout",
+    "KvmtoolsError",
+    "MappedPage",
+    "MappedRun",
+    "Mappings",
+    "MemoryFault",
+    "OpenKernel",
+    "Outcome",
+    "Page",
+    "PageTable",
+    "PageUse",
+    "PkmapSlots",
+    "Result",
+    "Status",
+    "SymbolsError",
+    "TranslatedAddress",
+    "UsageError",
+    "Vcpu",
+    "Vcpus",
+    "Zones",
+    "__version__",
+    "booted",
+    "model",
+    "open",
+    "rules",
+]
+
+_HOMES = {
+    "errors": "AttachError BuildError GuestVanished Inconclusive KvmtoolsError MemoryFault SymbolsError UsageError",
+    "findings": "Finding Outcome Result Status",
+    "api.checking": "rules",
+    "api.guests": "booted",
+    "api.layout": "KernelLayout",
+    "api.mappings": "MappedPage MappedRun Mappings",
+    "api.open_kernel": "OpenKernel",
+    "api.page_tables": "PageTable",
+    "api.page_use": "PageUse",
+    "api.pages": "Page",
+    "api.pkmap": "PkmapSlots",
+    "api.registers": "Vcpu Vcpus",
+    "api.translations": "TranslatedAddress",
+    "api.zones": "Zones",
+}
+"""Module to the names that it gives."""
+_HOME_OF = {name: module for module, names in _HOMES.items() for name in names.split()}
+
+
+def __getattr__(name: str) -> object:
+    if name == "model":
+        return import_module("kvmtools.model")
+    if name == "open":
+        return import_module("kvmtools.api.opening").open_kernel
+    if name in _HOME_OF:
+        return getattr(import_module(f"kvmtools.{_HOME_OF[name]}"), name)
+    raise AttributeError(f"module 'kvmtools' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -11,6 +11,10 @@ from enum import StrEnum
 from typing import Any
 
 from kvmtools.records import Registers
+from kvmtools.show.style import count
+
+_VERDICTS = {0: "agrees with the model", 1: "differs from the model", 5: "inconclusive"}
+"""By exit code."""
 
 SHOWN = 100
 """Findings of one rule that are kept and rendered; all of them are counted."""
@@ -174,6 +178,24 @@ class Result:
     def count(self, status: Status) -> int:
         """How many rules came out as ``status``."""
         return sum(outcome.status is status for outcome in self.outcomes)
+
+    @property
+    def summary(self) -> str:
+        """The verdict, how many rules came out how, and how often the guest was looked at, in one line."""
+        counts = [f"{count(len(self.outcomes), 'rule')}: {self.count(Status.AGREE)} agree"]
+        if broken := self.count(Status.DISCREPANCY):
+            found = count(self.total, "discrepancy", "discrepancies")
+            if explained := self.consequences_total:
+                found += f", which {'explains' if self.total == 1 else 'explain'} {explained:,} more"
+            counts.append(f"{broken} broken ({found})")
+        if skipped := self.count(Status.SKIPPED):
+            counts.append(f"{skipped} skipped")
+        line = f"{_VERDICTS[self.exit_code]}; {', '.join(counts)}"
+        if self.samples > 1:
+            line += f"; {count(self.samples, 'sample')}"
+        if self.transients:
+            line += f", {count(self.transients, 'transient')} gone on a second look"
+        return line
 
     @property
     def exit_code(self) -> int:

@@ -220,7 +220,7 @@ class Registers:
 
     def items(self) -> Iterator[tuple[str, int]]:
         """``(name, value)`` of the registers that are known."""
-        for field in fields(self):
+        for field in fields(Registers):
             value = getattr(self, field.name)
             if field.name != "cpu" and value is not None:
                 yield field.name, value

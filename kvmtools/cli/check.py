@@ -2,38 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import TYPE_CHECKING
-
 import click
 from click.shell_completion import CompletionItem
 
 from kvmtools.cli.options import TargetOptions, target_options
 from kvmtools.cli.output import emit, progress
-from kvmtools.cli.session import Session, attached
 from kvmtools.show.style import colour
-
-if TYPE_CHECKING:
-    from kvmtools.compare import Result
 
 
 def complete_rule(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Rule ids, and the groups before their dot."""
-    from kvmtools.compare import RULES
+    from kvmtools.api.checking import rules
 
-    words = {rule.id for rule in RULES} | {rule.id.split(".")[0] for rule in RULES}
+    words = {word for rule in rules() for word in (rule.id, rule.group)}
     return [CompletionItem(word) for word in sorted(words) if word.startswith(incomplete)]
-
-
-def examine(session: Session, *, only: tuple[str, ...] = (), skip: tuple[str, ...] = ()) -> Result:
-    """One verdict on an attached guest: observed again while what was found may be a transient."""
-    from kvmtools.compare import settle
-
-    result = settle(session.observe, only=only, skip=skip, runs=session.runs)
-    monitor, description = session.target.monitor, session.target.description
-    return replace(
-        result, live=session.live, core="" if monitor is not None else description.removeprefix("core ")
-    )
 
 
 @click.command()
@@ -70,16 +52,16 @@ def command(
     kvmtools check -c core -s vmlinux --format junit > report.xml
     kvmtools check -g pae --only pkmap --skip pkmap.waiters
     """
-    from kvmtools.compare.engine import chosen
+    from kvmtools.api.checking import rules
     from kvmtools.report import render
 
     only, skip = _separated(only), _separated(skip)
-    chosen(only, skip)  # before the guest is bothered
+    rules(only, skip)  # before the guest is bothered
     show = progress()
     show("attaching")
-    with attached(options) as session:
+    with options.open() as kernel:
         show("observing and comparing")
-        result = examine(session, only=only, skip=skip)
+        result = kernel.check(only=only, skip=skip)
     show("")
     emit(render(result, form, color=colour(), verbose=verbose))
     return result.exit_code

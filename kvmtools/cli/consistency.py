@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from kvmtools.cli.output import note
-from kvmtools.cli.session import Session
+
+if TYPE_CHECKING:
+    from kvmtools.api.open_kernel import OpenKernel
 
 RAN = "read while the guest ran: what changed meanwhile may look wrong"
 
 
-def consistency(session: Session, form: str) -> dict[str, str]:
+def consistency(kernel: OpenKernel, form: str) -> dict[str, str]:
     """``{"consistency": ...}`` for a document if the guest ran while it was read, else nothing; text gets a note."""
-    if not any(pause.was_running and not pause.held for pause in session.pauses):
+    if not kernel.read_while_running:
         return {}
     if form == "text":
         note(RAN)

@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
+
+if TYPE_CHECKING:
+    from kvmtools.api.open_kernel import OpenKernel
 
 FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True, slots=True)
 class TargetOptions:
-    """Which guest the person means; resolved by :func:`kvmtools.cli.session.attached`."""
+    """Which guest the person means."""
 
-    guest: str | None
-    qemu: str | None
-    gdb: str | None
-    core: Path | None
-    symbols: Path | None
-    pause: bool
+    guest: str | None = None
+    qemu: str | None = None
+    gdb: str | None = None
+    core: Path | None = None
+    symbols: Path | None = None
+    pause: bool = True
+
+    def open(self) -> OpenKernel:
+        """Its kernel; see :func:`kvmtools.open` for the exceptions."""
+        from kvmtools.api.opening import open_kernel
+
+        return open_kernel(**asdict(self))
 
 
 def complete_guest(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -11,9 +11,9 @@ from kvmtools.show.style import colour
 
 
 @click.command()
-@click.argument("rules", metavar="[RULE]...", nargs=-1, shell_complete=complete_rule)
+@click.argument("words", metavar="[RULE]...", nargs=-1, shell_complete=complete_rule)
 @format_option
-def command(rules: tuple[str, ...], form: str) -> None:
+def command(words: tuple[str, ...], form: str) -> None:
     """List the rules of `kvmtools check`: the truth, where it is written, and when it legally does not hold.
 
     A RULE is an id or a group of them, the part before the dot; without one, all are listed.
@@ -23,10 +23,10 @@ def command(rules: tuple[str, ...], form: str) -> None:
     kvmtools rules pkmap memmap.zone
     kvmtools rules --format json
     """
-    from kvmtools.compare.engine import chosen
+    from kvmtools.api.checking import rules
     from kvmtools.report import rules_text, rules_to_dict
 
-    wanted = chosen(rules, ())
+    wanted = rules(words)
     if form == "json":
         emit_json("rules", rules=rules_to_dict(wanted))
     else:

@@ -7,10 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kvmtools.cli.check import examine
 from kvmtools.cli.options import TargetOptions, format_option
 from kvmtools.cli.output import emit, emit_json, note, progress
-from kvmtools.cli.session import attached
 from kvmtools.errors import AttachError, GuestVanished
 from kvmtools.show.style import colour
 
@@ -43,8 +41,8 @@ def command(form: str, memory: str, accel: str, verbose: bool) -> int:
         with lifecycle.booted(own, kernel=name, memory=memory, accel=accel, progress=show) as guest:
             _fill_pkmap(name, guest)
             show(f"{name}: checking")
-            with attached(TargetOptions(guest.name, None, None, None, None, True)) as session:
-                results[name] = examine(session)
+            with TargetOptions(guest.name).open() as opened:
+                results[name] = opened.check()
             show(f"{name}: stopping")
         show("")
         if form == "text":

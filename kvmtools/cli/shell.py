@@ -6,7 +6,7 @@ import errno
 import sys
 import traceback
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -14,8 +14,11 @@ from kvmtools.cli.options import TargetOptions, target_options
 from kvmtools.cli.output import note
 from kvmtools.cli.page_tables import PageTableChoice, page_table_options
 from kvmtools.cli.scripts import script_text
-from kvmtools.cli.session import Session, attached
 from kvmtools.errors import KvmtoolsError, UsageError
+
+if TYPE_CHECKING:
+    from kvmtools.api.open_kernel import OpenKernel
+    from kvmtools.api.page_tables import PageTable
 
 SCRIPT_FAILED = 1
 
@@ -31,14 +34,14 @@ def command(
     script: Path | None,
     arguments: tuple[str, ...],
     code: str | None,
-    tables: PageTableChoice,
+    table: PageTableChoice,
 ) -> int:
     """A drgn prompt on the guest, or a script run on it.
 
     Runs CODE, a SCRIPT with its ARGUMENTS, or what stdin holds if it is no terminal.  drgn's helpers for
     Linux are imported, and the program translates virtual addresses, which drgn alone cannot do for i386.
-    Ours besides: vtop(), page(), read(), physical(), program(), paused(), kernel, target.  The guest runs on
-    meanwhile.  Exit code 1: the code raised an exception.
+    Ours besides: vtop(), page(), read(), physical(), program(), paused(), and kernel with check(), walk(), pkmap(), ...
+    The guest runs on meanwhile.  Exit code 1: the code raised an exception.
 
     \b
     kvmtools shell -g pae
@@ -49,14 +52,14 @@ def command(
     if code is not None and script is not None:
         raise UsageError("-e and a script were both given", hint="give one of them")
     text = _text(code, script)
-    with attached(options) as session:
-        table = tables.find(session)
+    with options.open() as kernel:
+        chosen = kernel.page_table(**table)
         if text is None:
-            _prompt(session, table.cr3, table.name)
+            _prompt(kernel, chosen)
             return 0
         name = str(script) if script else "<code>"
         sys.argv = [name, *arguments]
-        return _run(session, table.cr3, text, name)
+        return _run(kernel, chosen, text, name)
 
 
 def _text(code: str | None, script: Path | None) -> str | None:
@@ -70,27 +73,27 @@ def _text(code: str | None, script: Path | None) -> str | None:
     return None if sys.stdin.isatty() else script_text(None)
 
 
-def _prompt(session: Session, cr3: int, table: str) -> None:
+def _prompt(kernel: OpenKernel, table: PageTable) -> None:
     from drgn.cli import run_interactive, version_header
 
-    from kvmtools.companions.namespace import HELP, namespace
+    from kvmtools.api.prompt import HELP, namespace
 
-    names = namespace(session.target, session.kernel, cr3)
+    names = namespace(kernel, table.cr3)
     click.echo(version_header(), err=True)
     run_interactive(
         names["prog"],
-        banner_func=lambda banner: f"{banner}\n{HELP.format(table=table)}",
+        banner_func=lambda banner: f"{banner}\n{HELP.format(table=table.name)}",
         globals_func=lambda found: {**found, **names},
     )
 
 
-def _run(session: Session, cr3: int, text: str, name: str) -> int:
+def _run(kernel: OpenKernel, table: PageTable, text: str, name: str) -> int:
     """Run the person's code as Python runs a script: what it raises is theirs, traceback and all."""
     import drgn
 
-    from kvmtools.companions.namespace import namespace
+    from kvmtools.api.prompt import namespace
 
-    names: dict[str, Any] = namespace(session.target, session.kernel, cr3)
+    names: dict[str, Any] = namespace(kernel, table.cr3)
     names["__name__"] = "__main__"
     drgn.set_default_prog(names["prog"])
     try:

@@ -2,39 +2,28 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 from click.shell_completion import CompletionItem
 
 from kvmtools.cli.consistency import consistency
-from kvmtools.cli.mappings import entry_rows, entry_table, run_rows, run_table, totals
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json
-from kvmtools.cli.page_tables import PageTable, PageTableChoice, page_table_options
-from kvmtools.cli.session import Session, attached
-from kvmtools.errors import MemoryFault, UsageError
-from kvmtools.show.addresses import virtual_address
+from kvmtools.cli.page_tables import PageTableChoice, page_table_options
+from kvmtools.show.mappings import page_table, run_table
 from kvmtools.show.style import paint
 from kvmtools.show.tables import hexadecimal
 
 if TYPE_CHECKING:
-    from kvmtools.observe.paging.walk import Walk
-    from kvmtools.observe.space.regions import Regions
-
-END_OF_ADDRESSES = 1 << 32
+    from kvmtools.api.mappings import MappedPage, MappedRun
 
 
 def complete_region(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of regions."""
-    from kvmtools.observe.space.regions import REGION_NAMES
+    from kvmtools.api.mappings import region_names
 
-    return [CompletionItem(name) for name in map(_plain, REGION_NAMES) if name.startswith(incomplete)]
-
-
-def _plain(name: str) -> str:
-    """A region's name without blanks, for a word of the command line."""
-    return name.replace(" ", "-")
+    return [CompletionItem(name) for name in region_names() if name.startswith(incomplete)]
 
 
 @click.command()
@@ -54,7 +43,7 @@ def _plain(name: str) -> str:
 @format_option
 def command(
     options: TargetOptions,
-    tables: PageTableChoice,
+    table: PageTableChoice,
     raw: bool,
     start: str | None,
     end: str | None,
@@ -72,49 +61,48 @@ def command(
     kvmtools walk -g pae --region pkmap --raw
     kvmtools walk -c core -s vmlinux --cr3 0x1473000 --from _text --to _etext --format json
     """
-    from kvmtools.observe.paging.translate import is_ram
-
-    with attached(options) as session:
-        address = session.kernel.address
-        first = virtual_address(start, address) if start else 0
-        last = virtual_address(end, address) if end else END_OF_ADDRESSES
-        if first >= last:
-            raise UsageError(f"the range from {first:#x} to {last:#x} is empty")
-        chosen, walk, regions = session.held(lambda: _walked(session, tables, first, last))
-        root = chosen.cr3 & walk.form.cr3
-        if not is_ram(session.kernel.memory, root):
-            raise MemoryFault(root, f"the {walk.form.levels[0].name} table at {root:#x} lies outside RAM")
-        said = consistency(session, form)
-    rows = list(entry_rows(walk, regions) if raw else run_rows(walk, regions))
-    if region is not None:
-        _refuse_unknown(region, regions)
-        rows = [row for row in rows if _plain(regions.find(int(row["virtual"], 16)).name) == _plain(region)]
+    with options.open() as kernel:
+        found = kernel.walk(start or 0, end or 1 << 32, region=region, **table)
+        said = consistency(kernel, form)
     if form == "json":
-        head = {"name": chosen.name, "cr3": hexadecimal(chosen.cr3), "form": walk.form.name}
-        emit_json("walk", page_table=head, **{"entries" if raw else "runs": rows}, **said)
+        chosen = found.page_table
+        head = {"name": chosen.name, "cr3": hexadecimal(chosen.cr3), "form": found.walk.form.name}
+        rows = map(_page_json, found.pages()) if raw else map(_run_json, found.runs())
+        emit_json("walk", page_table=head, **{"entries" if raw else "runs": list(rows)}, **said)
         return
-    emit(paint(f"{chosen.name}, cr3 {chosen.cr3:#x}, {walk.form.name}: {totals(rows)}", bold=True))
-    if rows:
-        emit(entry_table(rows) if raw else run_table(rows))
+    emit(paint(found.summary(), bold=True))
+    if len(found):
+        emit(page_table(found.pages()) if raw else run_table(found.runs()))
 
 
-def _walked(
-    session: Session, tables: PageTableChoice, start: int, end: int
-) -> tuple[PageTable, Walk, Regions]:
-    from kvmtools.observe.paging.walk import walk
-    from kvmtools.observe.space.layout import observe_layout
-    from kvmtools.observe.space.regions import regions_of
+def _run_json(run: MappedRun) -> dict[str, Any]:
+    return {
+        "virtual": hexadecimal(run.virtual),
+        "end": hexadecimal(run.end),
+        "size_bytes": run.end - run.virtual,
+        "page_size_bytes": run.page_size,
+        "pages": run.pages,
+        "physical": hexadecimal(run.physical, 9),
+        "linear": run.linear,
+        "writable": run.writable,
+        "user": run.user,
+        "executable": run.executable,
+        "flags": run.flags,
+        "region": run.region,
+    }
 
-    kernel = session.kernel
-    chosen = tables.find(session)
-    found = walk(kernel.memory, chosen.cr3, pae=kernel.pae, start=start, end=end)
-    return chosen, found, regions_of(kernel, observe_layout(kernel))
 
-
-def _refuse_unknown(region: str, regions: Regions) -> None:
-    """:raises UsageError: if no region has the name, in this guest or in any"""
-    from kvmtools.observe.space.regions import REGION_NAMES
-
-    names = set(map(_plain, (*REGION_NAMES, *(each.name for each in regions))))
-    if _plain(region) not in names:
-        raise UsageError(f"no region is called '{region}'", hint=f"one of: {', '.join(sorted(names))}")
+def _page_json(page: MappedPage) -> dict[str, Any]:
+    return {
+        "virtual": hexadecimal(page.virtual),
+        "page_size_bytes": page.size,
+        "physical": hexadecimal(page.physical, 9),
+        "table": hexadecimal(page.table, 9),
+        "index": page.index,
+        "entry": hexadecimal(page.entry, 2 * page.entry_size),
+        "writable": page.writable,
+        "user": page.user,
+        "executable": page.executable,
+        "flags": page.flags,
+        "region": page.region,
+    }

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from kvmtools.cli.consistency import consistency
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json
-from kvmtools.cli.session import attached
-from kvmtools.records import PAGE_SIZE
-from kvmtools.show.tables import columns, hexadecimal, size, table
-
-if TYPE_CHECKING:
-    from kvmtools.observe.zones.zones import Zone
+from kvmtools.show.tables import hexadecimal
+from kvmtools.show.zones import zones_text
 
 
 @click.command()
@@ -30,16 +26,16 @@ def command(options: TargetOptions, form: str) -> None:
     kvmtools zones -g pae
     kvmtools zones -c core -s vmlinux --format json
     """
-    with attached(options) as session:
-        zones = session.observe(processes=False).zones
-        said = consistency(session, form)
+    with options.open() as kernel:
+        zones = kernel.zones()
+        said = consistency(kernel, form)
     if form == "json":
         emit_json("zones", zones=[_json(zone) for zone in zones], **said)
     else:
-        emit(_text(zones))
+        emit(zones_text(zones))
 
 
-def _json(zone: Zone) -> dict[str, Any]:
+def _json(zone: Any) -> dict[str, Any]:
     return {
         "zone": zone.name,
         "struct_zone": hexadecimal(zone.address),
@@ -72,45 +68,3 @@ def _json(zone: Zone) -> dict[str, Any]:
             for pcp in zone.pcp
         ],
     }
-
-
-def _text(zones: tuple[Zone, ...]) -> str:
-    marks = " ".join(f">{mark}" for mark in zones[0].watermarks)
-    spans = table(
-        columns(f"zone pfns >spanned >present >managed >free >free {marks}"),
-        (
-            [
-                zone.name, f"{zone.start_pfn:#x}-{zone.end_pfn:#x}" if zone.spanned else "empty",
-                zone.spanned, zone.present, zone.managed, zone.free_pages, size(zone.free_pages * PAGE_SIZE),
-                *zone.watermarks.values(),
-            ]
-            for zone in zones
-        ),
-    )  # fmt: skip
-    populated = [zone for zone in zones if zone.present]
-    orders = [area.order for area in zones[0].free_area]
-    blocks = table(
-        columns("free_blocks migratetype " + " ".join(f">{order}" for order in orders)),
-        [row for zone in populated for row in _block_rows(zone)],
-    )
-    per_cpu = table(
-        columns("per-CPU >cpu >count >listed >high >batch"),
-        ([zone.name, p.cpu, p.count, p.pages, p.high, p.batch] for zone in populated for p in zone.pcp),
-    )
-    return "\n\n".join((spans, blocks, per_cpu))
-
-
-def _block_rows(zone: Zone) -> list[list[object]]:
-    """One row per migratetype that has a block of any order, then their sum."""
-    types = [each.migratetype for each in zone.free_area[0].lists]
-    rows: list[list[object]] = []
-    for number, name in enumerate(types):
-        counts = [len(area.lists[number].pages) for area in zone.free_area]
-        if any(counts):
-            rows.append([zone.name, name.lower(), *counts])
-    rows.append([zone.name, "all", *(_total(area.blocks, area.nr_free) for area in zone.free_area)])
-    return rows
-
-
-def _total(listed: int, nr_free: int) -> str:
-    return str(listed) if listed == nr_free else f"{listed} ({nr_free})"

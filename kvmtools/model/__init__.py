@@ -2,9 +2,14 @@
 
 Plain Python on the standard library, :mod:`kvmtools.records` and :mod:`kvmtools.errors`.  It shares no code
 with the observer, so that their agreement proves something.  What differs between Linux 2.4 and 7.2 is one table,
-:mod:`kvmtools.model.eras`; each module cites the kernel files that it follows.  Start at
-:class:`kvmtools.model.prediction.Prediction`, with a configuration observed or made by
-:func:`kvmtools.model.machine.configuration`.
+:mod:`kvmtools.model.eras`; each module cites the kernel files that it follows.
+
+Ask :func:`predict` about a configuration that was observed (:meth:`kvmtools.OpenKernel.configuration`), or about one
+that :func:`configuration` makes up::
+
+    from kvmtools.model import configuration, predict
+
+    print(hex(predict(configuration("2.4", memory=1 << 30)).layout.high_memory))
 
 * Mel Gorman, *Understanding the Linux Virtual Memory Manager*, chapter 10.1: the pkmap area and its counts
   0, 1, n.
@@ -12,3 +17,9 @@ with the observer, so that their agreement proves something.  What differs betwe
   map covers holes, and why its ends are aligned to the largest buddy block.
 * Intel SDM volume 3A, chapter 4: 32-bit and PAE paging.
 """
+
+from kvmtools.model.eras import NAMES as ERAS
+from kvmtools.model.machine import configuration
+from kvmtools.model.prediction import Prediction, predict
+
+__all__ = ["ERAS", "Prediction", "configuration", "predict"]

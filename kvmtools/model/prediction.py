@@ -96,3 +96,11 @@ class Prediction:
     def pkmap(self) -> PkmapArea | None:
         """The pkmap area and ``kmap_prot``; ``None`` without CONFIG_HIGHMEM."""
         return area.area(self.configuration, self.layout)
+
+
+def predict(configuration: Configuration) -> Prediction:
+    """All that the model says about a kernel of this configuration, each part worked out when it is asked for.
+
+    :raises UsageError: (from any part) if no kernel can have this configuration
+    """
+    return Prediction(configuration)

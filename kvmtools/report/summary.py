@@ -4,33 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from kvmtools.findings import Result, Status
-from kvmtools.show.style import count, paint
+from kvmtools.findings import Result
+from kvmtools.show.style import paint
 
-_WORDS = {
-    0: ("green", "✓ agrees with the model"),
-    1: ("red", "✗ differs from the model"),
-    5: ("yellow", "? inconclusive"),
-}
+_MARKS = {0: ("green", "✓"), 1: ("red", "✗"), 5: ("yellow", "?")}
 
 
 def verdict(result: Result, color: bool) -> str:
-    """How many rules came out how, and what was examined."""
-    fg, words = _WORDS[result.exit_code]
-    counts = [f"{count(len(result.outcomes), 'rule')}: {result.count(Status.AGREE)} agree"]
-    if broken := result.count(Status.DISCREPANCY):
-        found = count(result.total, "discrepancy", "discrepancies")
-        if explained := result.consequences_total:
-            found += f", which {'explains' if result.total == 1 else 'explain'} {explained:,} more"
-        counts.append(f"{broken} broken ({found})")
-    if skipped := result.count(Status.SKIPPED):
-        counts.append(f"{skipped} skipped")
-    line = f"{paint(words, fg=fg, bold=fg == 'red', color=color)}; {', '.join(counts)}"
-    if result.samples > 1:
-        line += f"; {count(result.samples, 'sample')}"
-    if result.transients:
-        line += f", {count(result.transients, 'transient')} gone on a second look"
-    return line
+    """The verdict with a mark before it, its first words in colour."""
+    fg, mark = _MARKS[result.exit_code]
+    words, separator, counts = result.summary.partition(";")
+    return paint(f"{mark} {words}", fg=fg, bold=fg == "red", color=color) + separator + counts
 
 
 def summary(results: Mapping[str, Result], *, color: bool = False) -> str:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from typing import TextIO
 
+_SGR = re.compile(r"\x1b\[[0-9;]*m")
 _FOREGROUNDS = {"red": "31", "green": "32", "yellow": "33", "cyan": "36"}
 
 _ENDINGS = {"ies": "y", "eaves": "eaf", "ss": "ss", "s": ""}
@@ -53,3 +55,8 @@ def _singular(word: str) -> str:
 def count(number: int, singular: str, plural: str = "") -> str:
     """``1 slot``, ``512 slots``, ``4,194,304 pages``."""
     return f"{number:,} {singular if number == 1 else plural or singular + 's'}"
+
+
+def uncoloured(text: str) -> str:
+    """``text`` without colour: for what is kept, compared or printed by others."""
+    return _SGR.sub("", text)

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 
 import pytest
 
+import kvmtools
+from kvmtools.api.session import Session
 from kvmtools.boot.guests import lifecycle
 from kvmtools.boot.guests.agent import Agent
-from kvmtools.cli.options import TargetOptions
-from kvmtools.cli.session import Session, attached
 
 
 def _boot(kernel: str, memory: str) -> Iterator[lifecycle.Guest]:
@@ -36,6 +36,6 @@ def large_guest() -> Iterator[lifecycle.Guest]:
 @pytest.fixture
 def session(guest: lifecycle.Guest) -> Iterator[Session]:
     """Attached to the 2 GiB guest, and observed once: facts cached, RAM populated."""
-    with attached(TargetOptions(guest.name, None, None, None, None, True)) as found:
-        found.observe()
-        yield found
+    with kvmtools.open(guest=guest.name) as kernel:
+        kernel.observe()
+        yield kernel.session

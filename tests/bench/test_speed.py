@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
+from kvmtools.api.session import Session
 from kvmtools.boot.guests import lifecycle
-from kvmtools.cli.session import Session
 from kvmtools.model.paging import walk as model_walk
 from kvmtools.model.prediction import Prediction
 from kvmtools.observe.boot.configuration import observe_configuration

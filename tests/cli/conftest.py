@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from opened_kernel import always_opens
 
+from kvmtools.api.pages import Page
+from kvmtools.api.session import Session
 from kvmtools.attach.monitor.pause import NoPause
 from kvmtools.cli.group import cli
-from kvmtools.cli.session import Session
 from kvmtools.errors import KvmtoolsError, MemoryFault
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import Layout, Range, Registers
 
-COMMANDS_WITH_A_TARGET = ("vtop", "walk", "memmap", "pkmap", "layout", "zones", "regs", "shell")
 SWAPPER = 0x1000
 SYMBOLS = {"swapper_pg_dir": 0xC000_1000, "linux_banner": 0xC020_0140}
 LAYOUT = Layout(
@@ -121,6 +122,9 @@ class TinyTarget:
     def paused(self) -> NoPause:
         return NoPause(was_running=False)
 
+    def close(self) -> None:
+        """Nothing is held."""
+
 
 @pytest.fixture
 def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyTarget:
@@ -152,14 +156,10 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyTarget:
     target = TinyTarget(memory)
     session = Session(target, Kernel(vmlinux, 0, memory, True, 0xC000_0000, lowmem_end=0xC100_0000))  # type: ignore[arg-type]
 
-    @contextmanager
-    def attached(_options: object) -> Iterator[Session]:
-        yield session
+    always_opens(monkeypatch, session)
 
     from kvmtools.observe.space.regions import Regions
 
-    for name in COMMANDS_WITH_A_TARGET:
-        monkeypatch.setattr(f"kvmtools.cli.{name}.attached", attached)
     monkeypatch.setattr("kvmtools.observe.space.layout.observe_layout", lambda _kernel: LAYOUT)
     fixed = vmlinux.enumerators("fixed_addresses")
     monkeypatch.setattr(
@@ -213,6 +213,6 @@ def _page_pfn(_kernel: Kernel, virtual: int) -> int:
 
 
 @pytest.fixture
-def a_page() -> Callable[..., dict[str, Any]]:
-    """``a_page(pfn, refcount=0, ...)``: what :meth:`MemMap.page` says of a reserved page, with changes."""
-    return _page
+def a_page() -> Callable[..., Page]:
+    """``a_page(pfn, refcount=0, ...)``: a reserved page, with changes."""
+    return lambda pfn, **changes: Page(**_page(pfn, **changes))

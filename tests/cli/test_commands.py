@@ -5,6 +5,8 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
+from types import SimpleNamespace
 from typing import Any
 
 import click
@@ -83,20 +85,14 @@ def test_regions_are_completed() -> None:
     assert "kernel-text" in completions("walk", "--region", "kernel")
 
 
-@pytest.mark.usefixtures("tiny")
-def test_pids_are_completed(monkeypatch: pytest.MonkeyPatch, tiny: Any) -> None:
-    from contextlib import contextmanager
-    from types import SimpleNamespace
-
-    @contextmanager
-    def attached(options: Any) -> Any:
-        assert options.guest == "pae"
-        assert not options.pause
-        yield SimpleNamespace(kernel=None)
+def test_pids_are_completed(monkeypatch: pytest.MonkeyPatch) -> None:
+    def open_kernel(**options: Any) -> Any:
+        assert options["guest"] == "pae"
+        assert not options["pause"]
+        return nullcontext(SimpleNamespace(processes=lambda: processes))
 
     processes = tuple(SimpleNamespace(pid=pid, comm=f"task{pid}") for pid in (1, 17, 23))
-    monkeypatch.setattr("kvmtools.cli.session.attached", attached)
-    monkeypatch.setattr("kvmtools.observe.tasks.processes.observe_processes", lambda _kernel: processes)
+    monkeypatch.setattr("kvmtools.api.opening.open_kernel", open_kernel)
     assert completions("vtop", "-g", "pae", "--pid", "1") == ["1", "17"]
 
 

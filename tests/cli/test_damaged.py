@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from opened_kernel import always_opens
 from recorded_guest import RecordedGuest, load
 from whole_memory import WholeMemory
 
+from kvmtools.api.session import ATTEMPTS, Session
 from kvmtools.attach.monitor.pause import NoPause
-from kvmtools.cli.session import ATTEMPTS, Session
 from kvmtools.errors import Inconclusive, MemoryFault
 
 Invoke = Callable[..., Any]
-COMMANDS = ("vtop", "walk", "memmap", "pkmap", "layout", "zones", "regs", "check")
 NOWHERE = 0x100
 
 
@@ -29,7 +28,11 @@ class Patient:
         self.paused = 0
         self.events: dict[int, Callable[[], None]] = {}
         target = SimpleNamespace(
-            monitor=None, description="core", registers=lambda: guest.registers, paused=self._pause
+            monitor=None,
+            description="core",
+            registers=lambda: guest.registers,
+            paused=self._pause,
+            close=lambda: None,
         )
         kernel = guest.kernel.with_memory(WholeMemory(guest.snapshot))
         self.session = Session(target, kernel)  # type: ignore[arg-type]
@@ -48,12 +51,7 @@ def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     """A damaged guest that stands still, which every command finds."""
     found = Patient(load(request.param), runs=False)
 
-    @contextmanager
-    def attached(_options: object) -> Iterator[Session]:
-        yield found.session
-
-    for name in COMMANDS:
-        monkeypatch.setattr(f"kvmtools.cli.{name}.attached", attached)
+    always_opens(monkeypatch, found.session)
     return found
 
 

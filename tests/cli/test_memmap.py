@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from kvmtools.cli.memmap import heading
+from kvmtools.api.pages import Page
+from kvmtools.show.page_use import heading
 from kvmtools.show.pages import page_json, page_lines
 
 Invoke = Callable[..., Any]
-MakePage = Callable[..., dict[str, Any]]
+MakePage = Callable[..., Page]
 
 
 @pytest.mark.usefixtures("tiny")
@@ -26,10 +28,11 @@ def test_pages_by_every_name(invoke: Invoke) -> None:
 @pytest.mark.usefixtures("tiny")
 @pytest.mark.parametrize("text", ["8192", "0xc0504001", "0xffffffff", "zork"])
 def test_what_is_no_page(invoke: Invoke, text: str) -> None:
-    outcome = invoke("memmap", text)
+    outcome = invoke("memmap", text, "512")
     assert outcome.code == 2
-    assert f"'{text}'" in outcome.err
-    assert not outcome.out
+    assert outcome.err.startswith(f"kvmtools: '{text}'")
+    assert outcome.out.startswith("pfn 0x200 (512)")
+    assert outcome.out.count("struct page") == 1
 
 
 @pytest.mark.usefixtures("tiny")
@@ -78,7 +81,7 @@ def test_one_page_in_full(a_page: MakePage, changes: dict[str, object], words: t
 def test_a_page_as_json_keeps_every_field(a_page: MakePage) -> None:
     page = a_page(1)
     shown = page_json(page)
-    assert set(shown) == {*page, "physical"}
+    assert set(shown) == {*vars(page), "physical"}
     assert shown["flags"] == "0x1000"
     assert json.loads(json.dumps(shown)) == shown
 
@@ -94,11 +97,9 @@ def test_a_physical_address_without_its_prefix(invoke: Invoke) -> None:
 def the_heading(*pieces: tuple[int, int, int]) -> list[str]:
     """What is said of arrays of ``struct page`` at ``(start_pfn, end_pfn, address)``."""
     listed = [
-        {"start_pfn": start, "end_pfn": end, "struct_pages": f"{address:#x}"}
-        for start, end, address in pieces
+        SimpleNamespace(start_pfn=start, pages=end - start, virtual=address) for start, end, address in pieces
     ]
-    count = sum(end - start for start, end, _address in pieces)
-    return heading({"pieces": listed, "page_struct_bytes": 32, "page_count": count}).splitlines()
+    return heading(listed, sum(piece.pages for piece in listed), 32).splitlines()
 
 
 def test_one_array_has_one_address() -> None:

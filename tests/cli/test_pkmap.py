@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kvmtools.cli.session import Session
+from kvmtools.api.session import Session
 
 Invoke = Callable[..., Any]
 SLOTS = 512
@@ -44,7 +44,7 @@ def observed(tiny: Any, pkmap: Any, a_page: Callable[..., Any], monkeypatch: pyt
     found = SimpleNamespace(
         kernel=SimpleNamespace(pae=True),
         pkmap=pkmap,
-        memmap=SimpleNamespace(length=0x1100, page=lambda pfn: a_page(pfn, zone="HIGHMEM")),
+        memmap=SimpleNamespace(length=0x1100, page=lambda pfn: vars(a_page(pfn, zone="HIGHMEM"))),
         kmap_local=(local,),
     )
     monkeypatch.setattr(Session, "observe", lambda _self, processes: found)

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -12,10 +11,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from opened_kernel import always_opens
 
+from kvmtools.api.session import Session
 from kvmtools.attach.memory.snapshot import Snapshot
 from kvmtools.attach.monitor.pause import NoPause
-from kvmtools.cli.session import Session
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.observed import Observed, observe
 from kvmtools.observe.pages.memmap import page_at, page_pfn
@@ -55,16 +55,14 @@ def load(name: str) -> Recorded:
 def recorded(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Recorded:
     guest = load(request.param)
     target = SimpleNamespace(
-        monitor=None, registers=lambda: guest.registers, paused=lambda: NoPause(was_running=False)
+        monitor=None,
+        registers=lambda: guest.registers,
+        paused=lambda: NoPause(was_running=False),
+        close=lambda: None,
     )
     session = Session(target, guest.kernel)  # type: ignore[arg-type]
 
-    @contextmanager
-    def attached(_options: object) -> Iterator[Session]:
-        yield session
-
-    for name in COMMANDS:
-        monkeypatch.setattr(f"kvmtools.cli.{name}.attached", attached)
+    always_opens(monkeypatch, session)
     monkeypatch.setattr(Session, "observe", lambda _self, processes: guest.observed)
     return guest
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from kvmtools.attach.monitor.pause import Pause
-from kvmtools.cli.regs import paging_mode
-from kvmtools.cli.session import Session
+from kvmtools.api.session import Session
+from kvmtools.attach.monitor.pause import NoPause, Pause
 from kvmtools.records import Registers
+from kvmtools.show.registers import paging_mode
 
 Invoke = Callable[..., Any]
 
@@ -81,8 +81,11 @@ def test_a_named_gdb_socket_must_serve(invoke: Invoke, tiny: Any) -> None:
     assert "there is no GDB socket" in str(outcome.error)
 
 
-def test_no_pause_asks_no_gdb(invoke: Invoke, tiny: Any) -> None:
+def test_a_guest_that_must_not_be_stopped_meets_no_gdb(
+    invoke: Invoke, tiny: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny.monitor, tiny.by_gdb = object(), (replace(tiny.cpus[0], cr3=0x9000), tiny.cpus[1])
+    monkeypatch.setattr(type(tiny), "paused", lambda _self: NoPause(was_running=True))
     outcome = invoke("regs", "--no-pause")
     assert "read by QMP alone: gdb would stop the guest" in outcome.out
     assert "0x9000" not in outcome.out

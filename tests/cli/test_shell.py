@@ -16,9 +16,7 @@ def _stand_in(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     import drgn
 
     prog = drgn.Program()
-    monkeypatch.setattr(
-        "kvmtools.companions.namespace.namespace", lambda target, kernel, cr3: {"prog": prog, "cr3": cr3}
-    )
+    monkeypatch.setattr("kvmtools.api.prompt.namespace", lambda kernel, cr3: {"prog": prog, "cr3": cr3})
 
 
 def test_code(invoke: Invoke) -> None:
@@ -85,19 +83,3 @@ def test_a_fault_of_our_helpers_is_one_line(invoke: Invoke) -> None:
         "shell", "-e", "from kvmtools.errors import MemoryFault; raise MemoryFault(16, 'is nowhere')"
     )
     assert (outcome.code, outcome.err) == (1, "kvmtools: physical address 0x10: is nowhere\n")
-
-
-def test_translations_and_pages_print_as_the_commands_do(
-    tiny: Any, a_page: Callable[..., dict[str, Any]]
-) -> None:
-    from kvmtools.companions.shown import ShownPage, ShownTranslation
-    from kvmtools.observe.paging.translate import translate
-
-    way = translate(tiny.memory, 0x1000, 0xC000_1140, pae=True)
-    lines = repr(ShownTranslation(**vars(way))).splitlines()
-    assert lines[0] == "c0001140"
-    assert lines[3] == "  pte  table 0x3000 [1]  0x8000000000001163  P RW A D G NX"
-    assert lines[4] == "  physical 0x1140  4 KiB page  rw- kernel"
-    page = ShownPage(a_page(1))
-    assert page["pfn"] == 1
-    assert str(page).startswith("pfn 0x1 (1)  physical 0x1000")

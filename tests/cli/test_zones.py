@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kvmtools.cli.session import Session
+from kvmtools.api.session import Session
 from kvmtools.observe.zones.free_lists import FreeArea, FreeList
 from kvmtools.observe.zones.per_cpu_pages import PcpList, PerCpuPages
 from kvmtools.observe.zones.zones import Zone

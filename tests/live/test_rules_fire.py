@@ -8,11 +8,11 @@ from dataclasses import dataclass, field
 import pytest
 from breaks import Break, buddy, hashing, memmap, pagetable, pkmap
 
+import kvmtools
+from kvmtools.api.session import Session
 from kvmtools.attach.monitor.gdb import Gdb
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.lifecycle import Guest
-from kvmtools.cli.options import TargetOptions
-from kvmtools.cli.session import Session, attached
 from kvmtools.compare import Case, Result, settle
 
 SLOTS = 300
@@ -62,8 +62,8 @@ def session(guest: Guest) -> Iterator[Session]:
         agent.driver("free")
         agent.driver(f"mix {SLOTS}")
         agent.quiesce()
-        with attached(TargetOptions(guest.name, None, None, None, None, True)) as session:
-            yield session
+        with kvmtools.open(guest=guest.name) as kernel:
+            yield kernel.session
         agent.driver("free")
 
 

@@ -1,14 +1,13 @@
-"""From the words of a command line to an attached kernel: the one place where the rooms meet."""
+"""A guest that is attached to, the kernel found in it, and how both are read: while the guest is held, or retried."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from kvmtools.cli.options import TargetOptions
-from kvmtools.errors import AttachError, Inconclusive, MemoryFault, SymbolsError, UsageError
+from kvmtools.errors import Inconclusive, MemoryFault
 
 if TYPE_CHECKING:
     from kvmtools.attach.monitor.pause import Pause
@@ -73,6 +72,11 @@ class Session:
         raise _never_at_rest(reason)
 
     @property
+    def read_while_running(self) -> bool:
+        """Whether anything was read while the guest ran."""
+        return any(_in_flux(pause) for pause in self.pauses)
+
+    @property
     def live(self) -> dict[str, str | float]:
         """What this run did to a live guest, for the result (the longest of its pauses); empty for a core."""
         if self.target.monitor is None:
@@ -99,75 +103,4 @@ def _never_at_rest(reason: str) -> Inconclusive:
     return Inconclusive(
         f"the guest ran while it was read, and something could not be: {reason}",
         hint="without --no-pause it is held for some milliseconds",
-    )
-
-
-@contextmanager
-def attached_target(options: TargetOptions) -> Iterator[Target]:
-    """Open the target that ``options`` names.
-
-    :raises UsageError: if none or more than one target is named
-    :raises AttachError: if there is no way to it
-    """
-    with _open(options) as target:
-        yield target
-
-
-@contextmanager
-def attached(options: TargetOptions) -> Iterator[Session]:
-    """Open the target and find its kernel.
-
-    :raises SymbolsError: if there is no vmlinux, or it is not the guest's
-    """
-    from kvmtools.observe.kernel import locate
-    from kvmtools.observe.symbols.vmlinux import Vmlinux
-
-    with attached_target(options) as target:
-        if target.vmlinux is None:
-            raise SymbolsError("no vmlinux is known for this target", hint="give one with -s/--symbols PATH")
-        vmlinux = Vmlinux.load(target.vmlinux)
-        yield Session(target, locate(target.memory, vmlinux, target.vmcoreinfo()))
-        vmlinux.save()
-
-
-def _open(options: TargetOptions) -> Target:
-    """The one target that is named."""
-    from kvmtools.attach.open import open_target
-
-    named = [name for name in ("guest", "qemu", "core") if getattr(options, name) is not None]
-    if len(named) > 1:
-        raise UsageError(f"--{named[0]} and --{named[1]} name two targets", hint="give one of -g, --qemu, -c")
-    if options.gdb and options.qemu is None:
-        raise UsageError("--gdb goes with --qemu", hint="a guest of ours is known with its GDB socket")
-    if options.core is not None:
-        return open_target(core=options.core, vmlinux=options.symbols)
-    if options.qemu is not None:
-        return open_target(qemu=options.qemu, gdb=options.gdb, vmlinux=options.symbols, pause=options.pause)
-
-    from kvmtools.boot.guests import lifecycle
-
-    guest = lifecycle.find(options.guest if options.guest is not None else _only_guest())
-    return open_target(
-        qemu=str(guest.qmp),
-        gdb=str(guest.gdb),
-        ram=guest.ram,
-        vmlinux=options.symbols or guest.vmlinux,
-        pause=options.pause,
-    )
-
-
-def _only_guest() -> str:
-    """The name of the guest that is meant when none is named: the one that runs."""
-    from kvmtools.boot.guests import lifecycle
-
-    running = lifecycle.all_guests()
-    if len(running) == 1:
-        return running[0].name
-    if running:
-        raise UsageError(
-            "several guests run: " + ", ".join(guest.name for guest in running), hint="name one with -g NAME"
-        )
-    raise AttachError(
-        "no target is named and no guest of ours runs",
-        hint="start one with `kvmtools guest start pae`, or give --qemu ADDRESS or -c CORE with -s VMLINUX",
     )

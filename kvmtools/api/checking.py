@@ -1,0 +1,35 @@
+"""The verdict on a guest, and the rules behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kvmtools.api.session import Session
+    from kvmtools.compare.rule import Rule
+    from kvmtools.findings import Result
+
+
+def rules(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[Rule, ...]:
+    """What :meth:`OpenKernel.check` holds to be true: each rule has ``id``, ``truth``, ``source`` and ``exceptions``.
+
+    :param only: ids of rules, or groups of them (the part before the dot); all if empty
+    :param skip: those to leave out
+    :raises UsageError: if a word names no rule, or none is left
+    """
+    from kvmtools.compare.engine import chosen
+
+    return chosen(only, skip)
+
+
+def verdict(session: Session, only: Sequence[str], skip: Sequence[str], samples: int) -> Result:
+    """One verdict on a guest: observed again while what was found may be a change under way."""
+    from kvmtools.compare import settle
+
+    rules(only, skip)  # before the guest is bothered
+    result = settle(session.observe, only=only, skip=skip, runs=session.runs, attempts=samples)
+    monitor, description = session.target.monitor, session.target.description
+    core = "" if monitor is not None else description.removeprefix("core ")
+    return replace(result, live=session.live, core=core)

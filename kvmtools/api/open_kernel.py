@@ -1,0 +1,277 @@
+"""The kernel of one guest, to be asked: what :func:`kvmtools.open` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Self
+
+from kvmtools.api import checking, mappings, page_use, pages, pkmap, translations
+from kvmtools.api.layout import KernelLayout, kernel_layout
+from kvmtools.api.mappings import END_OF_ADDRESSES, Mappings
+from kvmtools.api.page_tables import PageTable, PageTableChoice
+from kvmtools.api.page_use import PageUse
+from kvmtools.api.pages import Page
+from kvmtools.api.pkmap import PkmapSlots
+from kvmtools.api.registers import Vcpus, vcpus
+from kvmtools.api.session import Session
+from kvmtools.api.translations import TranslatedAddress
+from kvmtools.api.zones import Zones
+from kvmtools.errors import UsageError
+
+if TYPE_CHECKING:
+    import drgn
+
+    from kvmtools.attach.monitor.pause import Pausing
+    from kvmtools.findings import Result
+    from kvmtools.observe.observed import Observed
+    from kvmtools.observe.tasks.processes import Process
+    from kvmtools.records import Configuration
+
+SAMPLES = 8
+
+
+def _raise(error: UsageError) -> None:
+    raise error
+
+
+class OpenKernel:
+    """One guest's kernel; a context manager that lets go of the guest at its end.
+
+    Every question reads the guest anew, and holds it for the milliseconds that this takes; what belongs together is
+    asked under :meth:`paused`.  An *address* is a number, or a text as the command line takes it: ``"c1000000"``, a
+    symbol, ``"init_task+8"``.  Virtual addresses go through the kernel's own page table (``swapper_pg_dir``), or
+    through that of a process (``pid``), of a vCPU (``cpu``), or the one at a physical address (``cr3``); at most one is
+    named.
+
+    All questions may raise :exc:`~kvmtools.GuestVanished` if QEMU is gone, :exc:`~kvmtools.MemoryFault` if what they
+    need cannot be read, and :exc:`~kvmtools.Inconclusive` if it cannot be because the guest was not to be paused.
+    """
+
+    def __init__(self, session: Session, *, demand_gdb: bool = False) -> None:
+        self.session = session
+        self._demand_gdb = demand_gdb
+
+    def check(self, *, only: Sequence[str] = (), skip: Sequence[str] = (), samples: int = SAMPLES) -> Result:
+        """Compare what the kernel has with what it ought to have; ``summary`` of the result is the verdict.
+
+        What may be a change under way is looked at again: it counts if it was seen in three samples in a row.
+
+        :param only: ids of rules, or groups of them such as ``"pkmap"``; all if empty
+        :param skip: those to leave out
+        :param samples: how often to look at most
+        :raises UsageError: if a word names no rule
+        """
+        return checking.verdict(self.session, only, skip, samples)
+
+    def vtop(
+        self,
+        address: int | str,
+        *,
+        pid: int | None = None,
+        cpu: int | None = None,
+        cr3: int | str | None = None,
+    ) -> TranslatedAddress:
+        """Translate a virtual address: every level with its raw entry, the region, the ``struct page``.
+
+        An address that is not mapped is an answer: its ``fault`` says why.
+
+        :raises UsageError: if it is no address, or there is no such process or vCPU
+        """
+        return self.vtop_each([address], pid=pid, cpu=cpu, cr3=cr3)[0]
+
+    def vtop_each(
+        self,
+        addresses: Sequence[int | str],
+        *,
+        pid: int | None = None,
+        cpu: int | None = None,
+        cr3: int | str | None = None,
+    ) -> list[TranslatedAddress]:
+        """:meth:`vtop` of each, all at one moment."""
+        return translations.translated(self.session, addresses, PageTableChoice(cr3, cpu, pid))
+
+    def walk(
+        self,
+        start: int | str = 0,
+        end: int | str = END_OF_ADDRESSES,
+        *,
+        region: str | None = None,
+        pid: int | None = None,
+        cpu: int | None = None,
+        cr3: int | str | None = None,
+    ) -> Mappings:
+        """All that a page table maps in ``[start, end)``.
+
+        :param region: only what begins in this one, such as ``"vmalloc"`` or ``"direct map"``
+        :raises UsageError: if the range is empty, or there is no such region, process or vCPU
+        """
+        choice = PageTableChoice(cr3, cpu, pid)
+        last = end if end == END_OF_ADDRESSES else self.address(end)
+        return mappings.mapped(self.session, choice, self.address(start), int(last), region)
+
+    def page(self, which: int | str) -> Page:
+        """One ``struct page`` in full.
+
+        :param which: a pfn, the address of a ``struct page`` (a number from ``PAGE_OFFSET`` up), or one of them as the
+            command line takes it, such as ``"phys:0x1473000"``
+        :raises UsageError: if there is no such page
+        """
+        return self.pages([which])[0]
+
+    def pages(
+        self, which: Sequence[int | str], *, refuse: Callable[[UsageError], None] = _raise
+    ) -> list[Page]:
+        """:meth:`page` of each, all at one moment.
+
+        :param refuse: is told of each that names no page; raises the error unless another is given
+        """
+        return pages.pages_of(self.session, which, refuse)
+
+    def memmap(self) -> PageUse:
+        """Every ``struct page`` as NumPy columns, and what the pages are doing, by zone."""
+        return page_use.page_use(self.observe(processes=False))
+
+    def pkmap(self) -> PkmapSlots | None:
+        """The slots of pkmap (512 with PAE, else 1024), and those in use; ``None`` without CONFIG_HIGHMEM."""
+        return pkmap.pkmap_slots(self.observe(processes=False))
+
+    def zones(self) -> Zones:
+        """Every zone: span, sizes and watermarks in pages, free blocks by order, the CPUs' lists."""
+        return Zones(self.observe(processes=False).zones)
+
+    def layout(self) -> KernelLayout:
+        """The boundaries of the kernel's address space and memory, the model's beside the guest's."""
+        return kernel_layout(self.session)
+
+    def regs(self) -> Vcpus:
+        """The control registers of every vCPU, by GDB if it can be had, cross-checked with QMP.
+
+        :raises AttachError: if a gdb socket was named for :func:`kvmtools.open` and does not serve
+        """
+        return vcpus(self.session, demand_gdb=self._demand_gdb)
+
+    def processes(self) -> tuple[Process, ...]:
+        """Every process with an address space of its own: ``pid``, ``comm``, ``task``, ``mm``, ``pgd`` (physical)."""
+        from kvmtools.observe.tasks.processes import observe_processes
+
+        return self.session.held(lambda: observe_processes(self.session.kernel))
+
+    def configuration(self) -> Configuration:
+        """All that the model is told of this guest: for :func:`kvmtools.model.predict`."""
+        from kvmtools.observe.boot.configuration import observe_configuration
+
+        return self.session.held(lambda: observe_configuration(self.session.kernel))
+
+    def observe(self, *, processes: bool = True) -> Observed:
+        """All that the observers see at one moment, as NumPy columns: ``walk``, ``memmap``, ``pkmap``, ``zones``, ...
+
+        :param processes: with the user half of every process's page table
+        """
+        return self.session.observe(processes=processes)
+
+    def address(self, text: int | str) -> int:
+        """The virtual address that a symbol or any other text means.
+
+        :raises UsageError: if it means none
+        """
+        return translations.virtual(self.session.kernel, text)
+
+    def page_table(
+        self, *, pid: int | None = None, cpu: int | None = None, cr3: int | str | None = None
+    ) -> PageTable:
+        """A page table by its CR3, and whose it is.
+
+        :raises UsageError: if there is no such process or vCPU
+        """
+        choice = PageTableChoice(cr3, cpu, pid)
+        return self.session.held(lambda: choice.find(self.session))
+
+    def read(
+        self,
+        address: int | str,
+        size: int,
+        *,
+        pid: int | None = None,
+        cpu: int | None = None,
+        cr3: int | str | None = None,
+    ) -> bytes:
+        """``size`` bytes at a virtual address, as they are now: the guest is not held.
+
+        :raises MemoryFault: if one of them is not mapped, or not to RAM
+        """
+        from kvmtools.observe.program import read_through
+
+        kernel, table = self.session.kernel, PageTableChoice(cr3, cpu, pid).find(self.session)
+        return read_through(kernel.memory, table.cr3, self.address(address), size, pae=kernel.pae)
+
+    def physical(self, address: int, size: int) -> bytes:
+        """``size`` bytes at a guest-physical address, above 4 GiB too, as they are now: the guest is not held.
+
+        :raises MemoryFault: if one of them is not RAM
+        """
+        return self.session.kernel.memory.read(address, size)
+
+    def program(
+        self, *, pid: int | None = None, cpu: int | None = None, cr3: int | str | None = None
+    ) -> drgn.Program:
+        """A drgn program of the kernel; virtual addresses go through the page table.
+
+        :raises SymbolsError: if drgn cannot use the vmlinux
+        """
+        from kvmtools.observe.program import drgn_program
+
+        kernel, table = self.session.kernel, PageTableChoice(cr3, cpu, pid).find(self.session)
+        return drgn_program(kernel.memory, kernel, cr3=table.cr3)
+
+    def paused(self) -> Pausing:
+        """Hold the guest for the length of a ``with``, so that several questions see one moment.
+
+        It runs again afterwards, whatever happens; a guest that was paused before stays so, and one that was opened
+        with ``pause=False`` is left alone.
+        """
+        return self.session.target.paused()
+
+    @property
+    def release(self) -> str:
+        """``"Linux version 6.1.0"``, the banner up to its first bracket."""
+        return self.session.kernel.vmlinux.banner.decode("latin-1").partition(" (")[0]
+
+    @property
+    def vmlinux(self) -> Path | None:
+        """The file that types and symbols come from; ``None`` if they were recorded."""
+        return self.session.kernel.vmlinux.path
+
+    @property
+    def slide(self) -> int:
+        """What KASLR added to every address of the vmlinux, in bytes."""
+        return self.session.kernel.slide
+
+    @property
+    def pae(self) -> bool:
+        """Whether the kernel was built for PAE."""
+        return self.session.kernel.pae
+
+    @property
+    def read_while_running(self) -> bool:
+        """Whether anything was read while the guest ran, so that what changed meanwhile may look wrong."""
+        return self.session.read_while_running
+
+    def close(self) -> None:
+        """Let go of the guest; answers stay valid."""
+        try:
+            self.session.kernel.vmlinux.save()
+        finally:
+            self.session.target.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"{self.release} in {self.session.target.description}"

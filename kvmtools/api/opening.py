@@ -1,0 +1,99 @@
+"""The way to one guest's kernel: ``kvmtools.open()``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from kvmtools.api.open_kernel import OpenKernel
+from kvmtools.api.session import Session
+from kvmtools.errors import AttachError, SymbolsError, UsageError
+
+if TYPE_CHECKING:
+    from kvmtools.attach.target import Target
+
+
+def open_kernel(
+    *,
+    guest: str | None = None,
+    qemu: str | None = None,
+    gdb: str | None = None,
+    core: str | Path | None = None,
+    symbols: str | Path | None = None,
+    pause: bool = True,
+) -> OpenKernel:
+    """Attach to a guest and find its kernel; the result is a context manager that lets go at its end.
+
+    Without ``guest``, ``qemu`` and ``core`` it is the one guest of ours that runs.
+
+    :param guest: the name of a guest that ``kvmtools guest start`` or :func:`kvmtools.booted` started
+    :param qemu: QMP socket of anybody's QEMU: a path, or ``host:port``
+    :param gdb: that QEMU's gdb socket; only :meth:`OpenKernel.regs` uses it
+    :param core: an ELF core that ``dump-guest-memory`` wrote
+    :param symbols: the kernel's vmlinux, with DWARF; a guest of ours is known with its own
+    :param pause: hold the guest for the milliseconds in which it is read; if not, what changed meanwhile may look wrong
+    :raises UsageError: if two targets are named
+    :raises AttachError: if there is no way to the guest
+    :raises SymbolsError: if there is no vmlinux, or it is not the guest's
+    """
+    from kvmtools.observe.kernel import locate
+    from kvmtools.observe.symbols.vmlinux import Vmlinux
+
+    target = _target(guest, qemu, gdb, _path(core), _path(symbols), pause)
+    try:
+        if target.vmlinux is None:
+            raise SymbolsError("no vmlinux is known for this target", hint="give one with -s/--symbols PATH")
+        vmlinux = Vmlinux.load(target.vmlinux)
+        session = Session(target, locate(target.memory, vmlinux, target.vmcoreinfo()))
+        return OpenKernel(session, demand_gdb=gdb is not None)
+    except BaseException:
+        target.close()
+        raise
+
+
+def _target(
+    guest: str | None, qemu: str | None, gdb: str | None, core: Path | None, symbols: Path | None, pause: bool
+) -> Target:
+    """The one target that is named."""
+    from kvmtools.attach.open import open_target
+
+    choice = {"guest": guest, "qemu": qemu, "core": core}
+    named = [name for name, value in choice.items() if value is not None]
+    if len(named) > 1:
+        raise UsageError(
+            f"{named[0]} and {named[1]} name two targets", hint="give one of guest (-g), qemu and core (-c)"
+        )
+    if gdb is not None and qemu is None:
+        raise UsageError("gdb goes with qemu", hint="a guest of ours is known with its GDB socket")
+    if core is not None:
+        return open_target(core=core, vmlinux=symbols)
+    if qemu is not None:
+        return open_target(qemu=qemu, gdb=gdb, vmlinux=symbols, pause=pause)
+
+    from kvmtools.boot.guests import lifecycle
+
+    ours = lifecycle.find(guest if guest is not None else _only_guest())
+    return open_target(
+        qemu=str(ours.qmp), gdb=str(ours.gdb), ram=ours.ram, vmlinux=symbols or ours.vmlinux, pause=pause
+    )
+
+
+def _path(path: str | Path | None) -> Path | None:
+    return None if path is None else Path(path)
+
+
+def _only_guest() -> str:
+    """The name of the guest that is meant when none is named: the one that runs."""
+    from kvmtools.boot.guests import lifecycle
+
+    running = lifecycle.all_guests()
+    if len(running) == 1:
+        return running[0].name
+    if running:
+        raise UsageError(
+            "several guests run: " + ", ".join(guest.name for guest in running), hint="name one with -g NAME"
+        )
+    raise AttachError(
+        "no target is named and no guest of ours runs",
+        hint="start one with `kvmtools guest start pae`, or give --qemu ADDRESS or -c CORE with -s VMLINUX",
+    )

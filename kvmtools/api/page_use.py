@@ -1,0 +1,54 @@
+"""What the pages are doing: one state each, counted by zone."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kvmtools.observe.pages.page_states import STATES, count_states, page_states
+from kvmtools.show.page_use import page_use_text
+from kvmtools.show.style import uncoloured
+
+if TYPE_CHECKING:
+    from kvmtools.observe.observed import Observed
+    from kvmtools.observe.pages.memmap import MemMap
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PageUse:
+    """``mem_map``, and what its pages are doing; prints as ``kvmtools memmap`` does."""
+
+    memmap: MemMap
+    """Every ``struct page`` as columns of shape ``(number of pfns,)``: ``flags``, ``refcount``, ``mapcount``,
+    ``private``, ``mapping``, ``index``, ``zone``, ``buddy``, ``buddy_order``, ``tail``, ``head``, ...; ``valid`` says
+    which pfns have one, ``has_flag("PG_slab")`` which have a flag."""
+    states: NDArray[np.uint8]
+    """Index into :attr:`names` of every pfn."""
+    counts: NDArray[np.int64]
+    """Pages of every zone in every state, shape ``(zones, states)``."""
+
+    names = STATES
+
+    @property
+    def zones(self) -> dict[str, dict[str, int]]:
+        """Pages by zone and state."""
+        rows = zip(self.memmap.zone_names, self.counts.tolist(), strict=True)
+        return {zone: dict(zip(STATES, row, strict=True)) for zone, row in rows}
+
+    @property
+    def page_count(self) -> int:
+        """How many pfns have a ``struct page``."""
+        return int(np.count_nonzero(self.memmap.valid))
+
+    def __repr__(self) -> str:
+        return uncoloured(page_use_text(self))
+
+
+def page_use(seen: Observed) -> PageUse:
+    """What the pages were doing when they were observed."""
+    per_cpu = np.concatenate([zone.pcp_pages for zone in seen.zones])
+    states = page_states(seen.memmap, per_cpu)
+    return PageUse(seen.memmap, states, count_states(seen.memmap, states))

@@ -1,0 +1,111 @@
+"""One ``struct page``, by its pfn or by its address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kvmtools.errors import UsageError
+from kvmtools.records import PAGE_SHIFT
+from kvmtools.show.addresses import page_frame
+from kvmtools.show.pages import page_lines
+
+if TYPE_CHECKING:
+    from kvmtools.api.session import Session
+    from kvmtools.observe.kernel import Kernel
+
+
+@dataclass(frozen=True, repr=False)
+class Page:
+    """One ``struct page`` in full, members by the kernel's names; prints as ``kvmtools memmap PFN`` does.
+
+    Source: include/linux/mm_types.h and page-flags.h.
+    """
+
+    pfn: int
+    page: int
+    """Virtual address of the ``struct page``."""
+    flags: int
+    flag_names: tuple[str, ...]
+    """``("PG_reserved", ...)``."""
+    zone: str
+    node: int
+    section: int | None
+    """``None`` with FLATMEM, whose flags hold none."""
+    refcount: int
+    mapcount: int | None
+    """How many page tables of processes map it; ``None`` if the word is a type."""
+    page_type: int
+    type_names: tuple[str, ...]
+    """``("buddy",)``, ``("table",)``, ...; empty if the word is a mapcount."""
+    buddy_order: int | None
+    """Order of the free block that it heads, if it does; 255 for anything larger."""
+    private: int
+    mapping: int
+    """Without the flags in its low bits."""
+    anonymous: bool
+    index: int
+    lru_next: int
+    lru_prev: int
+    compound_head: int | None
+    """pfn of the head of the compound page that it is a tail of; -1 if it leads nowhere."""
+
+    @property
+    def physical(self) -> int:
+        """Guest-physical address of the page."""
+        return self.pfn << PAGE_SHIFT
+
+    def __repr__(self) -> str:
+        return "\n".join(page_lines(self))
+
+
+def page_of(kernel: Kernel, which: int | str) -> Page:
+    """The page that a number or a word names; reads one ``struct page``.
+
+    :raises UsageError: if it names none
+    """
+    from kvmtools.observe.pages.memmap import page_at, page_pfn
+    from kvmtools.observe.paging.translate import is_ram
+
+    text = which if isinstance(which, str) else hex(which)
+    try:
+        pfn = page_frame(text, kernel.page_offset, lambda address: page_pfn(kernel, address))
+        return Page(**page_at(kernel, pfn))
+    except IndexError as error:
+        hint = ""
+        if text.startswith("0x") and is_ram(kernel.memory, int(text, 16)):
+            hint = f"the page at that physical address is phys:{text}"
+        raise UsageError(f"'{text}' names no page: {error.args[0]}", hint=hint) from error
+
+
+def page_behind(kernel: Kernel, physical: int) -> Page | None:
+    """The page of a physical address; ``None`` for memory that has none, such as a device's."""
+    from kvmtools.observe.pages.memmap import page_at
+
+    try:
+        return Page(**page_at(kernel, physical >> PAGE_SHIFT))
+    except IndexError:
+        return None
+
+
+def pages_of(
+    session: Session, words: Sequence[int | str], refuse: Callable[[UsageError], None]
+) -> list[Page]:
+    """The pages that are named, all at one moment; ``refuse`` is told of each that names none."""
+    refused: list[UsageError] = []
+
+    def read() -> list[Page]:
+        refused.clear()
+        found = []
+        for word in words:
+            try:
+                found.append(page_of(session.kernel, word))
+            except UsageError as error:
+                refused.append(error)
+        return found
+
+    found = session.held(read)
+    for error in refused:
+        refuse(error)
+    return found

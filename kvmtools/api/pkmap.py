@@ -1,0 +1,117 @@
+"""The window through which ``kmap()`` shows highmem pages: its slots, and who is in them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from kvmtools.observe.paging.forms import PRESENT, Form, paging_form
+from kvmtools.records import PAGE_SHIFT
+from kvmtools.show.pkmap import pkmap_text
+from kvmtools.show.style import uncoloured
+
+if TYPE_CHECKING:
+    from kvmtools.observe.kmap.pkmap import Pkmap
+    from kvmtools.observe.observed import Observed
+    from kvmtools.observe.pages.memmap import MemMap
+
+
+@dataclass(frozen=True, slots=True)
+class UsedSlot:
+    """A slot of pkmap that is counted, or mapped."""
+
+    slot: int
+    virtual: int | None
+    """``None`` if the page tables do not say where pkmap lies."""
+    count: int
+    """``pkmap_count``: the number of users plus one; 1 is mapped, and used by nobody."""
+    pte: int
+    pfn: int | None
+    """``None`` if the PTE is not present."""
+    page: int | None
+    """Virtual address of the ``struct page``; ``None`` if the pfn has none."""
+    zone: str | None
+
+    @property
+    def users(self) -> int:
+        """Who called ``kmap()`` and not yet ``kunmap()``."""
+        return max(0, self.count - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSlot:
+    """A slot of the fixmap that ``kmap_local_page()`` fills now."""
+
+    cpu: int
+    index: int
+    virtual: int
+    pte: int
+    pfn: int
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PkmapSlots:
+    """Every slot of pkmap, and those that are not empty one by one; prints as ``kvmtools pkmap`` does.
+
+    Source: mm/highmem.c.
+    """
+
+    area: Pkmap
+    """The window as columns of shape ``(LAST_PKMAP,)``: ``counts`` (``pkmap_count``) and ``ptes`` (raw); ``base``,
+    ``cursor`` (``last_pkmap_nr``), ``page_table_physical``, ``waiters``, and ``buckets`` of ``page_address_htable``."""
+    used: tuple[UsedSlot, ...]
+    local: tuple[LocalSlot, ...]
+    """What ``kmap_local_page()`` maps, CPU by CPU."""
+    entry_size: int
+    """Bytes of a PTE: 8 with PAE, 4 without."""
+
+    def __len__(self) -> int:
+        return len(self.area.counts)
+
+    @property
+    def present(self) -> list[bool]:
+        """Which slots have a present PTE."""
+        return [bool(pte & PRESENT) for pte in self.area.ptes.tolist()]
+
+    def __repr__(self) -> str:
+        return uncoloured(pkmap_text(self))
+
+
+def pkmap_slots(seen: Observed) -> PkmapSlots | None:
+    """The slots as they were observed; ``None`` if the kernel has no HIGHMEM."""
+    if seen.pkmap is None:
+        return None
+    form = paging_form(pae=seen.kernel.pae)
+    used, local = tuple(_used(seen.pkmap, seen.memmap, form)), tuple(_local(seen, form))
+    return PkmapSlots(seen.pkmap, used, local, form.entry_size)
+
+
+def _used(pkmap: Pkmap, memmap: MemMap, form: Form) -> Iterator[UsedSlot]:
+    """Slots that are not empty, in order."""
+    for slot, (count, pte) in enumerate(zip(pkmap.counts.tolist(), pkmap.ptes.tolist(), strict=True)):
+        if not count and not pte:
+            continue
+        pfn = _pfn(pte, form) if pte & PRESENT else None
+        page = memmap.page(pfn) if pfn is not None and pfn < memmap.length else None
+        yield UsedSlot(
+            slot=slot,
+            virtual=None if pkmap.base is None else pkmap.base + (slot << PAGE_SHIFT),
+            count=count,
+            pte=pte,
+            pfn=pfn,
+            page=page["page"] if page else None,
+            zone=page["zone"] if page else None,
+        )
+
+
+def _local(seen: Observed, form: Form) -> Iterator[LocalSlot]:
+    for each in seen.kmap_local:
+        slots = zip(each.addresses.tolist(), each.ptes.tolist(), strict=True)
+        for index, (virtual, pte) in enumerate(slots):
+            if pte & PRESENT:
+                yield LocalSlot(each.cpu, index, virtual, pte, _pfn(pte, form))
+
+
+def _pfn(pte: int, form: Form) -> int:
+    return (pte & form.level(1).address) >> PAGE_SHIFT

@@ -1,0 +1,112 @@
+"""What decides how each vCPU sees memory: its control registers, and whose page table CR3 leads to."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from kvmtools.errors import AttachError, GuestVanished, MemoryFault
+from kvmtools.records import Registers
+from kvmtools.show.registers import paging_mode, registers_text
+
+if TYPE_CHECKING:
+    from kvmtools.api.session import Session
+
+
+@dataclass(frozen=True)
+class Vcpu(Registers):
+    """The registers of one vCPU: ``cpu``, ``eip``, ``cr0``, ``cr3``, ``cr4``, and ``efer`` if the source has it."""
+
+    region: str
+    """The kernel's name for the place of EIP."""
+    page_table: str
+    """``"swapper_pg_dir"``, ``"pid 1 (init)"``, maybe with ``", user half"`` behind it; or ``"unknown"``."""
+
+    @property
+    def paging(self) -> str:
+        """The paging mode and what bears on permissions: ``"PAE, NX, global, WP"``."""
+        return paging_mode(self)
+
+
+@dataclass(frozen=True, repr=False)
+class Vcpus:
+    """Every vCPU, in order; prints as ``kvmtools regs`` does."""
+
+    vcpus: tuple[Vcpu, ...]
+    source: str
+    """Who was asked: ``"GDB, and QMP agrees"``, or QMP alone, and why."""
+    disagreements: tuple[str, ...] = ()
+    """Where GDB and QMP differ, a line each."""
+
+    def __len__(self) -> int:
+        return len(self.vcpus)
+
+    def __getitem__(self, cpu: int) -> Vcpu:
+        return self.vcpus[cpu]
+
+    def __repr__(self) -> str:
+        return registers_text(self)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reading:
+    registers: tuple[Registers, ...]
+    source: str
+    disagreements: tuple[str, ...] = ()
+
+
+def vcpus(session: Session, *, demand_gdb: bool) -> Vcpus:
+    """Both sources if there are two, read while the guest is held.
+
+    :param demand_gdb: whether a gdb socket that does not serve is an error
+    :raises AttachError: if it is, and does not
+    """
+    with suppress(MemoryFault):  # so that the vmlinux has been asked before the guest is held
+        _described(session, session.target.registers())
+    with session.target.paused() as pause:
+        read = _read(session, demand_gdb=demand_gdb, runs=pause.was_running and not pause.held)
+        found = _described(session, read.registers)
+    return Vcpus(found, read.source, read.disagreements)
+
+
+def _read(session: Session, *, demand_gdb: bool, runs: bool) -> _Reading:
+    from kvmtools.attach.monitor.registers import disagreements
+
+    by_target = session.target.registers()
+    if session.target.monitor is None:
+        return _Reading(by_target, "the core's notes")
+    if runs:
+        return _Reading(by_target, "QMP alone: gdb would stop the guest, which --no-pause forbids")
+    try:
+        with session.target.gdb() as gdb:
+            by_gdb = gdb.registers()
+    except GuestVanished:
+        raise
+    except AttachError as error:
+        if demand_gdb:
+            raise
+        return _Reading(by_target, f"QMP alone: {error.message}")
+    different = disagreements(by_gdb, by_target)
+    return _Reading(by_gdb, "GDB, and QMP " + ("disagrees" if different else "agrees"), different)
+
+
+def _described(session: Session, registers: tuple[Registers, ...]) -> tuple[Vcpu, ...]:
+    from kvmtools.observe.boot.configuration import observe_configuration
+    from kvmtools.observe.space.layout import observe_layout
+    from kvmtools.observe.space.regions import regions_of
+    from kvmtools.observe.tasks.page_table_owner import page_table_owner
+    from kvmtools.observe.tasks.processes import observe_processes
+
+    kernel = session.kernel
+    regions = regions_of(kernel, observe_layout(kernel))
+    processes = observe_processes(kernel)
+    pti = observe_configuration(kernel).pti
+    return tuple(
+        Vcpu(
+            **{field.name: getattr(one, field.name) for field in fields(Registers)},
+            region=regions.describe(one.eip),
+            page_table=page_table_owner(kernel, one.cr3, processes, pti=pti),
+        )
+        for one in registers
+    )

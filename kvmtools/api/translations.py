@@ -1,0 +1,101 @@
+"""One virtual address: every level of its page tables, and what lies behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+from kvmtools.api.page_tables import PageTable, PageTableChoice
+from kvmtools.api.pages import Page, page_behind
+from kvmtools.observe.paging.translate import Translation, translate
+from kvmtools.show.addresses import is_symbol, virtual_address
+from kvmtools.show.style import uncoloured
+from kvmtools.show.translations import translation_lines
+
+if TYPE_CHECKING:
+    from kvmtools.api.session import Session
+    from kvmtools.observe.kernel import Kernel
+    from kvmtools.observe.space.regions import Regions
+
+
+@dataclass(frozen=True, repr=False)
+class TranslatedAddress(Translation):
+    """The way of one address through a page table, top level first; prints as ``kvmtools vtop`` does.
+
+    Either ``fault`` is ``None``, and ``physical`` (of this very byte) and ``size`` (of its page, in bytes) are known,
+    or ``fault`` says why there is no page.  ``writable``, ``user`` and ``executable`` are effective, over all levels
+    (SDM vol. 3A, 4.6).  Each of ``steps`` has ``name`` (``"pgd"``, ...), ``level``, ``table`` (physical), ``index``,
+    ``entry`` (raw; ``None`` outside RAM) and ``flags`` in words.
+    """
+
+    argument: int | str
+    """As it was asked."""
+    region: str
+    """The kernel's name for the place: ``"vmalloc"``, ``"pkmap slot 3"``, ..."""
+    page_table: PageTable
+    entry_size: int
+    """Bytes of a page table entry: 8 with PAE, 4 without."""
+    page: Page | None
+    """``None`` if nothing is mapped, or what has no ``struct page``, such as a device's memory."""
+    hint: str = ""
+    """Where to look, if nothing is mapped."""
+
+    @property
+    def symbol(self) -> str:
+        """The symbol that it was asked by; empty if by a number."""
+        return self.argument if isinstance(self.argument, str) and is_symbol(self.argument) else ""
+
+    def __repr__(self) -> str:
+        return uncoloured("\n".join(translation_lines(self)))
+
+
+def virtual(kernel: Kernel, address: int | str) -> int:
+    """The virtual address that a number or a word means.
+
+    :raises UsageError: if it means none
+    """
+    return virtual_address(address if isinstance(address, str) else hex(address), kernel.address)
+
+
+def translated(
+    session: Session, addresses: Sequence[int | str], choice: PageTableChoice
+) -> list[TranslatedAddress]:
+    """Every address's way, all at one moment.
+
+    :raises UsageError: if one is no address, or there is no such page table
+    """
+    from kvmtools.observe.space.layout import observe_layout
+    from kvmtools.observe.space.regions import regions_of
+
+    kernel = session.kernel
+    wanted = [(address, virtual(kernel, address)) for address in addresses]
+
+    def read() -> list[TranslatedAddress]:
+        table, regions = choice.find(session), regions_of(kernel, observe_layout(kernel))
+        return [_translated(kernel, regions, table, choice, *each) for each in wanted]
+
+    return session.held(read)
+
+
+def _translated(
+    kernel: Kernel,
+    regions: Regions,
+    table: PageTable,
+    choice: PageTableChoice,
+    argument: int | str,
+    address: int,
+) -> TranslatedAddress:
+    from kvmtools.observe.paging.forms import paging_form
+
+    way = translate(kernel.memory, table.cr3, address, pae=kernel.pae)
+    elsewhere = way.physical is None and choice.of_kernel and regions.find(address).name == "user"
+    return TranslatedAddress(
+        **{field.name: getattr(way, field.name) for field in fields(way)},
+        argument=argument,
+        region=regions.describe(address),
+        page_table=table,
+        entry_size=paging_form(pae=kernel.pae).entry_size,
+        page=None if way.physical is None else page_behind(kernel, way.physical),
+        hint="a process may map it: name one with --pid" if elsewhere else "",
+    )

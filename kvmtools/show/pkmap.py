@@ -1,0 +1,47 @@
+"""The slots of pkmap in text: a picture of all, and a line for each that is not empty."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from kvmtools.show.drawing import LEGEND, slot_mark, slots_picture
+from kvmtools.show.style import paint
+from kvmtools.show.tables import columns, hexadecimal, table
+
+_USED = columns(">slot virtual >count >users pte >pfn page zone")
+_LOCAL = columns(">cpu >index virtual pte >pfn")
+
+
+def pkmap_text(slots: Any) -> str:
+    """The picture, the slots in use, and those of ``kmap_local_page()``.
+
+    :param slots: :class:`kvmtools.PkmapSlots`
+    """
+    sections = ["\n".join(_picture(slots))]
+    digits = 2 * slots.entry_size
+    if slots.used:
+        sections.append(table(_USED, (_used(slot, digits) for slot in slots.used)))
+    if slots.local:
+        rows = ([s.cpu, s.index, f"{s.virtual:#x}", hexadecimal(s.pte, digits), s.pfn] for s in slots.local)
+        sections.append(f"kmap_local_page():\n{table(_LOCAL, rows)}")
+    return "\n\n".join(sections)
+
+
+def _picture(slots: Any) -> Iterator[str]:
+    area, counts = slots.area, slots.area.counts.tolist()
+    states = Counter("free" if not count else "unused" if count == 1 else "in use" for count in counts)
+    base = "?" if area.base is None else f"{area.base:08x}"
+    summary = ", ".join(f"{states[name]} {name}" for name in ("free", "unused", "in use"))
+    yield paint(f"pkmap at {base}: {len(counts)} slots, {summary}; cursor {area.cursor}", bold=True)
+    yield from slots_picture(list(map(slot_mark, counts, slots.present)), area.base, area.cursor)
+    yield paint(LEGEND, dim=True)
+
+
+def _used(slot: Any, digits: int) -> list[object]:
+    cells = [
+        slot.slot, hexadecimal(slot.virtual), slot.count, slot.users, hexadecimal(slot.pte, digits),
+        slot.pfn, hexadecimal(slot.page), slot.zone,
+    ]  # fmt: skip
+    return ["-" if cell is None else cell for cell in cells]

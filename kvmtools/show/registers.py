@@ -1,0 +1,44 @@
+"""The vCPUs' registers in text."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from kvmtools.records import Registers
+from kvmtools.show.tables import columns, hexadecimal, table
+
+# Intel SDM vol. 3A, 2.5; EFER is an MSR, 2.2.1.
+_CR0_PAGING, _CR0_WRITE_PROTECT = 1 << 31, 1 << 16
+_CR4_PSE, _CR4_PAE, _CR4_PGE = 1 << 4, 1 << 5, 1 << 7
+_EFER_NXE = 1 << 11
+_COLUMNS = columns(">cpu eip where cr0 cr3 page_table cr4 efer paging")
+
+
+def registers_text(found: Any) -> str:
+    """A line for each vCPU, and who was asked.
+
+    :param found: :class:`kvmtools.Vcpus`
+    """
+    rows = (
+        [
+            one.cpu, hexadecimal(one.eip), one.region, hexadecimal(one.cr0), hexadecimal(one.cr3), one.page_table,
+            hexadecimal(one.cr4), "?" if one.efer is None else hexadecimal(one.efer), one.paging,
+        ]
+        for one in found.vcpus
+    )  # fmt: skip
+    return f"{table(_COLUMNS, rows)}\n\nread by {found.source}"
+
+
+def paging_mode(registers: Registers) -> str:
+    """The mode and what bears on permissions: ``"PAE, NX, global, WP"``."""
+    if not registers.cr0 & _CR0_PAGING:
+        return "off"
+    pae = registers.cr4 & _CR4_PAE
+    traits = {
+        "PAE" if pae else "32-bit": True,
+        "4 MiB pages": not pae and registers.cr4 & _CR4_PSE,
+        "NX": pae and registers.efer is not None and registers.efer & _EFER_NXE,
+        "global": registers.cr4 & _CR4_PGE,
+        "WP": registers.cr0 & _CR0_WRITE_PROTECT,
+    }
+    return ", ".join(name for name, there in traits.items() if there)
