@@ -1,0 +1,58 @@
+"""What ``import kvmtools`` promises: the names, and that it costs next to nothing."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kvmtools
+import kvmtools.model
+
+HEAVY = {"numpy", "drgn", "click", "asyncio", "typing", "kvmtools.api", "kvmtools.model"}
+NAMES = """
+AttachError BuildError Finding GuestVanished Inconclusive KernelLayout KvmtoolsError MappedPage MappedRun Mappings
+MemoryFault OpenKernel Outcome Page PageTable PageUse PkmapSlots Result Status SymbolsError TranslatedAddress UsageError
+Vcpu Vcpus Zones __version__ booted model open rules
+"""
+MODEL = ["ERAS", "Prediction", "configuration", "predict"]
+
+
+def test_the_names_are_these() -> None:
+    """A name that goes, or is not listed here, breaks somebody's script: say so in the README when you change it."""
+    assert kvmtools.__all__ == NAMES.split()
+    assert kvmtools.model.__all__ == MODEL
+
+
+@pytest.mark.parametrize("name", kvmtools.__all__)
+def test_every_name_is_there_and_documented(name: str) -> None:
+    found = getattr(kvmtools, name)
+    assert found.__doc__
+    assert name in dir(kvmtools)
+
+
+def test_a_type_checker_sees_the_same_names() -> None:
+    source = Path(kvmtools.__file__).read_text(encoding="utf-8")
+    (block,) = (node for node in ast.parse(source).body if isinstance(node, ast.If))
+    seen = {
+        alias.asname or alias.name
+        for node in ast.walk(block)
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    assert seen | {"__version__"} == set(kvmtools.__all__)
+    assert (Path(kvmtools.__file__).parent / "py.typed").exists()
+
+
+def test_another_name_is_an_error() -> None:
+    with pytest.raises(AttributeError, match="module 'kvmtools' has no attribute 'unicorn'"):
+        kvmtools.unicorn  # noqa: B018 (it is looked up)
+
+
+def test_the_import_loads_nothing() -> None:
+    code = f"import sys; before = set(sys.modules); import kvmtools; print(*({HEAVY!r} & (set(sys.modules) - before)))"
+    done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "\n"
