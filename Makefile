@@ -5,8 +5,8 @@
 #   KVMTOOLS_SOURCE=PATH      a Linux tree or tarball, instead of the distribution's linux-source
 #   KVMTOOLS_NO_INSTALL=1     what is missing is only named
 # Apart from them:
-#   make mutants              is every part of kvmtools/model held by a test?  (tests/mutants; a while the first time)
-#   make mutants ONLY=layout  ... of the files with that in their name; quicker still with TESTS=layout
+#   make mutants              is every function of kvmtools/model held by a test?  (a while the first time)
+#   make mutants ONLY=layout  ... of the modules with that in their name
 #   make matrix               do 5.10, 6.1, 6.12 and 7.2, with PAE and without, agree?  (an hour; their sources come from Debian)
 #   make matrix KERNELS='6.12 7.2'
 #   make bench                how fast it is
@@ -20,7 +20,6 @@ ONLY :=
 KERNELS :=
 # They visit every state of something small, cover nothing that other tests do not, and take three times as long when traced.
 EXHAUSTIVE := $(wildcard tests/model/*/test_*_exhaustive.py)
-TESTS :=
 
 run: setup
 	@echo "make: both guests (their kernels take a few minutes each the first time)"
@@ -38,7 +37,7 @@ lint: $(READY)
 	$(BIN)/mypy
 
 mutants: $(READY)
-	PYTHONPATH=tests TESTS='$(TESTS)' nice $(BIN)/python -m mutants $(ONLY)
+	nice $(BIN)/python tests/mutants.py $(ONLY)
 
 matrix: setup
 	PYTHONPATH=tests $(BIN)/python -m matrix $(KERNELS)
@@ -61,4 +60,4 @@ $(READY): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .benchmarks .mutants .matrix .coverage
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .benchmarks mutants .matrix .coverage
