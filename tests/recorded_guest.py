@@ -26,7 +26,6 @@ class RecordedGuest:
             vmlinux=self.vmlinux,
             slide=document["slide"],
             memory=self.snapshot,
-            pae=self.vmlinux.pae,
             page_offset=self.vmlinux.page_offset,
             lowmem_end=document["lowmem_end"],
         )

@@ -22,8 +22,6 @@ from kvmtools.show.style import uncoloured
 if TYPE_CHECKING:
     from kvmtools.api.session import Session
 
-END_OF_ADDRESSES = 1 << 32
-
 
 @dataclass(frozen=True, slots=True)
 class MappedRun:
@@ -115,10 +113,11 @@ class Mappings:
 
 
 def mapped(
-    session: Session, choice: PageTableChoice, start: int, end: int, region: str | None = None
+    session: Session, choice: PageTableChoice, start: int, end: int | None, region: str | None = None
 ) -> Mappings:
     """What the page table maps in ``[start, end)``.
 
+    :param end: the end of the address space if ``None``
     :param region: only leaves that begin in this one; blanks of its name may be hyphens
     :raises UsageError: if the range is empty, or there is no such page table or region
     :raises MemoryFault: if the page table lies outside RAM
@@ -127,13 +126,14 @@ def mapped(
     from kvmtools.observe.space.layout import observe_layout
     from kvmtools.observe.space.regions import regions_of
 
+    kernel = session.kernel
+    end = kernel.architecture.address_end if end is None else end
     if start >= end:
         raise UsageError(f"the range from {start:#x} to {end:#x} is empty")
-    kernel = session.kernel
 
     def read() -> Mappings:
         table = choice.find(session)
-        found = walk(kernel.memory, table.cr3, pae=kernel.pae, start=start, end=end)
+        found = walk(kernel.memory, table.cr3, kernel.paging, start=start, end=end)
         return Mappings(table, found, regions_of(kernel, observe_layout(kernel)))
 
     found = session.held(read)

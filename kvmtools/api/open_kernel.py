@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Self
 
 from kvmtools.api import checking, mappings, page_use, pages, pkmap, translations
 from kvmtools.api.layout import KernelLayout, kernel_layout
-from kvmtools.api.mappings import END_OF_ADDRESSES, Mappings
+from kvmtools.api.mappings import Mappings
 from kvmtools.api.page_tables import PageTable, PageTableChoice
 from kvmtools.api.page_use import PageUse
 from kvmtools.api.pages import Page
@@ -95,7 +95,7 @@ class OpenKernel:
     def walk(
         self,
         start: int | str = 0,
-        end: int | str = END_OF_ADDRESSES,
+        end: int | str | None = None,
         *,
         region: str | None = None,
         pid: int | None = None,
@@ -104,12 +104,13 @@ class OpenKernel:
     ) -> Mappings:
         """All that a page table maps in ``[start, end)``.
 
+        :param end: the end of the address space if ``None``
         :param region: only what begins in this one, such as ``"vmalloc"`` or ``"direct map"``
         :raises UsageError: if the range is empty, or there is no such region, process or vCPU
         """
         choice = PageTableChoice(cr3, cpu, pid)
-        last = end if end == END_OF_ADDRESSES else self.address(end)
-        return mappings.mapped(self.session, choice, self.address(start), int(last), region)
+        last = None if end is None else self.address(end)
+        return mappings.mapped(self.session, choice, self.address(start), last, region)
 
     def page(self, which: int | str) -> Page:
         """One ``struct page`` in full.
@@ -204,7 +205,7 @@ class OpenKernel:
         from kvmtools.observe.program import read_through
 
         kernel, table = self.session.kernel, PageTableChoice(cr3, cpu, pid).find(self.session)
-        return read_through(kernel.memory, table.cr3, self.address(address), size, pae=kernel.pae)
+        return read_through(kernel.memory, table.cr3, self.address(address), size, kernel.paging)
 
     def physical(self, address: int, size: int) -> bytes:
         """``size`` bytes at a guest-physical address, above 4 GiB too, as they are now: the guest is not held.
@@ -251,7 +252,7 @@ class OpenKernel:
     @property
     def pae(self) -> bool:
         """Whether the kernel was built for PAE."""
-        return self.session.kernel.pae
+        return self.session.kernel.architecture.told["pae"]
 
     @property
     def read_while_running(self) -> bool:

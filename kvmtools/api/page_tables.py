@@ -55,7 +55,7 @@ class PageTableChoice:
         if self.pid is not None:
             return _of_process(session, self.pid)
         kernel = session.kernel
-        return PageTable(kernel.physical(kernel.address("swapper_pg_dir")), "swapper_pg_dir")
+        return PageTable(kernel.root, kernel.architecture.root)
 
 
 def _of_cpu(session: Session, cpu: int) -> PageTable:

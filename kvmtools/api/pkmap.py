@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kvmtools.observe.paging.forms import PRESENT, Form, paging_form
+from kvmtools.observe.paging.forms import PRESENT, Form
 from kvmtools.records import PAGE_SHIFT
 from kvmtools.show.pkmap import pkmap_text
 from kvmtools.show.style import uncoloured
@@ -82,7 +82,7 @@ def pkmap_slots(seen: Observed) -> PkmapSlots | None:
     """The slots as they were observed; ``None`` if the kernel has no HIGHMEM."""
     if seen.pkmap is None:
         return None
-    form = paging_form(pae=seen.kernel.pae)
+    form = seen.kernel.paging
     used, local = tuple(_used(seen.pkmap, seen.memmap, form)), tuple(_local(seen, form))
     return PkmapSlots(seen.pkmap, used, local, form.entry_size)
 

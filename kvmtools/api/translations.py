@@ -86,16 +86,14 @@ def _translated(
     argument: int | str,
     address: int,
 ) -> TranslatedAddress:
-    from kvmtools.observe.paging.forms import paging_form
-
-    way = translate(kernel.memory, table.cr3, address, pae=kernel.pae)
+    way = translate(kernel.memory, table.cr3, address, kernel.paging)
     elsewhere = way.physical is None and choice.of_kernel and regions.find(address).name == "user"
     return TranslatedAddress(
         **{field.name: getattr(way, field.name) for field in fields(way)},
         argument=argument,
         region=regions.describe(address),
         page_table=table,
-        entry_size=paging_form(pae=kernel.pae).entry_size,
+        entry_size=kernel.paging.entry_size,
         page=None if way.physical is None else page_behind(kernel, way.physical),
         hint="a process may map it: name one with --pid" if elsewhere else "",
     )

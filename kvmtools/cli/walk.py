@@ -62,7 +62,7 @@ def command(
     kvmtools walk -c core -s vmlinux --cr3 0x1473000 --from _text --to _etext --format json
     """
     with options.open() as kernel:
-        found = kernel.walk(start or 0, end or 1 << 32, region=region, **table)
+        found = kernel.walk(start or 0, end, region=region, **table)
         said = consistency(kernel, form)
     if form == "json":
         chosen = found.page_table

@@ -27,8 +27,6 @@ from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.observe.zones.zones import Zone
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Layout, Range
 
-ADDRESS_SPACE = 1 << 32
-
 
 @dataclass(frozen=True, eq=False)
 class AddressSpace:
@@ -89,11 +87,11 @@ class Case:
             return None
 
     def word(self, address: int) -> int:
-        """A 32-bit word of the snapshot.
+        """A word of the snapshot: an ``unsigned long``, or a pointer.
 
         :raises MemoryFault: if it was not captured
         """
-        return self.observed.kernel.u32(address)
+        return self.observed.kernel.word(address)
 
     # The model
 
@@ -133,9 +131,10 @@ class Case:
 
     @cached_property
     def kernel_space(self) -> AddressSpace:
-        """``swapper_pg_dir``."""
-        root = self.observed.kernel.physical(self.address("swapper_pg_dir"))
-        return AddressSpace("swapper_pg_dir", None, root, self.observed.walk, 0, ADDRESS_SPACE)
+        """The kernel's own tables: all that they can map."""
+        kernel = self.observed.kernel
+        end = kernel.architecture.address_end
+        return AddressSpace(kernel.architecture.root, None, kernel.root, self.observed.walk, 0, end)
 
     @cached_property
     def processes(self) -> tuple[AddressSpace, ...]:

@@ -9,7 +9,6 @@ from kvmtools.errors import MemoryFault, UsageError
 
 if TYPE_CHECKING:
     from kvmtools.compare.case import Case
-    from kvmtools.records import Configuration
 
 
 def identity(case: Case) -> dict[str, Any]:
@@ -26,17 +25,17 @@ def identity(case: Case) -> dict[str, Any]:
     with suppress(MemoryFault, UsageError):
         found["era"] = case.prediction.era.name
     with suppress(MemoryFault):
-        found["paging"] = _paging(case.observed.configuration)
+        found["paging"] = _paging(case)
     found["slide"] = f"{case.observed.kernel.slide:#x}"
     with suppress(MemoryFault, UsageError):
         found |= _memory(case)
     return found
 
 
-def _paging(configuration: Configuration) -> list[str]:
+def _paging(case: Case) -> list[str]:
+    configuration = case.observed.configuration
     features = {
-        "PAE": configuration.pae,
-        "non-PAE": not configuration.pae,
+        case.observed.kernel.paging.name: True,
         "NX": configuration.nx,
         "PTI": configuration.pti,
         "SPARSEMEM": configuration.sparsemem,

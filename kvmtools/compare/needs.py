@@ -42,10 +42,6 @@ def _virtual(case: Case) -> str:
     return "struct page has no member virtual: highmem pages are found through page_address_htable"
 
 
-def _pae(case: Case) -> str:
-    return "" if case.prediction.configuration.pae else "not a PAE kernel"
-
-
 def _nx(case: Case) -> str:
     if case.prediction.configuration.nx:
         return ""
@@ -105,7 +101,6 @@ NEEDS: dict[str, Need] = {
     "indexed-page-address-maps": _indexed,
     "page-address-pool": _pool,
     "page-virtual": _virtual,
-    "pae": _pae,
     "nx": _nx,
     "booted": _booted,
     "rodata": _rodata,

@@ -10,6 +10,11 @@ from kvmtools.findings import Finding
 from kvmtools.observe.pages.memmap import MemMap
 
 
+def unsigned(value: int, size: int) -> int:
+    """The ``size`` bytes of a number that may be negative, as they stand in memory."""
+    return value % (1 << 8 * size)
+
+
 def of_page(memmap: MemMap, number: int, member: str, expected: str, observed: str, **more: Any) -> Finding:
     """A finding about a member of the ``struct page`` of a pfn; ``raw`` is its word."""
     number = int(number)

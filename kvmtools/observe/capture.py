@@ -103,11 +103,11 @@ class Capture:
         pgds = [process.pgd for process in observe_processes(kernel)]
         if not self._with_processes:
             return
-        touch_tables(kernel.memory, pgds, pae=kernel.pae, end=kernel.page_offset)
+        touch_tables(kernel.memory, pgds, kernel.paging, end=kernel.page_offset)
         if pkmap_base is not None:
             # With page-table isolation every process has middle tables of its own for the kernel's half.
             end = pkmap_base + PAGE_SIZE
-            touch_tables(kernel.memory, pgds, pae=kernel.pae, start=pkmap_base, end=end)
+            touch_tables(kernel.memory, pgds, kernel.paging, start=pkmap_base, end=end)
 
     def __enter__(self) -> Self:
         return self

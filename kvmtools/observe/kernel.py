@@ -6,20 +6,20 @@ arch/x86/include/asm/ page.h); the page tables are :mod:`kvmtools.observe.paging
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kvmtools.errors import MemoryFault
+from kvmtools.observe.architecture import Architecture
+from kvmtools.observe.paging.forms import Form
 from kvmtools.observe.symbols.slide import find_slide
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 
 if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
-
-VIRTUAL_END = 1 << 32
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,23 @@ class Kernel:
     vmlinux: Vmlinux
     slide: int
     memory: PhysicalMemory
-    pae: bool
     page_offset: int
-    lowmem_end: int = field(default=VIRTUAL_END)
+    lowmem_end: int
+
+    @property
+    def architecture(self) -> Architecture:
+        """What it was built for."""
+        return self.vmlinux.architecture
+
+    @property
+    def paging(self) -> Form:
+        """The form of its page tables."""
+        return self.architecture.paging
+
+    @property
+    def root(self) -> int:
+        """Physical address of its own top table (``swapper_pg_dir``)."""
+        return self.physical(self.address(self.architecture.root))
 
     def with_memory(self, memory: PhysicalMemory) -> Kernel:
         """The same kernel, read from another memory (a snapshot)."""
@@ -88,12 +102,16 @@ class Kernel:
         return int.from_bytes(self.view(virtual, size), "little", signed=signed)
 
     def u32(self, virtual: int) -> int:
-        """A C ``unsigned int`` or ``unsigned long``."""
+        """A C ``unsigned int``."""
         return self.integer(virtual, 4)
+
+    def word(self, virtual: int) -> int:
+        """A C ``unsigned long``."""
+        return self.integer(virtual, self.architecture.word_size)
 
     def pointer(self, virtual: int) -> int:
         """A pointer."""
-        return self.integer(virtual, 4)
+        return self.word(virtual)
 
     def string(self, virtual: int, limit: int = 4096) -> str:
         """A NUL-terminated string of at most ``limit`` bytes, in Latin-1 so that no byte is lost.
@@ -145,8 +163,8 @@ class Kernel:
         if not self.vmlinux.has_symbol("__per_cpu_offset"):
             return virtual
         # The base of a statically allocated variable is its slid link address; so is what the kernel adds to.
-        offset = self.u32(self.address("__per_cpu_offset") + 4 * cpu)
-        return (virtual + offset) % VIRTUAL_END
+        offset = self.word(self.address("__per_cpu_offset") + cpu * self.architecture.word_size)
+        return (virtual + offset) % self.architecture.address_end
 
 
 def locate(memory: PhysicalMemory, vmlinux: Vmlinux, vmcoreinfo: str | None = None) -> Kernel:
@@ -157,15 +175,17 @@ def locate(memory: PhysicalMemory, vmlinux: Vmlinux, vmcoreinfo: str | None = No
     """
     slide = find_slide(memory, vmlinux, vmcoreinfo)
     vmlinux.believe()
-    kernel = Kernel(vmlinux, slide, memory, vmlinux.pae, vmlinux.page_offset)
-    return with_lowmem_end(kernel)
+    return with_lowmem_end(
+        Kernel(vmlinux, slide, memory, vmlinux.page_offset, vmlinux.architecture.address_end)
+    )
 
 
 def with_lowmem_end(kernel: Kernel) -> Kernel:
     """``kernel`` with the end of lowmem that the guest says, if it can be right, else without one."""
-    kernel = replace(kernel, lowmem_end=VIRTUAL_END)
-    high_memory = kernel.variable("high_memory")
+    address_end = kernel.architecture.address_end
+    kernel = replace(kernel, lowmem_end=address_end)
+    said = kernel.variable(kernel.architecture.linear_map_end)
     image_end = kernel.address("_end") if kernel.vmlinux.has_symbol("_end") else kernel.page_offset
-    if not image_end < high_memory < VIRTUAL_END:
+    if not image_end < said < address_end:
         return kernel  # too early in boot, setup_arch() has not come to it; or it was overwritten
-    return replace(kernel, lowmem_end=high_memory)
+    return replace(kernel, lowmem_end=said)

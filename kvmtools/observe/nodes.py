@@ -11,5 +11,5 @@ def node_addresses(kernel: Kernel) -> tuple[int, ...]:
     if vmlinux.has_symbol("contig_page_data"):
         return (kernel.address("contig_page_data"),)
     table = kernel.address("node_data")
-    pointers = (kernel.pointer(table + 4 * node) for node in range(vmlinux.array_length("typeof(node_data)")))
-    return tuple(pointer for pointer in pointers if pointer)
+    pointers = kernel.array(table, kernel.architecture.word, vmlinux.array_length("typeof(node_data)"))
+    return tuple(int(pointer) for pointer in pointers if pointer)

@@ -92,7 +92,7 @@ class Observed:
         for process in self.processes:
             # What was not captured was not asked for.
             with suppress(MemoryFault):
-                walks[process.pid] = walk(kernel.memory, process.pgd, pae=kernel.pae, end=kernel.page_offset)
+                walks[process.pid] = walk(kernel.memory, process.pgd, kernel.paging, end=kernel.page_offset)
         return walks
 
     @_part("mem_map")

@@ -53,11 +53,10 @@ def physical_ranges(kernel: Kernel, virtual: int, size: int) -> list[Range]:
     if kernel.page_offset <= virtual and virtual + size <= kernel.lowmem_end:
         start = kernel.physical(virtual)
         return [Range(start, start + size)]
-    root = kernel.physical(kernel.address("swapper_pg_dir"))
     ranges, end = [], virtual + size
     while virtual < end:
         length = min(end, (virtual | PAGE_SIZE - 1) + 1) - virtual
-        found = translate(kernel.memory, root, virtual, pae=kernel.pae)
+        found = translate(kernel.memory, kernel.root, virtual, kernel.paging)
         if found.physical is None:
             raise MemoryFault(virtual, "is not mapped by the kernel", space="virtual")
         ranges.append(Range(found.physical, found.physical + length))

@@ -27,7 +27,8 @@ from typing import TYPE_CHECKING
 import drgn
 
 from kvmtools.errors import MemoryFault, SymbolsError
-from kvmtools.observe.kernel import VIRTUAL_END, Kernel
+from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.paging.forms import Form
 from kvmtools.observe.paging.translate import translate
 from kvmtools.observe.symbols.debuginfo import I386
 
@@ -46,19 +47,19 @@ def drgn_program(memory: PhysicalMemory, kernel: Kernel, *, cr3: int | None = No
         raise SymbolsError("a drgn program needs the vmlinux itself", hint="give it with -s/--symbols PATH")
     program = drgn.Program(I386)
     program.set_linux_kernel_custom(_vmcoreinfo(kernel), is_live=True)
-    _add_memory(program, memory, kernel, _swapper(kernel) if cr3 is None else cr3)
+    _add_memory(program, memory, kernel, kernel.root if cr3 is None else cr3)
     _add_symbols(program, vmlinux)
     return program
 
 
-def read_through(memory: PhysicalMemory, cr3: int, virtual: int, size: int, *, pae: bool) -> bytes:
+def read_through(memory: PhysicalMemory, cr3: int, virtual: int, size: int, form: Form) -> bytes:
     """``size`` bytes at ``virtual`` through the page tables at ``cr3``.
 
     :raises MemoryFault: if a byte of them is not mapped, or is mapped to something that is not RAM
     """
     pieces = []
     while size > 0:
-        way = translate(memory, cr3, virtual, pae=pae)
+        way = translate(memory, cr3, virtual, form)
         if way.physical is None:
             raise MemoryFault(virtual, way.fault or "not mapped", space="virtual")
         length = min(size, way.size - virtual % way.size)
@@ -70,26 +71,22 @@ def read_through(memory: PhysicalMemory, cr3: int, virtual: int, size: int, *, p
 def _vmcoreinfo(kernel: Kernel) -> str:
     """The note that drgn takes its bearings from.  An i386 kernel's has no ``KERNELOFFSET``."""
     release = kernel.vmlinux.banner.split()[2].decode("latin-1")  # "Linux version 6.1.0 (builder) ..."
+    root = kernel.architecture.root
     lines = [
         f"OSRELEASE={release}",
         "PAGESIZE=4096",
-        f"SYMBOL(swapper_pg_dir)={kernel.address('swapper_pg_dir'):x}",
+        f"SYMBOL({root})={kernel.address(root):x}",
         f"SYMBOL(_stext)={kernel.address('_stext'):x}",
         f"KERNELOFFSET={kernel.slide:x}",
+        *kernel.architecture.vmcoreinfo,
     ]
-    if kernel.pae:
-        lines.append("CONFIG_X86_PAE=y")
     return "\n".join(lines) + "\n"
-
-
-def _swapper(kernel: Kernel) -> int:
-    return kernel.physical(kernel.address("swapper_pg_dir"))
 
 
 def _add_memory(program: drgn.Program, memory: PhysicalMemory, kernel: Kernel, cr3: int) -> None:
     def virtual(address: int, count: int, _offset: int, _physical: bool) -> bytes:
         try:
-            return read_through(memory, cr3, address, count, pae=kernel.pae)
+            return read_through(memory, cr3, address, count, kernel.paging)
         except MemoryFault as fault:
             raise drgn.FaultError(str(fault), fault.address) from None
 
@@ -99,10 +96,11 @@ def _add_memory(program: drgn.Program, memory: PhysicalMemory, kernel: Kernel, c
         except MemoryFault as fault:
             raise drgn.FaultError(str(fault), fault.address) from None
 
-    program.add_memory_segment(0, VIRTUAL_END, virtual)
+    address_end = kernel.architecture.address_end
+    program.add_memory_segment(0, address_end, virtual)
     ram_end = memory.ranges[-1].end if memory.ranges else 0
-    if ram_end <= VIRTUAL_END:
-        program.add_memory_segment(0, VIRTUAL_END, physical, physical=True)
+    if ram_end <= address_end:
+        program.add_memory_segment(0, address_end, physical, physical=True)
 
 
 def _add_symbols(program: drgn.Program, vmlinux: Path) -> None:

@@ -47,7 +47,7 @@ class Structure:
         """A signed integer of whatever size."""
         return int.from_bytes(self.raw(member), "little", signed=True)
 
-    def column(self, member: str, dtype: str) -> NDArray[np.int64]:
+    def column(self, member: str, dtype: np.dtype[np.integer] | str) -> NDArray[np.int64]:
         """An array member whose elements are ``dtype`` in memory, widened to ``int64``; shape ``(length,)``."""
         return np.frombuffer(self.raw(member), dtype).astype(np.int64)
 

@@ -33,11 +33,11 @@ def paging_mode(registers: Registers) -> str:
     """The mode and what bears on permissions: ``"PAE, NX, global, WP"``."""
     if not registers.cr0 & _CR0_PAGING:
         return "off"
-    pae = registers.cr4 & _CR4_PAE
+    wide = registers.cr4 & _CR4_PAE
     traits = {
-        "PAE" if pae else "32-bit": True,
-        "4 MiB pages": not pae and registers.cr4 & _CR4_PSE,
-        "NX": pae and registers.efer is not None and registers.efer & _EFER_NXE,
+        "PAE" if wide else "32-bit": True,
+        "4 MiB pages": not wide and registers.cr4 & _CR4_PSE,
+        "NX": wide and registers.efer is not None and registers.efer & _EFER_NXE,
         "global": registers.cr4 & _CR4_PGE,
         "WP": registers.cr0 & _CR0_WRITE_PROTECT,
     }

@@ -31,7 +31,7 @@ class TestWalk:
     def test_observer(self, benchmark: Any, session: Session) -> None:
         kernel = session.kernel
         root = kernel.physical(kernel.address("swapper_pg_dir"))
-        leaves = benchmark(walk, kernel.memory, root, pae=kernel.pae)
+        leaves = benchmark(walk, kernel.memory, root, kernel.paging)
         assert len(leaves.virtual) > 1000
 
     def test_model(self, benchmark: Any, session: Session) -> None:

@@ -151,10 +151,11 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyTarget:
             "__end_of_permanent_fixed_addresses": 20,
             "__end_of_fixed_addresses": 20,
         },
+        "sizeof pte_t": 8,
         "symbol initial_page_table": None,
     }
     target = TinyTarget(memory)
-    session = Session(target, Kernel(vmlinux, 0, memory, True, 0xC000_0000, lowmem_end=0xC100_0000))  # type: ignore[arg-type]
+    session = Session(target, Kernel(vmlinux, 0, memory, 0xC000_0000, lowmem_end=0xC100_0000))  # type: ignore[arg-type]
 
     always_opens(monkeypatch, session)
 
@@ -163,7 +164,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyTarget:
     monkeypatch.setattr("kvmtools.observe.space.layout.observe_layout", lambda _kernel: LAYOUT)
     fixed = vmlinux.enumerators("fixed_addresses")
     monkeypatch.setattr(
-        "kvmtools.observe.space.regions.regions_of", lambda _kernel, layout: Regions(layout, {}, fixed)
+        "kvmtools.observe.space.regions.regions_of",
+        lambda _kernel, layout: Regions(layout, {}, fixed, end=1 << 32),
     )
     monkeypatch.setattr("kvmtools.observe.pages.memmap.page_at", _page_at)
     monkeypatch.setattr("kvmtools.observe.pages.memmap.page_pfn", _page_pfn)

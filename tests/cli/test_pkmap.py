@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from kvmtools.api.session import Session
+from kvmtools.observe.paging.forms import PAE
 
 Invoke = Callable[..., Any]
 SLOTS = 512
@@ -42,7 +43,7 @@ def observed(tiny: Any, pkmap: Any, a_page: Callable[..., Any], monkeypatch: pyt
         ptes=np.array([0x123_4163, 0], np.uint64),
     )
     found = SimpleNamespace(
-        kernel=SimpleNamespace(pae=True),
+        kernel=SimpleNamespace(paging=PAE),
         pkmap=pkmap,
         memmap=SimpleNamespace(length=0x1100, page=lambda pfn: vars(a_page(pfn, zone="HIGHMEM"))),
         kmap_local=(local,),

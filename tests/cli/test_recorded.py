@@ -43,7 +43,6 @@ def load(name: str) -> Recorded:
         vmlinux,
         document["slide"],
         memory,
-        vmlinux.pae,
         vmlinux.page_offset,
         lowmem_end=document["lowmem_end"],
     )

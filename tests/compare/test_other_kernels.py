@@ -15,6 +15,7 @@ from kvmtools.compare.rules.memmap import holes_reserved, node_of_page, section_
 from kvmtools.compare.rules.page_address_legacy import page_virtual, pool_complete
 from kvmtools.errors import MemoryFault
 from kvmtools.model.pages.memmap import HoleFields, ZoneRange
+from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.pages.page_flags import Field
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 
@@ -65,7 +66,7 @@ def test_a_pool_that_was_not_captured_is_not_judged() -> None:
 def page_virtuals(*values: int) -> Case:
     """A 2.4 kernel of two lowmem and two highmem pages; slot 1 maps pfn 3."""
     stub = SimpleNamespace(
-        memmap=SimpleNamespace(length=4, words=np.array([[0] * 4, values], np.uint32)),
+        memmap=SimpleNamespace(length=4, word_at=lambda _offset: np.array(values, np.uint32)),
         vmlinux=SimpleNamespace(offset=lambda _type, _member: 4),
         predicted=SimpleNamespace(max_low_pfn=2),
         page_offset=0xC000_0000,
@@ -95,6 +96,7 @@ def with_flags_field(guest: RecordedGuest, **fields: Field) -> Case:
 def test_node_numbers(recorded: RecordedGuest) -> None:
     case = with_flags_field(recorded, node=Field(27, 2))
     assert node_of_page(case).total == 0
+    case = with_flags_field(recorded, node=Field(27, 2))
     case.memmap.flags[77] |= 1 << 28
     (finding,) = node_of_page(case).findings
     assert (finding.subject, finding.observed) == ("pfn 0x4d", "node 2")
@@ -103,7 +105,7 @@ def test_node_numbers(recorded: RecordedGuest) -> None:
 def test_section_numbers(recorded: RecordedGuest) -> None:
     """All pages say section 0: true of the first section's pages only."""
     case = with_flags_field(recorded, section=Field(27, 2))
-    per_section = (1 << 29 if recorded.kernel.pae else 1 << 26) >> 12
+    per_section = (1 << 29 if recorded.kernel.architecture is I386_PAE else 1 << 26) >> 12
     others = max(0, case.memmap.length - per_section)
     assert section_of_page(case).total == others
     case = with_flags_field(recorded, section=Field(27, 2))

@@ -15,6 +15,7 @@ from kvmtools.attach.target import Target
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.lifecycle import Guest
 from kvmtools.observe import observed
+from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.kernel import Kernel, locate
 from kvmtools.observe.observed import Observed
 from kvmtools.observe.paging.walk import Walk
@@ -141,7 +142,7 @@ def test_drgn_follows_the_kernels_pointers(subject: Subject) -> None:
     program = drgn_program(subject.target.memory, subject.kernel)
     with subject.target.paused():
         assert program["init_task"].comm.string_() == b"swapper/0"
-        assert len(program["pkmap_count"]) == (512 if subject.kernel.pae else 1024)
+        assert len(program["pkmap_count"]) == (512 if subject.kernel.architecture is I386_PAE else 1024)
         names = {task.comm.string_() for task in for_each_task(program)}
         assert {b"init", b"kthreadd"} <= names
         assert b"Linux version" in get_dmesg(program)

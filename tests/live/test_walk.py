@@ -53,7 +53,7 @@ def test_every_page_is_what_info_tlb_says(subject: Subject) -> None:
     target, kernel = subject.target, subject.kernel
     with target.paused():
         for registers in target.registers():
-            found = walk(kernel.memory, registers.cr3, pae=kernel.pae)
+            found = walk(kernel.memory, registers.cr3, kernel.paging)
             lines = TLB_LINE.findall(hmp(target, "info tlb", registers.cpu))
             assert len(lines) > 1000
             theirs = np.array(
@@ -74,11 +74,11 @@ def test_translate_agrees_with_gva2gpa(subject: Subject) -> None:
     generator = random.Random(5)
     with target.paused():
         for registers in target.registers():
-            found = walk(kernel.memory, registers.cr3, pae=kernel.pae)
+            found = walk(kernel.memory, registers.cr3, kernel.paging)
             rows = generator.sample(range(len(found)), 50)
             mapped = [int(found.virtual[row]) + generator.randrange(int(found.size[row])) for row in rows]
             for address in mapped + [generator.randrange(1 << 32) for _ in range(50)]:
-                way = translate(kernel.memory, registers.cr3, address, pae=kernel.pae)
+                way = translate(kernel.memory, registers.cr3, address, kernel.paging)
                 answer = hmp(target, f"gva2gpa {address:#x}", registers.cpu).strip()
                 assert answer == ("Unmapped" if way.physical is None else f"gpa: {way.physical:#x}")
 
@@ -145,7 +145,7 @@ def test_gdb_reads_the_bytes_that_we_translate_to(subject: Subject) -> None:
     target, kernel = subject.target, subject.kernel
     generator = random.Random(11)
     with target.gdb() as gdb:
-        found = walk(kernel.memory, gdb.registers()[0].cr3, pae=kernel.pae)
+        found = walk(kernel.memory, gdb.registers()[0].cr3, kernel.paging)
         in_ram = np.zeros(len(found), np.bool_)
         for ram in kernel.memory.ranges:
             in_ram |= (found.physical >= ram.start) & (found.physical + found.size <= ram.end)

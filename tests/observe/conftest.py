@@ -65,7 +65,7 @@ class RecordedGuest:
         vmlinux = self.document["facts"]
         told = Vmlinux.from_json({**vmlinux, "answers": {**vmlinux["answers"], **dict.fromkeys(absent)}})
         slide, lowmem_end = self.document["slide"], self.document["lowmem_end"]
-        return Kernel(told, slide, self.memory, told.pae, told.page_offset, lowmem_end)
+        return Kernel(told, slide, self.memory, told.page_offset, lowmem_end)
 
 
 @pytest.fixture(params=["pae", "nopae"])

@@ -38,8 +38,8 @@ def test_what_is_captured_is_enough_and_says_the_same(kernel: Kernel) -> None:
     base = seen.layout.pkmap_base
     assert base is not None
     for process in seen.processes:
-        way = translate(snapshot, process.pgd, base, pae=kernel.pae)
-        assert way == translate(kernel.memory, process.pgd, base, pae=kernel.pae)
+        way = translate(snapshot, process.pgd, base, kernel.paging)
+        assert way == translate(kernel.memory, process.pgd, base, kernel.paging)
     assert (seen.layout, seen.configuration, seen.ram) == (truth.layout, truth.configuration, truth.ram)
     assert len(seen.zones) == len(truth.zones) == 4
     assert seen.pkmap is not None

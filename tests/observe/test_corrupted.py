@@ -20,6 +20,7 @@ from recorded_guest import RecordedGuest, load
 from whole_memory import WholeMemory
 
 from kvmtools.compare import Result, Status, check
+from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.kernel import with_lowmem_end
 from kvmtools.observe.observed import observe, prepare
 from kvmtools.report import FORMATS, render
@@ -182,7 +183,7 @@ def directory_entry(value: int) -> Do:
         row = int(np.flatnonzero(tables.level == 1)[0])
         parents = np.flatnonzero(tables.level == 2)
         above = parents[np.searchsorted(tables.virtual[parents], tables.virtual[row], "right") - 1]
-        span = 21 if guest.vmlinux.pae else 22
+        span = 21 if guest.kernel.architecture is I386_PAE else 22
         index = int(tables.virtual[row] - tables.virtual[above]) >> span
         guest.write_physical(int(tables.physical[above]) + index * size, value, size)
 
@@ -192,7 +193,7 @@ def directory_entry(value: int) -> Do:
 def top_entries_lead_to_themselves(guest: RecordedGuest) -> None:
     """Entries of the top table, in the kernel's half, lead to the top table."""
     root, size = guest.healthy.kernel_space.root, guest.healthy.entry_size
-    for index in range(3, 4) if guest.vmlinux.pae else range(768, 800):
+    for index in range(3, 4) if guest.kernel.architecture is I386_PAE else range(768, 800):
         guest.write_physical(root + index * size, root | 0x1, size)
 
 

@@ -11,6 +11,7 @@ import pytest
 from whole_memory import WholeMemory
 
 from kvmtools.attach.memory.snapshot import Snapshot
+from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.kmap.kmap_local import KmapLocal, needs, observe_kmap_local
 from kvmtools.observe.observed import observe, prepare
@@ -44,7 +45,7 @@ def moved(recorded: Kernel, patch: Patch) -> Moved:
     first = recorded.address("__per_cpu_start")
     found = Moved(recorded, observe_kmap_local(recorded), recorded.per_cpu(first, 1))
     physical = recorded.physical(found.linear)
-    span = 2 << 20 if recorded.pae else 4 << 20
+    span = 2 << 20 if recorded.architecture is I386_PAE else 4 << 20
     base = physical & -span
     assert physical + found.size <= base + 2 * span
     alias = _unused(recorded, span)
@@ -61,7 +62,7 @@ def _unused(kernel: Kernel, span: int) -> int:
     root = kernel.physical(kernel.address("swapper_pg_dir"))
 
     def free(address: int) -> bool:
-        step = translate(kernel.memory, root, address, pae=kernel.pae).steps[-1]
+        step = translate(kernel.memory, root, address, kernel.paging).steps[-1]
         return step.level == 2 and step.entry == 0
 
     start = -(-kernel.lowmem_end // span) * span
@@ -70,8 +71,8 @@ def _unused(kernel: Kernel, span: int) -> int:
 
 def _map(kernel: Kernel, patch: Patch, virtual: int, physical: int) -> None:
     root = kernel.physical(kernel.address("swapper_pg_dir"))
-    step = translate(kernel.memory, root, virtual, pae=kernel.pae).steps[-1]
-    size = 8 if kernel.pae else 4
+    step = translate(kernel.memory, root, virtual, kernel.paging).steps[-1]
+    size = kernel.paging.entry_size
     entry = (physical | PRESENT_WRITABLE_LARGE).to_bytes(size, "little")
     patch(kernel.page_offset + step.table + step.index * size, entry)
 

@@ -13,6 +13,7 @@ from images import load_image
 
 from kvmtools.errors import MemoryFault, SymbolsError
 from kvmtools.observe.kernel import Kernel, locate
+from kvmtools.observe.paging.forms import NON_PAE
 from kvmtools.observe.program import drgn_program, read_through
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 
@@ -110,9 +111,9 @@ def test_another_page_table_shows_other_memory(kernel: Kernel) -> None:
     memory.write(0x60_0000 + 4 * 0x48, struct.pack("<I", 0x30_0067))
     program = drgn_program(memory, kernel, cr3=0x50_0000)
     assert program.read(0x4_8000, 8) == b"abcdefgh"
-    assert read_through(memory, 0x50_0000, 0x4_8004, 4, pae=False) == b"efgh"
+    assert read_through(memory, 0x50_0000, 0x4_8004, 4, NON_PAE) == b"efgh"
     with pytest.raises(MemoryFault) as caught:
-        read_through(memory, 0x50_0000, 0x4_8FFC, 8, pae=False)
+        read_through(memory, 0x50_0000, 0x4_8FFC, 8, NON_PAE)
     assert (caught.value.space, caught.value.address) == ("virtual", 0x4_9000)
 
 

@@ -24,7 +24,7 @@ def head_state(case: Case) -> Examination:
     memmap, free = case.memmap, case.free_blocks
     heads, orders = free.heads, free.orders
     limit = case.prediction.configuration.max_order
-    flags = memmap.flags[heads] & np.uint32(_clear_when_free(memmap.layout))
+    flags = memmap.flags[heads] & _clear_when_free(memmap.layout)
     in_range = orders < limit
     aligned = (heads & (free.ends - heads - 1)) == 0
     unused = memmap.refcount[heads] == 0
@@ -123,9 +123,9 @@ def _areas(case: Case) -> list[tuple[Zone, FreeArea]]:
     return [(zone, area) for zone in case.populated_zones for area in zone.free_area]
 
 
-def _address(case: Case, zone: Zone, area: FreeArea, member: str = "") -> int:
-    """Virtual address of ``zone->free_area[order]``, or of a member."""
-    return zone.address + case.vmlinux.offset("struct zone", f"free_area[{area.order}]{member}")
+def _address(case: Case, zone: Zone, area: FreeArea) -> int:
+    """Virtual address of ``zone->free_area[order]``."""
+    return zone.address + case.vmlinux.offset("struct zone", f"free_area[{area.order}]")
 
 
 def lists_sound(case: Case) -> Examination:
@@ -152,15 +152,16 @@ def nr_free(case: Case) -> Examination:
 
     def spell(row: tuple[Zone, FreeArea]) -> Finding:
         zone, area = row
-        address = _address(case, zone, area, ".nr_free")
+        member = f"free_area[{area.order}].nr_free"
+        address = zone.address + case.vmlinux.offset("struct zone", member)
         return Finding(
             subjects.zone(zone.name, area.order),
             f"nr_free {area.blocks}: so many blocks are on the lists",
             f"nr_free {area.nr_free}",
             virtual=address,
             physical=case.physical(address),
-            symbol=f"zone {zone.name}: free_area[{area.order}].nr_free",
-            raw=area.nr_free % (1 << 32),
+            symbol=f"zone {zone.name}: {member}",
+            raw=places.unsigned(area.nr_free, case.vmlinux.sizeof("struct zone", member)),
             persists_as=f"off by {area.nr_free - area.blocks}",
         )
 

@@ -50,10 +50,9 @@ def section_of_page(case: Case) -> Examination:
 def node_of_page(case: Case) -> Examination:
     """``flags`` carry node 0 where they carry a node."""
     memmap = case.memmap
-    field = memmap.layout.node
-    if not field.width:
+    node = memmap.node
+    if node is None:
         return Examination(0, skipped="page->flags hold no node: this kernel has one")
-    node = (memmap.flags >> np.uint32(field.shift)) & np.uint32(field.mask)
     valid = memmap.valid
 
     def spell(number: int) -> Finding:

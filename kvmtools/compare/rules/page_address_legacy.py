@@ -13,8 +13,7 @@ from kvmtools.compare.case import Case
 from kvmtools.compare.rule import Examination, Rule, violations
 from kvmtools.errors import MemoryFault
 from kvmtools.findings import Finding
-
-WORD = 4
+from kvmtools.records import PAGE_SHIFT
 
 
 def pool_complete(case: Case) -> Examination:
@@ -51,10 +50,10 @@ def pool_complete(case: Case) -> Examination:
 def page_virtual(case: Case) -> Examination:
     """``page->virtual`` is the page's own address in lowmem, its slot's in highmem, or NULL."""
     memmap = case.memmap
-    virtual = memmap.words[case.vmlinux.offset("struct page", "virtual") // WORD]
-    expected = np.zeros(memmap.length, np.uint32)
+    virtual = memmap.word_at(case.vmlinux.offset("struct page", "virtual"))
+    expected = np.zeros(memmap.length, virtual.dtype)
     lowmem = min(case.predicted.max_low_pfn or 0, memmap.length)
-    expected[:lowmem] = case.page_offset + (np.arange(lowmem, dtype=np.uint32) << 12)
+    expected[:lowmem] = case.page_offset + (np.arange(lowmem, dtype=virtual.dtype) << PAGE_SHIFT)
     for slot in np.flatnonzero(case.pkmap.counts >= 1).tolist():
         pfn = int(case.pkmap_pfns[slot])
         if lowmem <= pfn < memmap.length:

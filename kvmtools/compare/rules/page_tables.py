@@ -38,7 +38,7 @@ def leaf_finding(case: Case, row: int, expected: str, observed: str, **more: Any
 def rows_within(case: Case, start: int, end: int) -> NDArray[np.intp]:
     """Rows of the leaves that touch ``[start, end)``."""
     walk = case.kernel_walk
-    # In numpy's unsigned 64 bits nothing here can wrap: addresses end at 1 << 32.
+    # In numpy's unsigned 64 bits nothing here can wrap: no address is near its end.
     first = int(np.searchsorted(walk.virtual + walk.size, np.uint64(start), "right"))
     last = int(np.searchsorted(walk.virtual, np.uint64(end)))
     return np.arange(first, max(first, last))

@@ -72,7 +72,7 @@ def count(case: Case) -> Examination:
             f"count {pageset.pages}: so many pages are on the lists",
             f"count {pageset.count}",
             symbol=f"zone {zone.name}, cpu {pageset.cpu}: per_cpu_pageset->count",
-            raw=pageset.count % (1 << 32),
+            raw=places.unsigned(pageset.count, case.vmlinux.sizeof("struct per_cpu_pages", "count")),
             persists_as=f"off by {pageset.count - pageset.pages}",
         )
 

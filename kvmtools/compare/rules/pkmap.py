@@ -25,11 +25,12 @@ business.
 
 def _count_fields(case: Case, slot: int) -> dict[str, Any]:
     """Where ``pkmap_count[slot]`` lies."""
-    address = case.address("pkmap_count") + 4 * int(slot)
+    counts = case.pkmap.counts
+    address = case.address("pkmap_count") + counts.itemsize * int(slot)
     return {
         "physical": case.physical(address),
         "symbol": f"pkmap_count[{int(slot)}]",
-        "raw": int(case.pkmap.counts[slot]) % (1 << 32),
+        "raw": places.unsigned(int(counts[slot]), counts.itemsize),
         "physical_is": "count at physical",
     }
 

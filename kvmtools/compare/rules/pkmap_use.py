@@ -46,8 +46,8 @@ def _compound_heads(case: Case, pfns: NDArray[np.int64]) -> NDArray[np.int64]:
     """The pages that hold the references: of a tail page its head, if it leads to one."""
     memmap = case.memmap
     links = memmap.lru_next[pfns]
-    heads = memmap.page_to_pfn(links - np.uint32(TAIL))
-    return np.where(((links & np.uint32(TAIL)) != 0) & (heads >= 0), heads, pfns)
+    heads = memmap.page_to_pfn(links - TAIL)
+    return np.where(((links & TAIL) != 0) & (heads >= 0), heads, pfns)
 
 
 def mapped_page_in_use(case: Case) -> Examination:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import pairwise
 
-from kvmtools.compare import subjects
+from kvmtools.compare import places, subjects
 from kvmtools.compare.case import Case
 from kvmtools.compare.rule import Examination, Rule, violations
 from kvmtools.findings import Finding
@@ -18,6 +18,7 @@ LOOK = "kvmtools zones; the e820 map and the zone ranges in the guest's boot log
 
 def _finding(case: Case, zone: Zone, member: str, expected: str, observed: str, raw: int) -> Finding:
     address = zone.address + case.vmlinux.offset("struct zone", member)
+    size = case.vmlinux.sizeof("struct zone", member)
     return Finding(
         subjects.zone(zone.name),
         expected,
@@ -25,7 +26,7 @@ def _finding(case: Case, zone: Zone, member: str, expected: str, observed: str, 
         virtual=address,
         physical=case.physical(address),
         symbol=f"zone {zone.name}: {member}",
-        raw=raw % (1 << 32),
+        raw=places.unsigned(raw, size),
     )
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kvmtools.observe.architecture import UNSIGNED_INT
 from kvmtools.observe.boot.ram import observe_e820
 from kvmtools.observe.broken import reading
 from kvmtools.observe.kernel import Kernel
@@ -17,7 +18,7 @@ from kvmtools.records import MARKS, Configuration, Image
 
 GLOBAL = 1 << 8
 CR4_PSE, CR4_PGE = 1 << 4, 1 << 7
-BITS_PER_WORD = 32
+BITS_PER_CAPABILITY = 32
 
 #: Boundary symbols of arch/x86/kernel/vmlinux.lds.S; a kernel has those that its configuration gives it.
 SECTION_BOUNDARIES = (
@@ -58,7 +59,7 @@ def observe_configuration(kernel: Kernel) -> Configuration:
     zones = _zone_names(kernel)
     features = _Features(kernel)
     return Configuration(
-        pae=kernel.pae,
+        **kernel.architecture.told,
         page_offset=kernel.page_offset,
         nr_cpus=configured_cpus(kernel),
         highmem="HIGHMEM" in zones,
@@ -172,10 +173,10 @@ class _Features:
             "struct cpuinfo_x86", "x86_capability"
         )
         length = vmlinux.array_length("typeof(x86_cap_flags)")
-        words = kernel.array(capabilities, "<u4", length // BITS_PER_WORD).tolist()
-        names = kernel.array(kernel.address("x86_cap_flags"), "<u4", length).tolist()
+        words = kernel.array(capabilities, UNSIGNED_INT, length // BITS_PER_CAPABILITY).tolist()
+        names = kernel.array(kernel.address("x86_cap_flags"), kernel.architecture.word, length).tolist()
         return {
             kernel.string(name, 64)
             for number, name in enumerate(names)
-            if name and words[number // BITS_PER_WORD] >> number % BITS_PER_WORD & 1
+            if name and words[number // BITS_PER_CAPABILITY] >> number % BITS_PER_CAPABILITY & 1
         }

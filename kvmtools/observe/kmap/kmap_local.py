@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kvmtools.observe.kernel import VIRTUAL_END, Kernel
+from kvmtools.observe.architecture import Words
+from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.paging.translate import translate
 from kvmtools.observe.per_cpu import configured_cpus, integer_at, online_cpus, physical_ranges
 from kvmtools.observe.structure import Structure
@@ -31,7 +32,7 @@ class KmapLocal:
 
     cpu: int
     online: bool
-    addresses: NDArray[np.uint32]
+    addresses: Words
     """Virtual address of each slot; they descend."""
     ptes: NDArray[np.uint64]
     """Raw entries."""
@@ -53,7 +54,7 @@ def needs(kernel: Kernel) -> Iterator[Range]:
     tables = {place & -PAGE_SIZE for place in _places(kernel, _addresses(kernel)) if place is not None}
     yield from (Range(table, table + PAGE_SIZE) for table in sorted(tables))
     for cpu in online_cpus(kernel):
-        yield from physical_ranges(kernel, _current_pointer(kernel, cpu), 4)
+        yield from physical_ranges(kernel, _current_pointer(kernel, cpu), kernel.architecture.word_size)
         yield from physical_ranges(kernel, _current(kernel, cpu), kernel.vmlinux.sizeof(_TASK))
         if _cpu_counts(kernel):
             yield from physical_ranges(kernel, kernel.per_cpu(kernel.address(_CPU_DEPTH), cpu), 4)
@@ -92,7 +93,7 @@ def _of_cpu(
     return KmapLocal(
         cpu=cpu,
         online=online,
-        addresses=np.array(addresses, np.uint32),
+        addresses=np.array(addresses, kernel.architecture.word),
         ptes=np.array(entries, np.uint64),
         entries_physical=np.array([0 if at is None else at for at in places], np.uint64),
         task=task,
@@ -129,12 +130,14 @@ def _addresses(kernel: Kernel) -> list[int]:
     """``__fix_to_virt(FIX_KMAP_BEGIN + index)``; ``FIXADDR_TOP`` is a variable that ``reservetop=`` moves."""
     first = kernel.vmlinux.enumerators("fixed_addresses")[_FIRST]
     top = kernel.variable("__FIXADDR_TOP")
-    return [(top - (first + index) * PAGE_SIZE) % VIRTUAL_END for index in range(_total(kernel))]
+    return [
+        (top - (first + index) * PAGE_SIZE) % kernel.architecture.address_end
+        for index in range(_total(kernel))
+    ]
 
 
 def _places(kernel: Kernel, addresses: list[int]) -> list[int | None]:
     """Where the entry of each address lies; ``None`` if there is no page table for it."""
-    root = kernel.physical(kernel.address("swapper_pg_dir"))
     size = kernel.vmlinux.sizeof("pte_t")
     entries = PAGE_SIZE // size
     tables: dict[int, int | None] = {}
@@ -142,7 +145,7 @@ def _places(kernel: Kernel, addresses: list[int]) -> list[int | None]:
     for address in addresses:
         number, index = divmod(address // PAGE_SIZE, entries)
         if number not in tables:
-            last = translate(kernel.memory, root, address, pae=kernel.pae).steps[-1]
+            last = translate(kernel.memory, kernel.root, address, kernel.paging).steps[-1]
             tables[number] = last.table if last.level == 1 else None
         table = tables[number]
         places.append(None if table is None else table + index * size)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvmtools.errors import SymbolsError
+from kvmtools.observe.architecture import INT
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.kmap import page_address
 from kvmtools.observe.kmap.page_address import Bucket
@@ -73,7 +74,7 @@ def needs(kernel: Kernel) -> Iterator[Range]:
         return
     sizes = {
         "pkmap_count": vmlinux.sizeof("typeof(pkmap_count)"),
-        "pkmap_page_table": 4,
+        "pkmap_page_table": kernel.architecture.word_size,
         _LOCK: _size_of_lock(vmlinux),
         "__supported_pte_mask": 8,
         "__default_kernel_pte_mask": 8,
@@ -112,7 +113,7 @@ def observe_pkmap(kernel: Kernel, tables: Tables) -> Pkmap | None:
     return Pkmap(
         base=hooks[0] if len(hooks) == 1 else None,
         hooks=hooks,
-        counts=kernel.array(kernel.address("pkmap_count"), "<i4", slots).astype(np.int32),
+        counts=kernel.array(kernel.address("pkmap_count"), INT, slots).astype(np.int32),
         ptes=kernel.array(pointer, entry, slots).astype(np.uint64),
         page_table_physical=page_table,
         page_table_pointer=pointer,

@@ -10,19 +10,21 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kvmtools.observe.architecture import INT, UNSIGNED_INT, Words
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.pages.page_flags import FlagLayout, flag_layout, number_of_sections, zone_names
+from kvmtools.observe.pages.page_flags import Field, FlagLayout, flag_layout, number_of_sections, zone_names
 from kvmtools.observe.pages.page_types import PageTypes, page_types
 from kvmtools.observe.pages.pieces import Piece, memmap_pieces, needs
 
 __all__ = ["MemMap", "Piece", "needs", "observe_memmap"]
 
-WORD = 4
+Integer = TypeVar("Integer", bound=np.integer[Any])
+
 # Pages turned into columns at a time: 8,192 of 32 bytes stay in a CPU's second-level cache.
 _BATCH = 8192
 # include/linux/page-flags.h: the low bits of page->mapping, and of compound_head in a tail page.
@@ -43,7 +45,7 @@ class MemMap:
     """The kernel's own limit of valid pfns (``pfn_valid``), raw; ``None`` with SPARSEMEM, which does not set it."""
     allocated: int
     """pfns that the array has room for: up to the end of the last buddy block of the highest order."""
-    words: NDArray[np.uint32]
+    words: Words
     """All of it: ``words[i]`` is the column of the ``i``-th word of ``struct page``."""
     offsets: dict[str, int]
     """Offset in bytes of the members that have a column."""
@@ -66,54 +68,62 @@ class MemMap:
         """Physical address of the first ``struct page``."""
         return self.pieces[0].physical
 
-    def column(self, member: str) -> NDArray[np.uint32]:
+    def column(self, member: str) -> Words:
         """The word at a member's offset."""
-        word: NDArray[np.uint32] = self.words[self.offsets[member] // WORD]
+        return self.word_at(self.offsets[member])
+
+    def word_at(self, offset: int) -> Words:
+        """The word at an offset in bytes."""
+        word: Words = self.words[offset // self.words.itemsize]
         return word
 
+    def part_at(self, offset: int, kind: np.dtype[Integer]) -> NDArray[Integer]:
+        """What lies at an offset in bytes: a word, or a part of one."""
+        per_word = self.words.itemsize // kind.itemsize
+        return self.word_at(offset).view(kind)[offset // kind.itemsize % per_word :: per_word]
+
     @property
-    def flags(self) -> NDArray[np.uint32]:
+    def flags(self) -> Words:
         """``page->flags``."""
         return self.column("flags")
 
     @property
     def refcount(self) -> NDArray[np.int32]:
         """``page->_refcount``."""
-        return self.column("_refcount").view(np.int32)
+        return self.part_at(self.offsets["_refcount"], INT)
 
     @property
     def mapcount(self) -> NDArray[np.int32]:
         """``page->_mapcount``, -1 if no page table of a process maps the page; the same word as ``page_type``."""
-        return self.column("_mapcount").view(np.int32)
+        return self.part_at(self.offsets["_mapcount"], INT)
 
     @property
     def page_type(self) -> NDArray[np.uint32]:
         """``page->page_type``."""
-        return self.column("_mapcount")
+        return self.mapcount.view(UNSIGNED_INT)
 
     @property
-    def private(self) -> NDArray[np.uint32]:
+    def private(self) -> Words:
         """``page->private``; in the buddy system, the order."""
         return self.column("private")
 
     @property
-    def lru_next(self) -> NDArray[np.uint32]:
+    def lru_next(self) -> Words:
         """``page->lru.next``, of a tail page ``compound_head``."""
         return self.column("lru")
 
     @property
-    def lru_prev(self) -> NDArray[np.uint32]:
+    def lru_prev(self) -> Words:
         """``page->lru.prev``."""
-        word: NDArray[np.uint32] = self.words[self.offsets["lru"] // WORD + 1]
-        return word
+        return self.word_at(self.offsets["lru"] + self.words.itemsize)
 
     @property
-    def mapping(self) -> NDArray[np.uint32]:
+    def mapping(self) -> Words:
         """``page->mapping``, flags in its low bits."""
         return self.column("mapping")
 
     @property
-    def index(self) -> NDArray[np.uint32]:
+    def index(self) -> Words:
         """``page->index``."""
         return self.column("index")
 
@@ -128,13 +138,19 @@ class MemMap:
     @cached_property
     def zone(self) -> NDArray[np.uint8]:
         """Zone number in ``flags``."""
-        return self._field(self.layout.zone.shift, self.layout.zone.mask).astype(np.uint8)
+        return self._field(self.layout.zone).astype(np.uint8)
 
     @cached_property
     def section(self) -> NDArray[np.uint16] | None:
         """Section number in ``flags``; ``None`` with FLATMEM."""
         field = self.layout.section
-        return self._field(field.shift, field.mask).astype(np.uint16) if field.width else None
+        return self._field(field).astype(np.uint16) if field.width else None
+
+    @cached_property
+    def node(self) -> NDArray[np.uint16] | None:
+        """Node number in ``flags``; ``None`` where they hold none."""
+        field = self.layout.node
+        return self._field(field).astype(np.uint16) if field.width else None
 
     @cached_property
     def buddy(self) -> NDArray[np.bool_]:
@@ -162,7 +178,7 @@ class MemMap:
     @cached_property
     def tail(self) -> NDArray[np.bool_]:
         """``PageTail``: second and later pages of compound pages."""
-        tails: NDArray[np.bool_] = (self.lru_next & np.uint32(TAIL)) != 0
+        tails: NDArray[np.bool_] = (self.lru_next & TAIL) != 0
         return tails
 
     @cached_property
@@ -170,7 +186,7 @@ class MemMap:
         """``compound_head``: pfn of the head page, of a page that is no tail its own; -1 if it leads nowhere."""
         heads = np.arange(self.length, dtype=np.int64)
         tails = np.flatnonzero(self.tail)
-        heads[tails] = self.page_to_pfn(self.lru_next[tails] - np.uint32(TAIL))
+        heads[tails] = self.page_to_pfn(self.lru_next[tails] - TAIL)
         return heads
 
     @property
@@ -180,7 +196,7 @@ class MemMap:
 
     def has_flag(self, *names: str) -> NDArray[np.bool_]:
         """Pages with the flag; of several names the first that this kernel knows, if any."""
-        pages: NDArray[np.bool_] = (self.flags & np.uint32(self.layout.bit(*names))) != 0
+        pages: NDArray[np.bool_] = (self.flags & self.layout.bit(*names)) != 0
         return pages
 
     def page_to_pfn(self, virtual: ArrayLike) -> NDArray[np.int64]:
@@ -210,8 +226,8 @@ class MemMap:
         :raises IndexError: if the pfn has no ``struct page``
         """
         address = self.pfn_to_page(pfn)
-        word = {name: int(self.words[offset // WORD, pfn]) for name, offset in self.offsets.items()}
-        flags, mapping, page_type = word["flags"], word["mapping"], word["_mapcount"]
+        word = {name: int(self.column(name)[pfn]) for name in self.offsets}
+        flags, mapping, page_type = word["flags"], word["mapping"], int(self.page_type[pfn])
         zone, tail = self.layout.zone.of(flags), bool(word["lru"] & TAIL)
         types = self.types.names_of(page_type)
         return {
@@ -222,8 +238,8 @@ class MemMap:
             "zone": self.zone_names[zone] if zone < len(self.zone_names) else f"#{zone}",
             "node": self.layout.node.of(flags),
             "section": self.layout.section.of(flags) if self.layout.section.width else None,
-            "refcount": _signed(word["_refcount"]),
-            "mapcount": None if types else _signed(page_type) + 1,
+            "refcount": int(self.refcount[pfn]),
+            "mapcount": None if types else int(self.mapcount[pfn]) + 1,
             "page_type": page_type,
             "type_names": types,
             "buddy_order": min(word["private"], 255) if "buddy" in types else None,
@@ -232,13 +248,15 @@ class MemMap:
             "anonymous": bool(mapping & MAPPING_ANON) and not tail,
             "index": word["index"],
             "lru_next": word["lru"],
-            "lru_prev": int(self.words[self.offsets["lru"] // WORD + 1, pfn]),
+            "lru_prev": int(self.lru_prev[pfn]),
             "compound_head": int(self.page_to_pfn(word["lru"] - TAIL)) if tail else None,
         }
 
-    def _field(self, shift: int, mask: int) -> NDArray[np.uint32]:
-        # A field of no width may sit at bit 32, which no shift of a 32-bit word reaches.
-        return (self.flags >> np.uint32(min(shift, 31))) & np.uint32(mask)
+    def _field(self, field: Field) -> Words:
+        # A field of no width may sit behind the last bit, which no shift of a word reaches.
+        shift = self.words.dtype.type(min(field.shift, 8 * self.words.itemsize - 1))
+        found: Words = (self.flags >> shift) & self.words.dtype.type(field.mask)
+        return found
 
 
 def observe_memmap(kernel: Kernel) -> MemMap:
@@ -256,11 +274,12 @@ def observe_memmap(kernel: Kernel) -> MemMap:
         kernel.memory.view(piece.physical, pages * page_size)
         for piece, pages in zip(pieces, counts, strict=True)
     ]
-    words = np.empty((page_size // WORD, length), np.uint32)
+    word = kernel.architecture.word
+    words = np.empty((page_size // word.itemsize, length), word)
     if len(pieces) > 1 or pieces[0].start_pfn:
         words[:] = 0
     for piece, pages, view in zip(pieces, counts, views, strict=True):
-        rows = np.frombuffer(view, "<u4").reshape(pages, page_size // WORD)
+        rows = np.frombuffer(view, word).reshape(pages, len(words))
         _transpose(rows, words[:, piece.start_pfn : piece.start_pfn + pages])
     return _memmap(kernel, pieces, words)
 
@@ -271,7 +290,7 @@ def page_at(kernel: Kernel, pfn: int) -> dict[str, Any]:
     :raises IndexError: if the pfn has no ``struct page``
     """
     frame = _without_words(kernel)
-    row = np.frombuffer(kernel.read(frame.pfn_to_page(pfn), frame.page_size), "<u4")
+    row = np.frombuffer(kernel.read(frame.pfn_to_page(pfn), frame.page_size), kernel.architecture.word)
     # One page stands for all of them; only its own row is asked for.
     return replace(frame, words=np.broadcast_to(row[:, np.newaxis], frame.words.shape)).page(pfn)
 
@@ -290,11 +309,12 @@ def page_pfn(kernel: Kernel, virtual: int) -> int:
 def _without_words(kernel: Kernel) -> MemMap:
     """A ``mem_map`` of the right shape that holds one word for all: for arithmetic, at no cost."""
     pieces = memmap_pieces(kernel)
-    shape = (kernel.vmlinux.sizeof("struct page") // WORD, _length(pieces, _max_mapnr(kernel)))
-    return _memmap(kernel, pieces, np.broadcast_to(np.uint32(0), shape))
+    word = kernel.architecture.word
+    shape = (kernel.vmlinux.sizeof("struct page") // word.itemsize, _length(pieces, _max_mapnr(kernel)))
+    return _memmap(kernel, pieces, np.broadcast_to(word.type(0), shape))
 
 
-def _memmap(kernel: Kernel, pieces: tuple[Piece, ...], words: NDArray[np.uint32]) -> MemMap:
+def _memmap(kernel: Kernel, pieces: tuple[Piece, ...], words: Words) -> MemMap:
     vmlinux = kernel.vmlinux
     return MemMap(
         pieces, vmlinux.sizeof("struct page"), _max_mapnr(kernel), _allocated(pieces), words, _offsets(kernel),
@@ -315,11 +335,7 @@ def _length(pieces: tuple[Piece, ...], max_mapnr: int | None) -> int:
     return allocated if max_mapnr is None else min(max_mapnr, allocated)
 
 
-def _signed(word: int) -> int:
-    return word - (word >> 31 << 32)
-
-
-def _transpose(rows: NDArray[np.uint32], columns: NDArray[np.uint32]) -> None:
+def _transpose(rows: Words, columns: Words) -> None:
     """``columns[:] = rows.T``, in batches: a stride through all of memory for every column would be slow."""
     for start in range(0, len(rows), _BATCH):
         columns[:, start : start + _BATCH] = rows[start : start + _BATCH].T

@@ -10,8 +10,6 @@ from dataclasses import dataclass
 
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 
-BITS_PER_LONG = 32
-
 
 @dataclass(frozen=True)
 class Field:
@@ -91,9 +89,10 @@ def flag_layout(vmlinux: Vmlinux) -> FlagLayout:
     # A zonelist has one entry for every zone of every node, and a terminator.
     nodes = (vmlinux.array_length("struct zonelist", "_zonerefs") - 1) // zones
     node_width = (nodes - 1).bit_length()
-    if zone_width + section_width + node_width + _generation_width(vmlinux) > BITS_PER_LONG - count:
+    bits = vmlinux.architecture.word_bits
+    if zone_width + section_width + node_width + _generation_width(vmlinux) > bits - count:
         node_width = 0
-    section = Field(BITS_PER_LONG - section_width, section_width)
+    section = Field(bits - section_width, section_width)
     node = Field(section.shift - node_width, node_width)
     zone = Field(node.shift - zone_width, zone_width)
     return FlagLayout(dict(sorted(names.items(), key=lambda item: item[1])), aliases, zone, node, section)

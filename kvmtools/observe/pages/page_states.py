@@ -17,7 +17,7 @@ def page_states(memmap: MemMap, per_cpu: NDArray[np.int64]) -> NDArray[np.uint8]
     :param per_cpu: pfns on the CPUs' lists (:attr:`kvmtools.observe.zones.zones.Zone.pcp_pages` of all zones)
     """
     mapping = memmap.mapping
-    anonymous = (mapping & np.uint32(MAPPING_ANON)) != 0
+    anonymous = (mapping & MAPPING_ANON) != 0
     # Slab and page tables use the words of page->mapping for themselves, so they come first.
     claims = {
         "reserved": memmap.has_flag("PG_reserved"),

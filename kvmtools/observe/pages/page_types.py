@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kvmtools.observe.architecture import UNSIGNED_INT_SPAN
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 
 _BITS_BASE = 0xF000_0000
@@ -56,11 +57,11 @@ def page_types(vmlinux: Vmlinux) -> PageTypes:
         return _cleared_bits(_BITS_BASE, _BITS_WITH_KMEMCG if _has_kmemcg(vmlinux) else _BITS)
     types = vmlinux.enumerators("pagetype")
     if "PG_buddy" in types:
-        bits = {name.removeprefix("PG_"): value & 0xFFFF_FFFF for name, value in types.items()}
+        bits = {name.removeprefix("PG_"): value % UNSIGNED_INT_SPAN for name, value in types.items()}
         return _cleared_bits(_ENUM_BITS_BASE, bits)
     bytes_ = {name.removeprefix("PGTY_"): value for name, value in types.items()}
     codes = {n: (0xFF << _BYTE_SHIFT, v << _BYTE_SHIFT) for n, v in bytes_.items() if n != _UNDERFLOW}
-    return PageTypes(codes, (bytes_[_UNDERFLOW] << _BYTE_SHIFT) - (1 << 32))
+    return PageTypes(codes, (bytes_[_UNDERFLOW] << _BYTE_SHIFT) - UNSIGNED_INT_SPAN)
 
 
 def _cleared_bits(base: int, bits: dict[str, int]) -> PageTypes:

@@ -20,9 +20,6 @@ from kvmtools.records import PAGE_SHIFT, Range
 # include/linux/mmzone.h: SECTION_HAS_MEM_MAP, and the low bits of section_mem_map that hold flags.
 _SECTION_HAS_MEM_MAP = 1 << 1
 _SECTION_FLAGS = 0xF
-_WORD = 4
-# arch/x86/include/asm/sparsemem.h: MAX_PHYSMEM_BITS.
-_MAX_PHYSMEM_BITS = {True: 36, False: 32}
 
 
 @dataclass(frozen=True)
@@ -61,15 +58,16 @@ def _flat(kernel: Kernel) -> Piece:
 
 def _sections(kernel: Kernel) -> tuple[Piece, ...]:
     """The arrays of SPARSEMEM's present sections; ``section_mem_map`` is biased by the section's first pfn."""
-    vmlinux = kernel.vmlinux
+    vmlinux, architecture = kernel.vmlinux, kernel.architecture
     count, stride = number_of_sections(vmlinux), vmlinux.sizeof("struct mem_section")
-    pages = 1 << _MAX_PHYSMEM_BITS[kernel.pae] - PAGE_SHIFT - (count - 1).bit_length()
-    table = np.frombuffer(kernel.read(kernel.address("mem_section"), count * stride), "<u4")
-    encoded = table.reshape(count, -1)[:, vmlinux.offset("struct mem_section", "section_mem_map") // _WORD]
+    pages = 1 << architecture.physical_bits - PAGE_SHIFT - (count - 1).bit_length()
+    table = np.frombuffer(kernel.read(kernel.address("mem_section"), count * stride), architecture.word)
+    member = vmlinux.offset("struct mem_section", "section_mem_map") // architecture.word_size
+    encoded = table.reshape(count, -1)[:, member]
     pieces = []
     for section in np.flatnonzero(encoded & _SECTION_HAS_MEM_MAP):
         start = int(section) * pages
         biased = int(encoded[section]) & ~_SECTION_FLAGS
-        virtual = (biased + start * vmlinux.sizeof("struct page")) % (1 << 32)
+        virtual = (biased + start * vmlinux.sizeof("struct page")) % architecture.address_end
         pieces.append(Piece(start, pages, virtual, kernel.physical(virtual)))
     return tuple(pieces)

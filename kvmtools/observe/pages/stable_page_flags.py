@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from kvmtools.observe.architecture import INT
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.pages.memmap import MAPPING_ANON, MAPPING_FLAGS, MemMap
 
@@ -105,8 +106,8 @@ def kpageflags(memmap: MemMap, kernel: Kernel) -> Flags:
     type_of = compound.head if snapshot else own
     for name, flags in _COPIED.items():
         add(name, memmap.has_flag(*flags)[flag_of])
-    head_mapping = memmap.mapping[compound.head] & np.uint32(MAPPING_FLAGS)
-    anonymous = (head_mapping & np.uint32(MAPPING_ANON)) != 0
+    head_mapping = memmap.mapping[compound.head] & MAPPING_FLAGS
+    anonymous = (head_mapping & MAPPING_ANON) != 0
     add("SLAB", slab[compound.head])
     add("MMAP", compound.mapped & ~slab[compound.head])
     add("ANON", anonymous)
@@ -130,7 +131,7 @@ def kpagecount(memmap: MemMap, kernel: Kernel) -> NDArray[np.int64]:
     """What /proc/kpagecount holds: in how many places processes map the page; 0 for slab, typed and no pages."""
     compound = _Compound(memmap, kernel)
     counts = memmap.mapcount.astype(np.int64) + 1
-    anonymous = (memmap.mapping[compound.head] & np.uint32(MAPPING_ANON)) != 0
+    anonymous = (memmap.mapping[compound.head] & MAPPING_ANON) != 0
     # Up to 6.1 each page of a huge page of a file counts the maps of the whole as its own.
     whole_counts_apart = anonymous if "PG_double_map" in memmap.layout.aliases else np.ones_like(anonymous)
     add = compound.member & whole_counts_apart
@@ -164,9 +165,9 @@ class _Compound:
         entire = np.zeros(memmap.length, np.int64)
         place = _entire_mapcount_place(memmap, kernel)
         if place is not None:
-            tail, word = place
+            tail, offset = place
             long = heads[memmap.head[np.minimum(heads + tail, memmap.length - 1)] == heads]
-            entire[long] = memmap.words[word].view(np.int32)[long + tail].astype(np.int64) + 1
+            entire[long] = memmap.part_at(offset, INT)[long + tail].astype(np.int64) + 1
         self.entire_mapcount = entire[self.head]
         """How often the compound page is mapped as a whole."""
         double = np.zeros(memmap.length, np.bool_)
@@ -184,11 +185,11 @@ class _Compound:
 
 
 def _entire_mapcount_place(memmap: MemMap, kernel: Kernel) -> tuple[int, int] | None:
-    """In which tail page it is, and in which word of that."""
+    """In which tail page it is, and at which offset there."""
     for type_name, member in _ENTIRE_MAPCOUNT:
         if kernel.vmlinux.has_member(type_name, member):
             tail, offset = divmod(kernel.vmlinux.offset(type_name, member), memmap.page_size)
-            return max(1, tail), offset // 4
+            return max(1, tail), offset
     return None
 
 
@@ -204,7 +205,7 @@ def _add_huge(found: Flags, memmap: MemMap, kernel: Kernel, compound: _Compound,
         "struct page", "compound_dtor"
     ):
         offset = kernel.vmlinux.offset("struct page", "compound_dtor")
-        destructor = memmap.words[offset // 4] >> np.uint32(offset % 4 * 8) & np.uint32(0xFF)
+        destructor = memmap.part_at(offset, np.dtype(np.uint8))
         first_tail = np.minimum(compound.head + 1, memmap.length - 1)
         huge = compound.member & (destructor[first_tail] == kernel.vmlinux.constant("HUGETLB_PAGE_DTOR"))
     huge |= memmap.types.of(memmap.page_type, "hugetlb")[compound.head]

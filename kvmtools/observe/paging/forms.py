@@ -1,4 +1,4 @@
-"""The two paging forms of i386, as data: a walker that follows these tables needs no ``if pae``.
+"""The two paging forms of i386, as data: a walker that follows these tables needs to know nothing else.
 
 Source: Intel SDM vol. 3A, 4.3 (32-bit paging, PSE-36) and 4.4 (PAE paging).  Levels carry the names that
 Linux gives them when it folds those that do not exist (include/asm-generic/pgtable-nopmd.h): without PAE, a
@@ -62,6 +62,13 @@ class Form:
     cr3: int
     """Bits of CR3 that hold the address of the first table."""
     levels: tuple[Level, ...]
+    large_by_pse: bool = False
+    """Whether there are large pages only with CR4.PSE; without it their bit means nothing."""
+
+    @property
+    def address_end(self) -> int:
+        """The first address behind all that the top table maps."""
+        return self.levels[0].entries << self.levels[0].shift
 
     def level(self, number: int) -> Level:
         """The level that counts as ``number`` from below.
@@ -81,6 +88,7 @@ NON_PAE = Form(
     name="non-PAE",
     entry_size=4,
     cr3=bits(12, 31),
+    large_by_pse=True,
     levels=(
         # A 4 MiB page keeps physical bits 31:22 in place and, by PSE-36, bits 39:32 in entry bits 20:13.
         Level(
@@ -127,10 +135,26 @@ PAE = Form(
 )
 
 
-def paging_form(*, pae: bool, pse: bool = True) -> Form:
-    """The form that CR4 selects; without CR4.PSE, non-PAE paging ignores bit 7 and has no large pages."""
-    if pae:
-        return PAE
-    if pse:
-        return NON_PAE
-    return replace(NON_PAE, levels=tuple(replace(level, large=()) for level in NON_PAE.levels))
+def on_processor(form: Form, *, pse: bool = True, nx: bool = True, physical_bits: int = 64) -> Form:
+    """``form`` as one processor follows it: what it lacks is reserved, or means nothing (SDM vol. 3A, 4.1.4, 4.3, 4.4).
+
+    :param pse: CR4.PSE
+    :param nx: EFER.NXE; without it, NX is a reserved bit
+    :param physical_bits: MAXPHYADDR; address bits at and above it are reserved
+    """
+
+    def adapted(level: Level) -> Level:
+        return replace(
+            level,
+            reserved=level.reserved | missing(((level.address, 0),)),
+            large_reserved=level.large_reserved | missing(level.large),
+            large=level.large if pse or not form.large_by_pse else (),
+        )
+
+    def missing(pieces: tuple[tuple[int, int], ...]) -> int:
+        mask = 0 if nx else NO_EXECUTE
+        for piece, shift in pieces:
+            mask |= piece & ~((1 << physical_bits) - 1 >> shift)
+        return mask
+
+    return replace(form, levels=tuple(adapted(level) for level in form.levels))

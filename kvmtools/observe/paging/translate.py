@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.paging.entry_bits import flags_text, is_leaf
-from kvmtools.observe.paging.forms import NO_EXECUTE, PRESENT, USER, WRITABLE, Form, Level, paging_form
+from kvmtools.observe.paging.forms import NO_EXECUTE, PRESENT, USER, WRITABLE, Form, Level
 
 if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
@@ -46,24 +46,12 @@ class Translation:
     fault: str | None
 
 
-def translate(
-    memory: PhysicalMemory,
-    cr3: int,
-    virtual: int,
-    *,
-    pae: bool,
-    pse: bool = True,
-    nx: bool = True,
-    physical_bits: int = 64,
-) -> Translation:
+def translate(memory: PhysicalMemory, cr3: int, virtual: int, form: Form) -> Translation:
     """Walk ``virtual`` down from ``cr3`` as the processor would (SDM vol. 3A, 4.7: what faults, and why).
 
-    :param pse: CR4.PSE
-    :param nx: EFER.NXE; without it, NX is a reserved bit
-    :param physical_bits: MAXPHYADDR; address bits at and above it are reserved
+    :param form: how the processor reads its tables (:func:`kvmtools.observe.paging.forms.on_processor`)
     :raises MemoryFault: if a table lies in RAM that a snapshot has not captured
     """
-    form = paging_form(pae=pae, pse=pse)
     table, granted = cr3 & form.cr3, WRITABLE | USER
     steps: list[Step] = []
     for level in form.levels:
@@ -76,7 +64,7 @@ def translate(
             return _fault(virtual, steps, f"not present in the {level.name}")
         leaf = is_leaf(entry, level)
         large = leaf and bool(level.large)
-        reserved = entry & _reserved(level, large=large, nx=nx, physical_bits=physical_bits)
+        reserved = entry & (level.large_reserved if large else level.reserved)
         if reserved:
             return _fault(virtual, steps, f"reserved bits {reserved:#x} are set in the {level.name}")
         if level.permissions:
@@ -114,20 +102,7 @@ def _read_step(memory: PhysicalMemory, table: int, virtual: int, level: Level, f
 
 
 def _page(entry: int, level: Level) -> int:
-    return sum((entry & mask) << shift for mask, shift in _pieces(level, large=bool(level.large)))
-
-
-def _pieces(level: Level, *, large: bool) -> tuple[tuple[int, int], ...]:
-    """Where an entry's address stands, as ``(mask, left shift)``."""
-    return level.large if large else ((level.address, 0),)
-
-
-def _reserved(level: Level, *, large: bool, nx: bool, physical_bits: int) -> int:
-    """Bits of an entry that must be zero on this CPU."""
-    mask = level.large_reserved if large else level.reserved
-    for piece, shift in _pieces(level, large=large):
-        mask |= piece & ~((1 << physical_bits) - 1 >> shift)
-    return mask if nx else mask | NO_EXECUTE
+    return sum((entry & mask) << shift for mask, shift in level.large or ((level.address, 0),))
 
 
 def _fault(virtual: int, steps: list[Step], reason: str) -> Translation:

@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvmtools.errors import MemoryFault
-from kvmtools.observe.paging.forms import LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE, Form, Level, paging_form
+from kvmtools.observe.paging.forms import LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE, Form, Level
 from kvmtools.observe.paging.translate import Step, Translation, is_ram, translate
-from kvmtools.records import Leaf
+from kvmtools.records import Leaf, Range
 
 if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
@@ -27,7 +27,6 @@ __all__ = ["Step", "Tables", "Translation", "Walk", "touch_tables", "translate",
 U64 = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
 
-ADDRESS_SPACE = 1 << 32
 _BATCH = 4096
 
 
@@ -114,21 +113,13 @@ class _Front:
     """RW and US as far as all levels above grant them, NX if any of them sets it."""
 
 
-def walk(
-    memory: PhysicalMemory,
-    cr3: int,
-    *,
-    pae: bool,
-    pse: bool = True,
-    start: int = 0,
-    end: int = ADDRESS_SPACE,
-) -> Walk:
+def walk(memory: PhysicalMemory, cr3: int, form: Form, *, start: int = 0, end: int | None = None) -> Walk:
     """All present leaves whose pages touch ``[start, end)`` in the tables that ``cr3`` points at.
 
-    :param pse: CR4.PSE; without PAE it decides whether there are large pages
+    :param end: the end of the address space if ``None``
     :raises MemoryFault: if a table lies in RAM that a snapshot has not captured
     """
-    form = paging_form(pae=pae, pse=pse)
+    span = Range(start, form.address_end if end is None else end)
     front = _Front(_u64(cr3 & form.cr3), _u64(0), _u64(cr3), _u64(WRITABLE | USER))
     leaves: list[dict[str, NDArray[np.generic]]] = []
     tables: list[dict[str, NDArray[np.generic]]] = []
@@ -143,7 +134,7 @@ def walk(
                 "readable": readable,
             }
         )
-        found, front = _step(front, level, entries, start, end)
+        found, front = _step(front, level, entries, span)
         leaves.append(found)
     columns = _concatenate(leaves)
     order = np.argsort(columns["virtual"], kind="stable")
@@ -155,7 +146,7 @@ def walk(
 
 
 def touch_tables(
-    memory: PhysicalMemory, roots: Sequence[int], *, pae: bool, start: int = 0, end: int = ADDRESS_SPACE
+    memory: PhysicalMemory, roots: Sequence[int], form: Form, *, start: int = 0, end: int
 ) -> None:
     """Read the tables that map ``[start, end)`` in all address spaces at once, for a snapshot to keep them.
 
@@ -163,12 +154,11 @@ def touch_tables(
 
     :param roots: what CR3 would hold, one for each address space
     """
-    form = paging_form(pae=pae)
     tops = np.array(roots, np.uint64) & np.uint64(form.cr3)
     front = _Front(tops, np.zeros_like(tops), tops, np.full_like(tops, WRITABLE | USER))
     for level in form.levels[:-1]:
         entries, _readable = _read_tables(memory, front.physical, level, form.entry_size)
-        _leaves, front = _step(front, level, entries, start, end)
+        _leaves, front = _step(front, level, entries, Range(start, end))
     _read_tables(memory, front.physical, form.levels[-1], form.entry_size)
 
 
@@ -181,14 +171,14 @@ def _concatenate(parts: list[dict[str, NDArray[np.generic]]]) -> dict[str, NDArr
 
 
 def _step(
-    front: _Front, level: Level, entries: NDArray[np.unsignedinteger], start: int, end: int
+    front: _Front, level: Level, entries: NDArray[np.unsignedinteger], wanted: Range
 ) -> tuple[dict[str, NDArray[np.generic]], _Front]:
     """Split one level's present entries, ``(tables, entries)``, into leaves and the tables of the next."""
     row, index = np.nonzero(entries & entries.dtype.type(PRESENT))
     entry = entries[row, index].astype(np.uint64)
     virtual = front.virtual[row] + (index.astype(np.uint64) << np.uint64(level.shift))
-    if start > 0 or end < ADDRESS_SPACE:
-        touched = (virtual < end) & (virtual + np.uint64(level.span) > start)
+    touched = (virtual < wanted.end) & (virtual + np.uint64(level.span) > wanted.start)
+    if not touched.all():
         row, index, entry, virtual = row[touched], index[touched], entry[touched], virtual[touched]
 
     granted = front.granted[row]

@@ -102,7 +102,7 @@ def _pkmap_base(kernel: Kernel, tables: Walk | None) -> int | None:
         return None
     table, offset = divmod(kernel.physical(entry), PAGE_SIZE)
     if tables is None:
-        tables = kernel_walk(kernel, start=kernel.lowmem_end % (1 << 32))
+        tables = kernel_walk(kernel, start=kernel.lowmem_end % kernel.architecture.address_end)
     below = tables.tables
     hooked = np.flatnonzero((below.physical == table * PAGE_SIZE) & (below.level == 1))
     if len(hooked) != 1:
@@ -126,5 +126,4 @@ _FINDERS: dict[str, Callable[[Kernel, Walk | None], int | None]] = {
 
 def kernel_walk(kernel: Kernel, *, start: int = 0) -> Walk:
     """The kernel's own page tables, ``swapper_pg_dir``, from ``start`` up."""
-    pgd = kernel.physical(kernel.address("swapper_pg_dir"))
-    return walk(kernel.memory, pgd, pae=kernel.pae, start=start)
+    return walk(kernel.memory, kernel.root, kernel.paging, start=start)

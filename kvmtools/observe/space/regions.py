@@ -21,8 +21,6 @@ from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Layout
 if TYPE_CHECKING:
     from kvmtools.observe.kernel import Kernel
 
-END_OF_ADDRESSES = 1 << 32
-
 # (name, first section symbol, symbol after it); later ones win where two overlap.
 _IMAGE = (
     ("kernel image", "_text", "_end"),
@@ -69,6 +67,7 @@ class Regions:
     :param layout: as observed or as predicted
     :param sections: boundary symbols of the image, slide included (:class:`kvmtools.records.Image`)
     :param fixed: ``enum fixed_addresses``
+    :param end: of the address space
     :param nr_cpus: ``CONFIG_NR_CPUS``
     :param entry_area_size: ``sizeof(struct cpu_entry_area)``, bytes
     :param modules: loaded modules, each a region ``module NAME`` of its own
@@ -80,6 +79,7 @@ class Regions:
         sections: Mapping[str, int],
         fixed: Mapping[str, int],
         *,
+        end: int,
         nr_cpus: int = 1,
         entry_area_size: int = 0,
         modules: Iterable[Module] = (),
@@ -92,10 +92,10 @@ class Regions:
             if not name.startswith("__end_of"):
                 self._fixed.setdefault(slot, name)
         self._fixed_slots = sorted(self._fixed)
-        begin, end = fixed.get("FIX_KMAP_BEGIN"), fixed.get("FIX_KMAP_END")
-        self._kmap = range(begin, end + 1) if begin is not None and end is not None else range(0)
+        first, last = fixed.get("FIX_KMAP_BEGIN"), fixed.get("FIX_KMAP_END")
+        self._kmap = range(first, last + 1) if first is not None and last is not None else range(0)
         self._kmap_slots = len(self._kmap) // nr_cpus
-        self._regions = _without_holes(_claims(layout, sections, modules))
+        self._regions = _without_holes(_claims(layout, sections, modules, end), end)
         self._starts = [region.start for region in self._regions]
 
     def __iter__(self) -> Iterator[Region]:
@@ -144,6 +144,7 @@ def regions_of(kernel: Kernel, layout: Layout) -> Regions:
         layout,
         observe_image(kernel).sections,
         vmlinux.enumerators("fixed_addresses"),
+        end=kernel.architecture.address_end,
         nr_cpus=vmlinux.array_length("typeof(__per_cpu_offset)") if smp else 1,
         entry_area_size=vmlinux.sizeof("struct cpu_entry_area"),
         modules=_modules(kernel),
@@ -175,11 +176,14 @@ def _completed(layout: Layout, fixed: Mapping[str, int], entry_areas: int) -> La
     return replace(layout, **{name: value for name, value in found.items() if getattr(layout, name) is None})
 
 
-def _claims(layout: Layout, sections: Mapping[str, int], modules: Iterable[Module]) -> list[Region]:
+def _claims(
+    layout: Layout, sections: Mapping[str, int], modules: Iterable[Module], address_end: int
+) -> list[Region]:
     """Who claims what, the more special after the more general."""
     claims = [Region("user", 0, layout.page_offset or 0)]
     for name, first, last in _AREAS:
-        start, end = _first_known(layout, first), _first_known(layout, last) if last else END_OF_ADDRESSES
+        start = _first_known(layout, first)
+        end = _first_known(layout, last) if last else address_end
         if start is not None and end is not None:
             claims.append(Region(name, start, end))
     claims.extend(
@@ -189,16 +193,16 @@ def _claims(layout: Layout, sections: Mapping[str, int], modules: Iterable[Modul
     )
     claims.extend(Region(f"module {module.name}", a.start, a.end) for module in modules for a in module.areas)
     # An edge may have been worked out from one that was overwritten.
-    return [region for region in claims if 0 <= region.start < region.end <= END_OF_ADDRESSES]
+    return [region for region in claims if 0 <= region.start < region.end <= address_end]
 
 
 def _first_known(layout: Layout, names: tuple[str, ...]) -> int | None:
     return next((value for name in names if (value := getattr(layout, name)) is not None), None)
 
 
-def _without_holes(claims: list[Region]) -> list[Region]:
+def _without_holes(claims: list[Region], address_end: int) -> list[Region]:
     """Cut the address space at every boundary and give each piece to the last who claims it."""
-    cuts = sorted({0, END_OF_ADDRESSES} | {edge for claim in claims for edge in (claim.start, claim.end)})
+    cuts = sorted({0, address_end} | {edge for claim in claims for edge in (claim.start, claim.end)})
     pieces: list[Region] = []
     for start, end in pairwise(cuts):
         owner = next((c for c in reversed(claims) if c.start <= start and end <= c.end), None)

@@ -8,10 +8,12 @@ command neither imports drgn nor opens the DWARF; but only once the file is know
 from __future__ import annotations
 
 import atexit
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from kvmtools.errors import SymbolsError
+from kvmtools.observe.architecture import Architecture, architecture_of
 from kvmtools.observe.symbols import facts_cache
 from kvmtools.observe.symbols.facts_cache import Answer, Answers
 from kvmtools.observe.symbols.vmlinux_file import VmlinuxFile, read_vmlinux
@@ -86,10 +88,13 @@ class Vmlinux:
         """``PAGE_OFFSET`` as linked: virtual minus physical address of the image."""
         return self._integer("page_offset", "page offset")
 
-    @property
-    def pae(self) -> bool:
-        """Whether the kernel was built for PAE: entries of 8 bytes."""
-        return self.sizeof("pte_t") == 8
+    @cached_property
+    def architecture(self) -> Architecture:
+        """What the kernel was built for.
+
+        :raises SymbolsError: if it is none of :data:`kvmtools.observe.architecture.ARCHITECTURES`
+        """
+        return architecture_of(self.sizeof("pte_t"))
 
     @property
     def banner(self) -> bytes:

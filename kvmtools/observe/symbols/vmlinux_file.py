@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvmtools.attach.elf import (
-    EM_386,
     MACHINES,
     PT_LOAD,
     SHF_ALLOC,
@@ -24,6 +23,7 @@ from kvmtools.attach.elf import (
     build_id_among,
 )
 from kvmtools.errors import SymbolsError
+from kvmtools.observe.architecture import ARCHITECTURES
 
 _HOW_TO_GET_DWARF = (
     "build it with CONFIG_DEBUG_INFO_DWARF5=y, or install the distribution's kernel debug package, "
@@ -65,7 +65,7 @@ def read_vmlinux(path: Path) -> VmlinuxFile:
     :raises SymbolsError: if the file cannot be read, is not an ELF executable for i386, or has no DWARF
     """
     with _opened(path) as elf:
-        if (elf.form.bits, elf.machine) != (32, EM_386):
+        if all((elf.form.bits, elf.machine) != (row.word_bits, row.elf_machine) for row in ARCHITECTURES):
             name = MACHINES.get(elf.machine, f"machine {elf.machine}")
             raise SymbolsError(f"{path} is for {name}, not i386", hint=_WANTED)
         loads = [segment for segment in elf.segments if segment.type == PT_LOAD]
@@ -75,7 +75,7 @@ def read_vmlinux(path: Path) -> VmlinuxFile:
         return VmlinuxFile(
             path,
             build_id_among(elf.notes()) or _digest(path),
-            (loads[0].virtual - loads[0].physical) & 0xFFFF_FFFF,
+            loads[0].virtual - loads[0].physical,
         )
 
 

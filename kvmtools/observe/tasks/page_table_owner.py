@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.paging.forms import paging_form
 from kvmtools.observe.tasks.processes import Process
 from kvmtools.records import PAGE_SIZE
 
@@ -18,9 +17,9 @@ def page_table_owner(kernel: Kernel, cr3: int, processes: Iterable[Process], *, 
 
     :param pti: page-table isolation is active (:attr:`kvmtools.records.Configuration.pti`)
     """
-    top = cr3 & paging_form(pae=kernel.pae).cr3
+    top = cr3 & kernel.paging.cr3
     owners = {process.pgd: f"pid {process.pid} ({process.comm})" for process in processes}
-    for name in ("initial_page_table", "swapper_pg_dir"):
+    for name in (*kernel.architecture.boot_roots, kernel.architecture.root):
         if kernel.vmlinux.has_symbol(name):
             owners[kernel.physical(kernel.address(name))] = name
     if top in owners:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.broken import Broken, noted
-from kvmtools.observe.kernel import VIRTUAL_END, Kernel
+from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.structure import Structure
 
 _TASK = "struct task_struct"
@@ -65,8 +65,9 @@ def _tasks(kernel: Kernel) -> Iterator[Structure]:
     """
     first = kernel.address("init_task")
     link = kernel.vmlinux.offset(_TASK, "tasks")
+    address_end = kernel.architecture.address_end
     task, visited = Structure(kernel, _TASK, first), set[int]()
-    while (address := (task.unsigned("tasks.next") - link) % VIRTUAL_END) != first:
+    while (address := (task.unsigned("tasks.next") - link) % address_end) != first:
         if address in visited:
             raise MemoryFault(address, "the task list does not come back: it loops here", space="virtual")
         visited.add(address)

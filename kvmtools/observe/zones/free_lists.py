@@ -60,7 +60,8 @@ def list_heads(owner: Structure, member: str, count: int) -> Iterator[ListHead]:
     """The ``count`` consecutive ``struct list_head`` at ``member``."""
     size = owner.vmlinux.sizeof("struct list_head")
     start = owner.vmlinux.offset(owner.type_name, member)
-    words = np.frombuffer(owner.data[start : start + count * size], "<u4").reshape(count, -1)
+    word = owner.vmlinux.architecture.word
+    words = np.frombuffer(owner.data[start : start + count * size], word).reshape(count, -1)
     for index, (following, previous) in enumerate(words.tolist()):
         yield ListHead(owner.address + start + index * size, following, previous)
 

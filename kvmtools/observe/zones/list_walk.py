@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kvmtools.observe.architecture import Words
 from kvmtools.observe.pages.memmap import MemMap
 
 Pfns = NDArray[np.int64]
@@ -94,7 +95,7 @@ class _Nodes:
         pfns = self._memmap.page_to_pfn(links - self._link)
         return pfns[pfns >= 0]
 
-    def _resolve(self, links: NDArray[np.int64] | NDArray[np.uint32]) -> NDArray[np.int64]:
+    def _resolve(self, links: NDArray[np.int64] | Words) -> NDArray[np.int64]:
         """Numbers of what the ``list_head`` pointers lead to."""
         targets = links.astype(np.int64)
         pfns = self._memmap.page_to_pfn(targets - self._link)

@@ -120,7 +120,7 @@ def _large_order(vmlinux: Vmlinux) -> int:
     Without hugetlbfs (whose sizes are ``hstates``) pageblocks are as large as the largest block, until 6.12 made them
     a huge page's size with transparent huge pages as well: include/linux/pageblock-flags.h.
     """
-    huge_page = 9 if vmlinux.pae else 10
+    huge_page = vmlinux.architecture.huge_page_order
     largest = number_of_orders(vmlinux) - 1
     return (
         min(huge_page, largest)

@@ -144,7 +144,7 @@ def _zone(
         for cpu, record in statistics.items()
         if record.has("vm_stat_diff")
     }
-    marks = zone.column("_watermark", "<u4").tolist()
+    marks = zone.column("_watermark", vmlinux.architecture.word).tolist()
     return Zone(
         name=name,
         index=index,
@@ -155,8 +155,8 @@ def _zone(
         managed=zone.signed("managed_pages"),
         watermarks=dict(zip(_watermark_names(vmlinux), marks, strict=True)),
         watermark_boost=zone.unsigned("watermark_boost") if zone.has("watermark_boost") else 0,
-        lowmem_reserve=tuple(zone.column("lowmem_reserve", "<i4").tolist()),
-        vm_stat=_named(items, zone.column("vm_stat", "<i4")),
+        lowmem_reserve=tuple(zone.column("lowmem_reserve", vmlinux.architecture.signed_word).tolist()),
+        vm_stat=_named(items, zone.column("vm_stat", vmlinux.architecture.signed_word)),
         vm_stat_diff=diffs,
         free_area=areas,
         pcp=pcp,

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.kmap.kmap_local import needs, observe_kmap_local
 from kvmtools.observe.paging.translate import translate
@@ -34,9 +35,9 @@ def test_an_entry_is_what_the_walk_comes_to(recorded: Kernel) -> None:
     root = recorded.physical(recorded.address("swapper_pg_dir"))
     for each in observe_kmap_local(recorded):
         for address, entry, place in zip(each.addresses, each.ptes, each.entries_physical, strict=True):
-            last = translate(recorded.memory, root, int(address), pae=recorded.pae).steps[-1]
+            last = translate(recorded.memory, root, int(address), recorded.paging).steps[-1]
             assert last.entry == entry
-            assert place == last.table + last.index * (8 if recorded.pae else 4)
+            assert place == last.table + last.index * (8 if recorded.architecture is I386_PAE else 4)
 
 
 def test_slots_of_the_current_task_agree_with_it(recorded: Kernel) -> None:

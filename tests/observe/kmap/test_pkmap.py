@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kvmtools.errors import MemoryFault
+from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.kmap.page_address import Bucket
 from kvmtools.observe.kmap.pkmap import Pkmap, needs, observe_pkmap
@@ -40,7 +41,12 @@ def crowded(pkmap: Pkmap) -> Bucket:
 
 def test_slots_are_counted_and_mapped(recorded: Kernel) -> None:
     pkmap = observe(recorded)
-    assert len(pkmap.counts) == len(pkmap.ptes) == pkmap.maps_length == (512 if recorded.pae else 1024)
+    assert (
+        len(pkmap.counts)
+        == len(pkmap.ptes)
+        == pkmap.maps_length
+        == (512 if recorded.architecture is I386_PAE else 1024)
+    )
     assert {0, 1, 2} < set(pkmap.counts.tolist())
     assert (pkmap.counts > 2).any()
     assert np.count_nonzero(pkmap.counts) >= 300
@@ -53,7 +59,7 @@ def test_the_window_is_where_the_page_tables_show_it(recorded: Kernel) -> None:
     pkmap = observe(recorded)
     assert pkmap.hooks == (pkmap.base,)
     assert pkmap.page_table_physical == pkmap.page_table_pointer - recorded.page_offset
-    size = 8 if recorded.pae else 4
+    size = 8 if recorded.architecture is I386_PAE else 4
     used = np.flatnonzero(pkmap.ptes)
     entries = recorded.memory.read(pkmap.page_table_physical + size * int(used[0]), size)
     assert int.from_bytes(entries, "little") == pkmap.ptes[used[0]]

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from kvmtools.errors import MemoryFault
+from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.pages.memmap import MemMap, needs, observe_memmap, page_at, page_pfn
 from kvmtools.observe.pages.pieces import memmap_pieces
@@ -146,7 +147,7 @@ def test_sections_become_the_same_columns(recorded: Kernel, patch: Patch) -> Non
     pages = 1 << 14
     answers = {
         "symbol mem_section": table,
-        "sizeof typeof(mem_section)": 8 * ((1 << (24 if recorded.pae else 20)) // pages),
+        "sizeof typeof(mem_section)": 8 * ((1 << (24 if recorded.architecture is I386_PAE else 20)) // pages),
         "sizeof struct mem_section": 8,
         "offset struct mem_section section_mem_map": 0,
     }

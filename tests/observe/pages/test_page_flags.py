@@ -25,6 +25,7 @@ def vmlinux(
     *, zones: dict[str, int] = FOUR, sections: int = 0, nodes: int = 1, generations: int = 0
 ) -> Vmlinux:
     answers: dict[str, Any] = {
+        "sizeof pte_t": 4,
         "enumerators pageflags": FLAGS,
         "enumerators zone_type": zones,
         "symbol mem_section": 0xC100_0000 if sections else None,

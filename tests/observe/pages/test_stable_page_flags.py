@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.pages.memmap import MemMap, observe_memmap
 from kvmtools.observe.pages.stable_page_flags import KPF, kpagecount, kpageflags
@@ -117,7 +118,9 @@ def test_a_slabs_counters_are_no_mapcount(block: Block) -> None:
 def test_a_huge_page_mapped_as_a_whole(block: Block) -> None:
     block.compound(LRU | SWAPBACKED, 0xC123_4560 | ANON)
     block.entire_mapcount(0)
-    thp = {"THP"} if block.kernel.pae else set()  # nopae is built without TRANSPARENT_HUGEPAGE
+    thp = (
+        {"THP"} if block.kernel.architecture is I386_PAE else set()
+    )  # nopae is built without TRANSPARENT_HUGEPAGE
     head = {"LRU", "SWAPBACKED", "ANON", "MMAP", "COMPOUND_HEAD"} | thp
     assert block.flags() == [head] + [{"ANON", "MMAP", "COMPOUND_TAIL"} | thp] * 3
     assert block.counts() == [1] * PAGES
@@ -135,7 +138,7 @@ def test_a_huge_page_mapped_both_ways_counts_once(recorded: Kernel, block: Block
     block.entire_mapcount(0)
     assert block.counts() == [2, 2, 3, 2]
     block.patch(block.base + 32, struct.pack("<I", block.zone | WORKINGSET))
-    doubled = [1, 1, 2, 1] if recorded.pae else [2, 2, 3, 2]
+    doubled = [1, 1, 2, 1] if recorded.architecture is I386_PAE else [2, 2, 3, 2]
     assert block.counts() == doubled
 
 
@@ -181,7 +184,7 @@ def test_of_folios_the_flags_are_those_of_the_whole(
     block = of_folios(recorded_guest, patch)
     block.compound(LRU)
     block.patch(block.base + 32, struct.pack("<I", block.zone | SWAPBACKED | second))
-    told = told if block.kernel.pae else set()
+    told = told if block.kernel.architecture is I386_PAE else set()
     assert block.flags() == [{"LRU", "COMPOUND_HEAD"} | told] + [{"LRU", "COMPOUND_TAIL"} | told] * 3
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kvmtools.observe.paging.forms import PAE
 from kvmtools.observe.paging.runs import runs
 from kvmtools.observe.paging.walk import Walk, walk
 
@@ -22,7 +23,7 @@ def pae_walk(memory: Any, pmd: dict[int, int], pte: dict[int, int]) -> Walk:
     for table, entries in ((0x2000, pmd), (0x3000, pte)):
         for index, entry in entries.items():
             memory.write(table + 8 * index, struct.pack("<Q", entry))
-    return walk(memory, 0x1000, pae=True)
+    return walk(memory, 0x1000, PAE)
 
 
 def test_a_run_ends_where_anything_but_a_and_d_changes(little_memory: MakeMemory) -> None:
@@ -61,7 +62,7 @@ def test_runs_cover_every_leaf_once(little_memory: MakeMemory) -> None:
     found = runs(walked)
     assert found.count.sum() == len(walked) == 201
     assert found.size.sum() == walked.size.sum()
-    assert len(runs(walk(little_memory(), 0x1000, pae=True))) == 0
+    assert len(runs(walk(little_memory(), 0x1000, PAE))) == 0
 
 
 def test_scattered_pages_are_joined_on_demand(little_memory: MakeMemory) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from kvmtools.attach.memory.snapshot import Snapshot
 from kvmtools.errors import MemoryFault
+from kvmtools.observe.paging.forms import NON_PAE, PAE, Form, on_processor
 from kvmtools.observe.paging.walk import translate, walk
 from kvmtools.records import Range
 
@@ -29,12 +30,18 @@ def vector_memory(paging_vector: Any, little_memory: MakeMemory) -> Any:
     return memory
 
 
-def form_of(vector: Any) -> dict[str, bool]:
-    return {"pae": vector.form_name == "pae", "pse": vector.options.get("pse", True)}
+def form_of(vector: Any) -> Form:
+    form = PAE if vector.form_name == "pae" else NON_PAE
+    return on_processor(
+        form,
+        pse=vector.options.get("pse", True),
+        nx=vector.options.get("nx", True),
+        physical_bits=vector.options["physical_bits"],
+    )
 
 
 def test_walk_finds_the_leaves_of_the_vectors(paging_vector: Any, vector_memory: Any) -> None:
-    found = walk(vector_memory, paging_vector.cr3, **form_of(paging_vector))
+    found = walk(vector_memory, paging_vector.cr3, form_of(paging_vector))
     by_address = {mapping.virtual: mapping for mapping in found.mappings()}
     for leaf in paging_vector.leaves:
         mapping = by_address[leaf.virtual]
@@ -44,14 +51,7 @@ def test_walk_finds_the_leaves_of_the_vectors(paging_vector: Any, vector_memory:
 
 
 def way_through(vector: Any, memory: Any, virtual: int) -> Any:
-    return translate(
-        memory,
-        vector.cr3,
-        virtual,
-        **form_of(vector),
-        nx=vector.options.get("nx", True),
-        physical_bits=vector.options["physical_bits"],
-    )
+    return translate(memory, vector.cr3, virtual, form_of(vector))
 
 
 def test_translate_takes_the_way_of_the_vectors(paging_vector: Any, vector_memory: Any) -> None:
@@ -74,7 +74,7 @@ def test_every_leaf_is_one_that_the_processor_would_use_or_refuse(
     """``walk`` shows what stands in the tables; ``translate`` knows what a processor refuses for reserved
     bits.
     """
-    found = walk(vector_memory, paging_vector.cr3, **form_of(paging_vector))
+    found = walk(vector_memory, paging_vector.cr3, form_of(paging_vector))
     ways = [way_through(paging_vector, vector_memory, virtual) for virtual in found.virtual.tolist()]
     usable = [way for way in ways if way.fault is None]
     assert len(usable) == paging_vector.leaf_count
@@ -100,19 +100,19 @@ def random_tables(memory: Any, *, pae: bool, seed: int) -> int:
     return 0
 
 
-@pytest.mark.parametrize("pae", [True, False], ids=["pae", "non-pae"])
+@pytest.mark.parametrize("form", [PAE, NON_PAE], ids=lambda form: form.name)
 @pytest.mark.parametrize("seed", range(3))
 def test_both_walkers_agree_on_tables_that_nobody_would_write(
-    little_memory: MakeMemory, pae: bool, seed: int
+    little_memory: MakeMemory, form: Form, seed: int
 ) -> None:
     memory = little_memory()
-    cr3 = random_tables(memory, pae=pae, seed=seed)
-    found = walk(memory, cr3, pae=pae)
+    cr3 = random_tables(memory, pae=form is PAE, seed=seed)
+    found = walk(memory, cr3, form)
     assert len(found) > 50
     assert np.all(np.diff(found.virtual.astype(np.int64)) > 0)
     assert not np.all(found.tables.readable), "some tables must lie outside RAM"
     for mapping in found.mappings():
-        way = translate(memory, cr3, mapping.virtual, pae=pae)
+        way = translate(memory, cr3, mapping.virtual, form)
         assert (way.steps[-1].table, way.steps[-1].index) == (mapping.table, mapping.index)
         assert (way.steps[-1].entry, way.steps[-1].level) == (mapping.entry, mapping.level)
         if way.fault is None:
@@ -123,7 +123,7 @@ def test_both_walkers_agree_on_tables_that_nobody_would_write(
             assert "reserved" in way.fault
     generator = random.Random(seed)
     for virtual in (generator.randrange(1 << 32) & ~0xFFF for _ in range(500)):
-        way = translate(memory, cr3, virtual, pae=pae)
+        way = translate(memory, cr3, virtual, form)
         row = int(found.rows(np.array([virtual]))[0])
         if way.fault is None:
             assert found.physical[row] + virtual - found.virtual[row] == way.physical
@@ -134,9 +134,9 @@ def test_both_walkers_agree_on_tables_that_nobody_would_write(
 def test_a_part_of_the_address_space_is_a_part_of_the_walk(little_memory: MakeMemory) -> None:
     memory = little_memory()
     cr3 = random_tables(memory, pae=True, seed=7)
-    whole = walk(memory, cr3, pae=True)
+    whole = walk(memory, cr3, PAE)
     start, end = 0x4012_3000, 0xC765_4000
-    part = walk(memory, cr3, pae=True, start=start, end=end)
+    part = walk(memory, cr3, PAE, start=start, end=end)
     touched = (whole.virtual < end) & (whole.virtual + whole.size > start)
     assert 0 < len(part) < len(whole)
     assert np.array_equal(part.virtual, whole.virtual[touched])
@@ -152,7 +152,7 @@ def test_the_tables_say_who_leads_to_them(little_memory: MakeMemory) -> None:
     memory.write(0x3000 + 8 * 5, struct.pack("<Q", 0x4067))
     memory.write(0x3000 + 8 * 6, struct.pack("<Q", 0x20_0000_0067))  # beyond RAM
     memory.write(0x4000 + 8 * 9, struct.pack("<Q", 0x8000_0000_0000_7003))
-    found = walk(memory, 0x1FE0 | 0x18, pae=True)
+    found = walk(memory, 0x1FE0 | 0x18, PAE)
     tables = found.tables
     assert tables.physical.tolist() == [0x1FE0, 0x3000, 0x4000, 0x20_0000_0000]
     assert tables.level.tolist() == [3, 2, 1, 1]
@@ -164,12 +164,12 @@ def test_the_tables_say_who_leads_to_them(little_memory: MakeMemory) -> None:
 
 
 def test_no_tables_at_all(little_memory: MakeMemory) -> None:
-    empty = walk(little_memory(), 0x1000, pae=False)
+    empty = walk(little_memory(), 0x1000, NON_PAE)
     assert len(empty) == 0
     assert empty.rows(np.array([0, 0xC000_0000])).tolist() == [-1, -1]
-    nowhere = walk(little_memory(), 0x7000_0000, pae=True)
+    nowhere = walk(little_memory(), 0x7000_0000, PAE)
     assert nowhere.tables.readable.tolist() == [False]
-    assert "outside RAM" in str(translate(little_memory(), 0x7000_0000, 0, pae=True).fault)
+    assert "outside RAM" in str(translate(little_memory(), 0x7000_0000, 0, PAE).fault)
 
 
 def test_what_a_snapshot_did_not_capture_is_not_taken_for_a_broken_table(little_memory: MakeMemory) -> None:
@@ -179,7 +179,7 @@ def test_what_a_snapshot_did_not_capture_is_not_taken_for_a_broken_table(little_
     snapshot.keep(0x1000, PAGE)
     snapshot.seal()
     with pytest.raises(MemoryFault, match="not captured"):
-        walk(snapshot, 0x1000, pae=False)
+        walk(snapshot, 0x1000, NON_PAE)
     with pytest.raises(MemoryFault, match="not captured"):
-        translate(snapshot, 0x1000, 0xC000_0000, pae=False)
+        translate(snapshot, 0x1000, 0xC000_0000, NON_PAE)
     assert snapshot.ranges == (Range(0, 1 << 20),)

@@ -40,6 +40,7 @@ NEW = {
 
 def kernel(memory: Any, shape: dict[str, int | None]) -> Kernel:
     answers: dict[str, Any] = {
+        "sizeof pte_t": 4,
         "symbol modules": PAGE_OFFSET + HEAD,
         "sizeof struct module": SIZE,
         "offset struct module list": LINK,
@@ -52,7 +53,7 @@ def kernel(memory: Any, shape: dict[str, int | None]) -> Kernel:
         **shape,
     }
     answers |= {key.replace("offset", "sizeof"): 4 for key in shape if key.endswith((".base", ".size"))}
-    return Kernel(Vmlinux("0" * 40, answers), 0, memory, False, PAGE_OFFSET)
+    return Kernel(Vmlinux("0" * 40, answers), 0, memory, PAGE_OFFSET, 1 << 32)
 
 
 def write(memory: Any, at: int, name: bytes, following: int, *areas: tuple[int, int]) -> None:
@@ -81,7 +82,7 @@ def test_modules_and_their_areas(memory: Any, shape: dict[str, int | None]) -> N
 def test_no_modules(memory: Any) -> None:
     memory.write(HEAD, struct.pack("<II", PAGE_OFFSET + HEAD, 0))
     assert observe_modules(kernel(memory, OLD)) == ()
-    without = Kernel(Vmlinux("0" * 40, {"symbol modules": None}), 0, memory, False, PAGE_OFFSET)
+    without = Kernel(Vmlinux("0" * 40, {"symbol modules": None}), 0, memory, PAGE_OFFSET, 1 << 32)
     assert observe_modules(without) == ()
 
 

@@ -14,6 +14,7 @@ from kvmtools.observe.space.regions import REGION_NAMES, Regions
 from kvmtools.records import Layout, Range
 
 PAGE = 4096
+END = 1 << 32
 LAYOUT = Layout(
     page_offset=0xC000_0000,
     high_memory=0xF75F_E000,
@@ -49,7 +50,7 @@ FIXED = {
 
 @pytest.fixture
 def regions() -> Regions:
-    return Regions(LAYOUT, SECTIONS, FIXED, nr_cpus=4, entry_area_size=43 * PAGE)
+    return Regions(LAYOUT, SECTIONS, FIXED, end=END, nr_cpus=4, entry_area_size=43 * PAGE)
 
 
 @pytest.mark.parametrize(
@@ -91,29 +92,29 @@ def test_names(regions: Regions, address: int, name: str) -> None:
 
 def test_the_whole_address_space_is_covered_once(regions: Regions) -> None:
     found = list(regions)
-    assert (found[0].start, found[-1].end) == (0, 1 << 32)
+    assert (found[0].start, found[-1].end) == (0, END)
     assert all(one.end == other.start and one.name != other.name for one, other in pairwise(found))
     assert {region.name for region in found} <= set(REGION_NAMES)
 
 
-@given(st.integers(0, (1 << 32) - 1))
+@given(st.integers(0, END - 1))
 def test_find_is_the_region_around_it(address: int) -> None:
-    region = Regions(LAYOUT, SECTIONS, FIXED, nr_cpus=4, entry_area_size=43 * PAGE).find(address)
+    region = Regions(LAYOUT, SECTIONS, FIXED, end=END, nr_cpus=4, entry_area_size=43 * PAGE).find(address)
     assert region.start <= address < region.end
 
 
 def test_unknown_boundaries_take_the_next_best() -> None:
     blind = replace(LAYOUT, vmalloc_start=None, vmalloc_end=None, ldt_base=None, cpu_entry_area_base=None)
-    regions = Regions(blind, {}, FIXED)
+    regions = Regions(blind, {}, FIXED, end=END)
     assert regions.describe(0xF800_0000) == "vmalloc"
     assert regions.describe(0xFF60_0000) == "unused"  # nothing says where pkmap ends
     assert regions.describe(0xFFFF_E000) == "fixmap slot FIX_DBGP_BASE"
-    assert [region.name for region in Regions(Layout(), {}, {})] == ["unused"]
+    assert [region.name for region in Regions(Layout(), {}, {}, end=END)] == ["unused"]
 
 
 def test_a_module_is_a_region_within_vmalloc() -> None:
     module = Module("kvmtools", (Range(0xF7E1_0000, 0xF7E1_2000), Range(0xF7E1_4000, 0xF7E1_5000)))
-    regions = Regions(LAYOUT, SECTIONS, FIXED, modules=(module,))
+    regions = Regions(LAYOUT, SECTIONS, FIXED, end=END, modules=(module,))
     assert regions.describe(0xF7E1_1FFF) == "module kvmtools"
     assert regions.describe(0xF7E1_2000) == "vmalloc"
     assert regions.describe(0xF7E1_4000) == "module kvmtools"

@@ -11,6 +11,7 @@ import pytest
 from images import load_image
 
 from kvmtools.errors import MemoryFault, SymbolsError
+from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.kernel import Kernel, locate
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.paths import cache_dir
@@ -68,7 +69,7 @@ def test_the_slide_is_found_by_what_stands_in_memory(kernel_of: Build, memory: A
     assert kernel.slide == slide
     assert kernel.page_offset == 0xC000_0000
     assert kernel.lowmem_end == 0xC800_0000
-    assert not kernel.pae
+    assert kernel.architecture is not I386_PAE
     assert kernel.address("_stext") == 0xC100_0000 + slide
 
 

@@ -13,6 +13,7 @@ from types import SimpleNamespace
 import pytest
 
 from kvmtools.errors import SymbolsError
+from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.symbols import facts_cache
 from kvmtools.observe.symbols.debuginfo import DebugInfo
 from kvmtools.observe.symbols.vmlinux import Vmlinux
@@ -122,7 +123,7 @@ def test_sizes_and_lengths(vmlinux: Vmlinux) -> None:
     assert vmlinux.array_length("struct page", "tail") == 12
     assert vmlinux.array_length("typeof(first_pages)") == 3
     assert vmlinux.sizeof("typeof(mem_map)") == 4
-    assert vmlinux.pae
+    assert vmlinux.architecture is I386_PAE
 
 
 def test_enumerators(vmlinux: Vmlinux) -> None:
@@ -149,7 +150,7 @@ def test_the_banner_comes_out_of_the_file(vmlinux: Vmlinux) -> None:
 def test_the_second_time_drgn_is_not_even_imported(vmlinux: Vmlinux, path: Path) -> None:
     questions = (
         "(facts.sizeof('struct page'), facts.has_member('struct page', 'memcg_data'), facts.banner,"
-        " facts.pae, facts.enumerators('zone_type'), facts.symbol_like('last_pkmap_nr'))"
+        " facts.architecture.name, facts.enumerators('zone_type'), facts.symbol_like('last_pkmap_nr'))"
     )
     expected = eval(questions, {"facts": vmlinux})
     vmlinux.believe()

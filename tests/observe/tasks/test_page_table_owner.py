@@ -18,8 +18,9 @@ def kernel(*, pae: bool = True) -> Kernel:
     symbols: dict[str, Any] = {
         "symbol swapper_pg_dir": 0xC001_0000,
         "symbol initial_page_table": 0xC002_0000,
+        "sizeof pte_t": 8 if pae else 4,
     }
-    return Kernel(Vmlinux("0" * 40, symbols), 0x10_0000, None, pae, 0xC000_0000)  # type: ignore[arg-type]
+    return Kernel(Vmlinux("0" * 40, symbols), 0x10_0000, None, 0xC000_0000, 1 << 32)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,8 @@ def test_its_page_tables_share_the_kernels_half(recorded: Kernel) -> None:
     init = observe_processes(recorded)[0]
     half = {"start": recorded.page_offset, "end": recorded.page_offset + (16 << 20)}
     root = recorded.physical(recorded.address("swapper_pg_dir"))
-    kernels = walk(recorded.memory, root, pae=recorded.pae, **half)
-    own = walk(recorded.memory, init.pgd, pae=recorded.pae, **half)
+    kernels = walk(recorded.memory, root, recorded.paging, **half)
+    own = walk(recorded.memory, init.pgd, recorded.paging, **half)
     assert len(own)
     assert (own.physical == kernels.physical).all()
 
