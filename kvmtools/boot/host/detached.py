@@ -67,8 +67,14 @@ def spawn_detached(command: Sequence[str], log: Path) -> tuple[int, int]:
         setsigmask=(),
         setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE),
     )
-    # A child that has already ended keeps its entry until it is waited for: this cannot miss it.
-    return pid, _state_and_start(pid)[1]
+    try:
+        # A child that has already ended keeps its entry until it is waited for: this cannot miss it.
+        return pid, _state_and_start(pid)[1]
+    except BaseException:
+        # No descriptor is left to read it with, say; unknown to anybody, it must not run on.
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        raise
 
 
 @contextmanager

@@ -58,5 +58,14 @@ def held() -> Iterator[None]:
     finally:
         for number, handler in replaced.items():
             signal.signal(number, handler)
-    for late in arrived:
-        signal.raise_signal(late)
+        # Also if the block failed: its exception is then the context of what a signal raises.
+        _raise_each(arrived)
+
+
+def _raise_each(numbers: list[int]) -> None:
+    """Raise every one of the signals, also if the handler of an earlier one raises an exception."""
+    if numbers:
+        try:
+            signal.raise_signal(numbers[0])
+        finally:
+            _raise_each(numbers[1:])

@@ -86,6 +86,52 @@ def test_held_signals_arrive_at_the_end() -> None:
     assert done == ["the rest of the block"]
 
 
+def test_held_signals_arrive_though_the_block_fails() -> None:
+    """Whoever asked us to end is not forgotten over a full disk; what failed is still to be seen."""
+
+    def fail_while_interrupted() -> None:
+        with held():
+            signal.raise_signal(signal.SIGINT)
+            raise OSError("no space left on device")
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        fail_while_interrupted()
+    assert isinstance(caught.value.__context__, OSError)
+
+
+def _interrupted_and_ended_while_held() -> None:
+    with held():
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_every_held_signal_arrives() -> None:
+    heard: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: heard.append(number))
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            _interrupted_and_ended_while_held()
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert heard == [signal.SIGTERM]
+
+
+def test_a_process_that_cannot_be_identified_does_not_run_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pids: list[int] = []
+
+    def no_descriptor_left(pid: int) -> tuple[str, int]:
+        pids.append(pid)
+        raise OSError(24, os.strerror(24))
+
+    with monkeypatch.context() as broken:
+        broken.setattr(detached, "_state_and_start", no_descriptor_left)
+        with pytest.raises(OSError, match="Too many open files"):
+            detached.spawn_detached(["sleep", "60"], tmp_path / "log")
+    assert detached.start_ticks(pids[0]) is None
+
+
 def test_sigterm_becomes_an_exception_only_inside() -> None:
     with pytest.raises(SystemExit) as caught, ending_raises():
         signal.raise_signal(signal.SIGTERM)
