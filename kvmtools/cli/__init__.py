@@ -31,14 +31,24 @@ def main(*words: str) -> None:
             complain("stdout is closed: there is nowhere to print to")
             sys.exit(INTERNAL)
         leave(_run([*words, *sys.argv[1:]]))
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
         complain("interrupted")
+        _complain_of_notes(interrupt)
         sys.exit(INTERRUPTED)
+    except SystemExit as ending:
+        _complain_of_notes(ending)
+        raise
 
 
 def complain(said: str | KvmtoolsError) -> None:
     """One line on stderr, in the form of every message of ours."""
     _write(f"kvmtools: {told(said)}\n")
+
+
+def _complain_of_notes(ending: BaseException) -> None:
+    """What else is to be said as we end, such as that a guest stays stopped."""
+    for said in getattr(ending, "__notes__", ()):
+        complain(said)
 
 
 def _write(text: str) -> None:
@@ -95,8 +105,10 @@ def _run(words: list[str]) -> int:
         error.show(shown)
         _write("".join(f"{brief(line)}\n" for line in shown.getvalue().splitlines()))
         return 2
-    except click.Abort:
-        raise KeyboardInterrupt from None
+    except click.Abort as abort:
+        # click's own, made from the interrupt.
+        cause = abort.__cause__
+        raise (cause if isinstance(cause, KeyboardInterrupt) else KeyboardInterrupt()) from None
     except ReaderLeft:
         return 0
     except OSError as error:

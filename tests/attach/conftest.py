@@ -72,6 +72,11 @@ class FakeQmp:
                     end.shutdown(socket.SHUT_RDWR)
         self._listener.close()
 
+    def hang_up(self) -> None:
+        """End the connection that there is; the next client is served."""
+        assert self._client is not None
+        self._client.shutdown(socket.SHUT_RDWR)
+
     def read(self, address: int, size: int) -> bytes:
         """RAM as the guest has it; zeros where no test put anything."""
         data = bytearray(size)

@@ -70,3 +70,25 @@ def test_ctrl_c_in_the_middle_of_an_import(tmp_path: Path) -> None:
     code = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from kvmtools.cli import main; main()"
     done = subprocess.run([sys.executable, "-c", code, "rules"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (130, "kvmtools: interrupted\n")
+
+
+@pytest.mark.parametrize(("raised", "code"), [("KeyboardInterrupt()", 130), ("SystemExit(143)", 143)])
+def test_what_an_interrupt_could_not_mend_is_said(tmp_path: Path, raised: str, code: int) -> None:
+    """Such as a guest that stays stopped, :mod:`kvmtools.attach.monitor.pause`; click stands in between."""
+    program = f"""
+import kvmtools.cli.rules
+from kvmtools.cli import main
+
+def fail():
+    ending = {raised}
+    ending.add_note("the guest may still be stopped")
+    raise ending
+
+kvmtools.cli.rules.command.callback = fail
+kvmtools.cli.rules.command.params = []
+main("rules")
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert done.stderr.splitlines()[-1] == "kvmtools: the guest may still be stopped"
+    assert "Traceback" not in done.stderr

@@ -2,7 +2,9 @@
 
 The guest must run again after an exception, Ctrl-C, SIGTERM and SIGHUP.  A signal may strike between any
 two byte codes, also inside ``__enter__`` and ``__exit__``; so the handler itself resumes the guest *before*
-it raises.  Only SIGKILL cannot be handled: keep the pause short.
+it raises.  If it cannot, what it raises says so in a note (``__notes__``): an interrupt is not to be hidden by
+another exception, and a guest that stays stopped is not to be kept secret.  Only SIGKILL cannot be handled: keep
+the pause short.
 """
 
 from __future__ import annotations
@@ -11,13 +13,14 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Protocol
 
 from kvmtools.attach.monitor.qmp import Monitor
-from kvmtools.errors import KvmtoolsError
+from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError
+
+_SECOND_TRY = 1.0  # seconds
 
 
 @dataclass
@@ -90,15 +93,14 @@ class PausedGuest:
             self._end()
         else:
             # An interrupted program that finds QEMU gone was still interrupted.
-            with suppress(KvmtoolsError):
-                self._end()
+            self._end_and_note(error)
 
     def _end(self) -> None:
         """Let the guest run if we stopped it, then give the signals back.  May be called again at any
         moment."""
         try:
             if self._stopped_at is not None:
-                self._monitor.command("cont")
+                _let_run(self._monitor)
                 if self._stopped_at is not None:
                     self._pause.milliseconds = (time.monotonic() - self._stopped_at) * 1000
                 self._stopped_at = None
@@ -124,8 +126,35 @@ class PausedGuest:
     def _resume_and_raise(self, number: int, frame: FrameType | None) -> None:
         # A second signal while the first one is resuming would come back in here: resuming twice does no
         # harm.
-        with suppress(KvmtoolsError):
+        ending = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+        self._end_and_note(ending)
+        raise ending
+
+    def _end_and_note(self, ending: BaseException) -> None:
+        """Let the guest run; if that fails, ``ending``, which goes on, says so."""
+        try:
             self._end()
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        raise SystemExit(128 + number)
+        except GuestVanished as error:
+            note = str(error)
+        except KvmtoolsError as error:
+            note = f"the guest may still be stopped: {error}; let it run with QMP's cont at {self._monitor.address}"
+        else:
+            return
+        # Here twice, if a signal in the block has noted it already.
+        if note not in getattr(ending, "__notes__", ()):
+            ending.add_note(note)
+
+
+def _let_run(monitor: Monitor) -> None:
+    """``cont``; over a new connection if this one does not carry it: a proxy may have ended, and QEMU not.
+
+    :raises AttachError: if both fail, with the reason of the first
+    """
+    try:
+        monitor.command("cont")
+    except AttachError as error:
+        try:
+            with Monitor(monitor.address, greeting_seconds=_SECOND_TRY) as another:
+                another.command("cont")
+        except AttachError:
+            raise error from None

@@ -13,7 +13,7 @@ import pytest
 
 from kvmtools.attach.monitor.pause import NoPause, PausedGuest
 from kvmtools.attach.monitor.qmp import Monitor
-from kvmtools.errors import GuestVanished, MemoryFault
+from kvmtools.errors import AttachError, GuestVanished, MemoryFault
 
 
 @pytest.fixture
@@ -115,6 +115,47 @@ def test_an_interrupt_is_not_hidden_by_a_dead_guest(fake_qmp: Any, monitor: Moni
 
     with pytest.raises(KeyboardInterrupt), PausedGuest(monitor):
         be_interrupted()
+
+
+def test_a_connection_that_is_lost_is_no_reason_to_leave_the_guest_stopped(
+    fake_qmp: Any, monitor: Monitor
+) -> None:
+    with PausedGuest(monitor):
+        fake_qmp.hang_up()
+    assert fake_qmp.running
+
+
+def refuse(fake: Any, _: Any) -> None:
+    raise fake.Refused("Resetting the Virtual Machine is required")
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)])
+def test_an_interrupt_says_that_the_guest_stays_stopped(
+    fake_qmp: Any, monitor: Monitor, error: BaseException
+) -> None:
+    fake_qmp.handlers["cont"] = refuse
+    with pytest.raises(type(error)) as caught, PausedGuest(monitor):
+        raise error
+    (note,) = caught.value.__notes__
+    assert "may still be stopped: QEMU refused cont: Resetting the Virtual Machine is required" in note
+    assert str(fake_qmp.path) in note
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_says_that_the_guest_stays_stopped(
+    fake_qmp: Any, monitor: Monitor, number: signal.Signals
+) -> None:
+    fake_qmp.handlers["cont"] = refuse
+    with pytest.raises((KeyboardInterrupt, SystemExit)) as caught, PausedGuest(monitor):
+        signal.raise_signal(number)
+    (note,) = caught.value.__notes__
+    assert "may still be stopped: QEMU refused cont" in note
+
+
+def test_a_guest_that_stays_stopped_without_an_interrupt_is_an_error(fake_qmp: Any, monitor: Monitor) -> None:
+    fake_qmp.handlers["cont"] = refuse
+    with pytest.raises(AttachError, match="refused cont"), PausedGuest(monitor):
+        pass
 
 
 PROGRAM = """
