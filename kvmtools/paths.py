@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
-from kvmtools.errors import KvmtoolsError
+from kvmtools.errors import UsageError
 
 
 def cache_dir() -> Path:
@@ -19,18 +21,30 @@ def cache_dir() -> Path:
 def run_dir() -> Path:
     """The private directory (0700) that holds one folder per running guest.
 
-    :raises KvmtoolsError: if it exists and belongs to somebody else (a shared ``/tmp`` is not to be trusted)
+    :raises UsageError: if it is a link, or belongs to somebody else (a shared ``/tmp`` is not to be trusted)
     """
     base = os.environ.get("XDG_RUNTIME_DIR")
     path = Path(base) / "kvmtools" if base else Path(tempfile.gettempdir()) / f"kvmtools-{os.getuid()}"
-    path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    status = path.stat()
+    try:
+        with suppress(FileExistsError):
+            path.mkdir(mode=0o700, parents=True)
+        status = path.lstat()
+    except OSError as error:
+        raise _unusable(path, f"cannot be used: {error.strerror}") from error
+    if stat.S_ISLNK(status.st_mode):
+        raise _unusable(path, "is a symbolic link")
+    if not stat.S_ISDIR(status.st_mode):
+        raise _unusable(path, "is not a directory")
     if status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise KvmtoolsError(
-            f"the run directory {path} is not private to this user",
-            hint="remove it, or set XDG_RUNTIME_DIR to a directory of your own",
-        )
+        raise _unusable(path, "is not private to this user")
     return path
+
+
+def _unusable(path: Path, why: str) -> UsageError:
+    return UsageError(
+        f"the run directory {path} {why}",
+        hint="move it away, or set XDG_RUNTIME_DIR to a directory of your own",
+    )
 
 
 def data_dir() -> Path:

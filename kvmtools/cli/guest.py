@@ -182,8 +182,8 @@ def list_(form: str) -> None:
     from kvmtools.boot.kernels import reference
     from kvmtools.cli import guest_text
 
-    for obituary in lifecycle.sweep():
-        note(str(obituary))
+    for said in (*lifecycle.sweep(), *lifecycle.unreadable()):
+        note(str(said))
     running = [(guest, lifecycle.state(guest)) for guest in lifecycle.all_guests()]
     built = reference.listing()
     if form == "json":
@@ -214,6 +214,8 @@ def status(name: str | None, form: str) -> None:
     """Show a guest's state and how to attach to it; all guests if none is named."""
     from kvmtools.boot.guests import lifecycle
 
+    for said in lifecycle.unreadable() if name is None else ():
+        note(str(said))
     _show([lifecycle.find(name)] if name is not None else lifecycle.all_guests(), form, "guest status")
 
 
@@ -223,24 +225,30 @@ def status(name: str | None, form: str) -> None:
 def stop(names: tuple[str, ...], everyone: bool) -> None:
     """Stop guests and remove their sockets, logs and RAM files.
 
-    Those that run are stopped even if another of the names is nobody's; one that died already is cleaned up.
+    Those that run are stopped even if another of the names is nobody's; one that died already is cleaned up, and
+    nothing is done to one whose record cannot be read.
     """
     from kvmtools.boot.guests import lifecycle
 
     if everyone == bool(names):
         raise UsageError("name the guests to stop, or give --all")
-    for obituary in lifecycle.sweep() if everyone else ():
-        note(str(obituary))
+    for dead in lifecycle.sweep() if everyone else ():
+        note(str(dead))
     show = progress()
     missing: AttachError | None = None
-    for name in [guest.name for guest in lifecycle.all_guests()] if everyone else dict.fromkeys(names):
+    if everyone:
+        running = [guest.name for guest in lifecycle.all_guests()]
+        names = (*running, *(found.name for found in lifecycle.unreadable()))
+    for name in dict.fromkeys(names):
         try:
             guest = lifecycle.find(name)
         except GuestVanished as died:
             note(f"{died.message}; cleaned up")
             continue
         except AttachError as error:
-            missing = missing or error
+            if missing is not None:
+                note(missing)
+            missing = error
             continue
         show(f"stopping {name}")
         lifecycle.stop(guest)

@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 def to_dict(guest: Guest, state: GuestState) -> dict[str, Any]:
     """One guest, its record and its state; sizes in bytes, times in seconds."""
-    from kvmtools.boot.guests import registry
+    from kvmtools.boot.guests import record
 
     return {
-        **registry.as_json(guest),
+        **record.as_json(guest),
         "status": state.status,
         "uptime_seconds": round(state.uptime_seconds, 1),
         "ram_touched_bytes": state.ram_touched_bytes,

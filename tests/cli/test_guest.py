@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from kvmtools.boot.guests import lifecycle
 from kvmtools.boot.guests.agent import Agent
-from kvmtools.boot.guests.lifecycle import Guest, GuestState, Obituary, Vcpu
+from kvmtools.boot.guests.lifecycle import DeadGuest, Guest, GuestState, Vcpu
 from kvmtools.boot.kernels import reference
 from kvmtools.boot.kernels.reference import BuiltKernel
 from kvmtools.cli import guest_text
@@ -68,8 +68,9 @@ def one_guest(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(lifecycle, "stop", done.append)
     monkeypatch.setattr(lifecycle, "find", find)
     monkeypatch.setattr(lifecycle, "all_guests", lambda: [GUEST])
+    monkeypatch.setattr(lifecycle, "unreadable", list)
     monkeypatch.setattr(lifecycle, "state", {GUEST: STATE}.__getitem__)
-    monkeypatch.setattr(lifecycle, "sweep", lambda: [Obituary("old", 7, "out of memory")])
+    monkeypatch.setattr(lifecycle, "sweep", lambda: [DeadGuest("old", 7, "out of memory")])
     monkeypatch.setattr(reference, "listing", lambda: [KERNEL])
     return done
 
@@ -147,6 +148,7 @@ def test_stop_takes_names_or_all(one_guest: list[Any]) -> None:
 
 def test_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lifecycle, "all_guests", list)
+    monkeypatch.setattr(lifecycle, "unreadable", list)
     shown, said = run("status")
     assert shown == ""
     assert "no guest runs" in said

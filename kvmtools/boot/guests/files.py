@@ -10,6 +10,7 @@ from kvmtools.errors import UsageError
 
 # struct sockaddr_un has 108 bytes for a path, the closing NUL included: unix(7).
 LONGEST_SOCKET_PATH = 107
+_TAIL = 4096  # bytes at the end of a log in which its last line is looked for
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,17 @@ class GuestFiles:
         """What we know of the guest, JSON."""
         return self.directory / "guest.json"
 
+    @property
+    def new_record(self) -> Path:
+        """The record while it is being written."""
+        return self.directory / "guest.new"
+
+    @property
+    def all(self) -> tuple[Path, ...]:
+        """Every file that a guest may have here, the record last: it is what shows that the folder is ours."""
+        sockets = (self.qmp, self.drgn_qmp, self.gdb, self.agent)
+        return (*sockets, self.console, self.qemu_log, self.new_record, self.record)
+
     def check_lengths(self) -> None:
         """:raises UsageError: if a path is too long for a unix socket"""
         longest = max(len(os.fsencode(path)) for path in (self.qmp, self.drgn_qmp, self.gdb, self.agent))
@@ -62,7 +74,7 @@ class GuestFiles:
                 hint="choose a shorter guest name, or a shorter XDG_RUNTIME_DIR",
             )
 
-    def last_words(self) -> str:
+    def last_output(self) -> str:
         """What QEMU said last on stderr, else what the kernel printed last on its console."""
         said = _last_line(self.qemu_log)
         if said:
@@ -73,7 +85,9 @@ class GuestFiles:
 
 def _last_line(path: Path) -> str:
     try:
-        lines = path.read_bytes()[-4096:].decode(errors="replace").splitlines()
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
+            lines = file.read(_TAIL).decode(errors="replace").splitlines()
     except OSError:
         return ""
     return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from kvmtools.boot.guests.qemu_command import GIB
@@ -49,10 +51,24 @@ def create(name: str, directory: Path, size: int) -> Path:
     )
 
 
-def discard(name: str, directory: Path) -> None:
-    """Remove the guest's RAM file, wherever it lies."""
-    for place in (SHARED_MEMORY, cache_dir() / "ram"):
-        (place / _file_name(name, directory)).unlink(missing_ok=True)
+def discard(name: str, directory: Path, *recorded: Path) -> None:
+    """Remove the guest's RAM file, wherever it lies.
+
+    Only a plain file of ours, and of the name that we give: /dev/shm is everybody's.
+
+    :param recorded: where its record says that it lies
+    """
+    own_name = _file_name(name, directory)
+    places = {
+        SHARED_MEMORY,
+        cache_dir() / "ram",
+        *(path.parent for path in recorded if path.name == own_name),
+    }
+    for path in (place / own_name for place in places):
+        with suppress(FileNotFoundError, NotADirectoryError):
+            status = path.lstat()
+            if stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid():
+                path.unlink()
 
 
 def likely_touched(size: int) -> int:

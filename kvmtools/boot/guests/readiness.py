@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 from kvmtools.boot.guests.files import GuestFiles
-from kvmtools.boot.guests.registry import Guest
+from kvmtools.boot.guests.record import Guest
 from kvmtools.boot.host import detached
 from kvmtools.errors import AttachError
 
@@ -57,7 +57,7 @@ def _still_coming(guest: Guest, deadline: float, seconds: float, what: str) -> N
     files = GuestFiles(guest.directory)
     if detached.wait_for_end(guest.pid, guest.started, _GLANCE):
         raise AttachError(
-            f"guest '{guest.name}' did not start: {files.last_words()}",
+            f"guest '{guest.name}' did not start: {files.last_output()}",
             hint="nothing was left behind; check the kernel, the memory size and --append",
         )
     panic = _PANIC.search(guest.console.read_bytes()) if guest.console.exists() else None
@@ -68,6 +68,6 @@ def _still_coming(guest: Guest, deadline: float, seconds: float, what: str) -> N
         )
     if time.monotonic() >= deadline:
         raise AttachError(
-            f"guest '{guest.name}' did not start: waited {seconds:.0f} s for {what}; {files.last_words()}",
+            f"guest '{guest.name}' did not start: waited {seconds:.0f} s for {what}; {files.last_output()}",
             hint="give it longer with --timeout",
         )

@@ -1,81 +1,48 @@
-"""Guests on file: each has a directory under the run directory, with ``guest.json`` in it.
+"""Guests on file: each has a folder in the run directory, with a record in it (:mod:`record`).
 
-The directory is also the lock: whoever starts or removes a guest holds ``flock`` on it, which the host's
-kernel lets go of however the holder ends.  A guest is alive if the process that ``guest.json`` names is;
-anything else under the run directory is what somebody left behind.
+The folder is also the lock: whoever starts or removes a guest holds ``flock`` on it, which the host's kernel lets go of
+however the holder ends.  A guest is alive if the process that its record names is.  What has no record is not ours, and
+is left alone; what has one that cannot be read may be alive, and is left alone, too.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import re
-import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
-from kvmtools.boot.guests import ram_location
+from kvmtools.boot.guests import ram_location, record
 from kvmtools.boot.guests.files import GuestFiles
-from kvmtools.boot.host import detached
+from kvmtools.boot.guests.record import Guest, Record, Unreadable
 from kvmtools.errors import UsageError
 from kvmtools.paths import run_dir
 
-SCHEMA = "kvmtools/1"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
 
 
 @dataclass(frozen=True)
-class Guest:
-    """A guest that kvmtools started.
+class DeadGuest:
+    """What is known of a guest whose QEMU ended.
 
-    :ivar started: when its QEMU started, in clock ticks since the host booted; with ``pid``, one process
-    :ivar qmp: our monitor's unix socket; ``drgn_qmp`` is a second one, for the user
-    :ivar kernel: ``pae``, ``nopae``, or the path of a kernel image
-    :ivar command: QEMU's argument vector
+    :ivar last_output: what QEMU, or else the kernel's console, said last
     """
 
     name: str
     pid: int
-    started: int
-    directory: Path
-    qmp: Path
-    drgn_qmp: Path
-    gdb: Path
-    agent: Path
-    console: Path
-    ram: Path
-    memory_bytes: int
-    smp: int
-    kernel: str
-    vmlinux: Path | None
-    accel: str
-    command: tuple[str, ...]
-
-    @property
-    def alive(self) -> bool:
-        """Whether its QEMU process still runs."""
-        return detached.is_alive(self.pid, self.started)
-
-
-@dataclass(frozen=True)
-class Obituary:
-    """What is known of a guest whose QEMU is gone."""
-
-    name: str
-    pid: int
-    last_words: str
+    last_output: str
 
     def __str__(self) -> str:
-        return f"guest '{self.name}' died (QEMU pid {self.pid}): {self.last_words}"
+        return f"guest '{self.name}' died (QEMU pid {self.pid}): {self.last_output}"
 
 
 def directory_of(name: str) -> Path:
-    """The directory of the guest ``name``, whether it exists or not.
+    """The folder of the guest ``name``, whether it exists or not.
 
     :raises UsageError: if ``name`` cannot be a guest's name
     """
@@ -87,33 +54,117 @@ def directory_of(name: str) -> Path:
     return run_dir() / name
 
 
-def names() -> list[str]:
-    """The names on file, alive or not, in order."""
-    return sorted(
-        entry.name for entry in run_dir().iterdir() if entry.is_dir() and _NAME.fullmatch(entry.name)
+def look(name: str) -> Record | None:
+    """What is on file under ``name``; ``None`` if nothing of ours is."""
+    return record.read(directory_of(name))
+
+
+def records() -> list[Record]:
+    """Everything that is on file, by name."""
+    names = sorted(entry.name for entry in run_dir().iterdir() if _NAME.fullmatch(entry.name))
+    found = (look(name) for name in names)
+    return [each for each in found if each is not None]
+
+
+@contextmanager
+def claimed(name: str) -> Iterator[Path]:
+    """The folder of a guest that is to be started: made, marked as ours, cleared of an earlier guest's files, and held.
+
+    If nothing came to be there in the end, it is removed.
+
+    :raises UsageError: if a guest of that name runs or may run, another process holds the folder, or it is not ours
+    :raises OSError: if it cannot be made
+    """
+    with _locked(name, create=True) as directory:
+        assert directory is not None
+        _demand_free(name, directory)
+        remove(name)
+        record.write_unfinished(directory, name)
+        yield directory
+
+
+@contextmanager
+def held(name: str, *, wait: float = 0.0) -> Iterator[Record | None]:
+    """What is on file under ``name``, while nobody else can change it; ``None`` if nothing of ours is.
+
+    :raises UsageError: if another process still holds the folder after ``wait`` seconds
+    """
+    with _locked(name, wait=wait) as directory:
+        yield None if directory is None else record.read(directory)
+
+
+def remove(name: str) -> DeadGuest | None:
+    """Delete all that a dead guest left: its sockets, its logs, its RAM file, the record last.
+
+    The caller holds the folder, and removes it in the end.  Only files of names that we give are touched.
+    """
+    directory = directory_of(name)
+    found = record.read(directory)
+    if found is None:
+        return None
+    files = GuestFiles(directory)
+    guest = found if isinstance(found, Guest) else None
+    dead = DeadGuest(name, guest.pid, files.last_output()) if guest else None
+    ram_location.discard(name, directory, *([guest.ram] if guest else []))
+    for path in files.all:
+        path.unlink(missing_ok=True)
+    return dead
+
+
+def clean_up(name: str) -> DeadGuest | None:
+    """Remove ``name`` if its QEMU ended or was never started; ``None`` if it lives, may live, or somebody holds it."""
+    try:
+        with held(name) as found:
+            if isinstance(found, Unreadable) or (isinstance(found, Guest) and found.alive):
+                return None
+            return remove(name)
+    except UsageError:
+        return None
+
+
+def _demand_free(name: str, directory: Path) -> None:
+    """:raises UsageError: if ``directory``, which we hold, is not free for a guest to be started"""
+    found = record.read(directory)
+    if isinstance(found, Unreadable):
+        raise UsageError(found.message, hint=f"choose another name; or {found.way_out}")
+    if isinstance(found, Guest) and found.alive:
+        raise UsageError(
+            f"guest '{name}' is already running (QEMU pid {found.pid})",
+            hint=f"choose another name, or stop it: kvmtools guest stop {name}",
+        )
+    if found is None and any(directory.iterdir()):
+        raise _not_ours(directory)
+
+
+def _not_ours(directory: Path) -> UsageError:
+    return UsageError(
+        f"{directory} is not a guest's folder",
+        hint="choose another name, or move it out of the run directory",
     )
 
 
 @contextmanager
-def locked(name: str, *, create: bool = False, wait: float = 0.0) -> Iterator[Path | None]:
-    """Hold the guest's directory for ourselves; ``None`` if there is none and ``create`` is false.
+def _locked(name: str, *, create: bool = False, wait: float = 0.0) -> Iterator[Path | None]:
+    """Hold the guest's folder; ``None`` if there is none with a record, and ``create`` is false.
 
-    A directory that is empty at the end is removed.
-
-    :raises UsageError: if another process still holds it after ``wait`` seconds
+    If it is empty at the end, it is removed.
     """
     path = directory_of(name)
     deadline = time.monotonic() + wait
     fd = None
     while fd is None:
         if create:
-            path.mkdir(mode=0o700, exist_ok=True)
-        elif not path.is_dir():
-            break
+            with contextlib.suppress(FileExistsError):
+                path.mkdir(mode=0o700)
+        elif record.read(path) is None:
+            yield None
+            return
         try:
             fd = _try_lock(path)
         except FileNotFoundError:
             continue
+        except NotADirectoryError:
+            raise _not_ours(path) from None
         except BlockingIOError:
             if time.monotonic() >= deadline:
                 raise UsageError(
@@ -121,9 +172,6 @@ def locked(name: str, *, create: bool = False, wait: float = 0.0) -> Iterator[Pa
                     hint="wait for it, or choose another name",
                 ) from None
             time.sleep(0.05)
-    if fd is None:
-        yield None
-        return
     try:
         yield path
     finally:
@@ -133,79 +181,16 @@ def locked(name: str, *, create: bool = False, wait: float = 0.0) -> Iterator[Pa
 
 
 def _try_lock(path: Path) -> int | None:
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    # A symbolic link is no directory to O_NOFOLLOW.
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        # Between open and flock its former holder may have removed it: then we locked a ghost.
-        if os.path.samestat(os.fstat(fd), os.stat(path)):
-            return fd
+        # Between open and flock its former holder may have removed it: then what we hold is gone.
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(fd), os.lstat(path)):
+                return fd
     except BaseException:
         os.close(fd)
         raise
     os.close(fd)
     return None
-
-
-def save(guest: Guest) -> None:
-    """Write ``guest.json``, in one step."""
-    path = GuestFiles(guest.directory).record
-    fresh = path.with_suffix(".new")
-    fresh.write_text(json.dumps({"schema": SCHEMA, **as_json(guest)}, indent=2) + "\n")
-    fresh.replace(path)
-
-
-def as_json(guest: Guest) -> dict[str, object]:
-    """The guest's fields as JSON values; paths become strings, units appear in the key names."""
-    data = {
-        key: os.fspath(value) if isinstance(value, Path) else value for key, value in asdict(guest).items()
-    }
-    data["started_ticks"] = data.pop("started")
-    data["command"] = list(guest.command)
-    return data
-
-
-def load(name: str) -> Guest | None:
-    """The guest on file under ``name``, alive or not; ``None`` if nothing readable is there."""
-    try:
-        data = json.loads(GuestFiles(directory_of(name)).record.read_text())
-        data["started"] = data.pop("started_ticks")
-        data["command"] = tuple(data["command"])
-        for key in _PATHS:
-            data[key] = None if data[key] is None else Path(data[key])
-        return Guest(**{field.name: data[field.name] for field in fields(Guest)})
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-
-
-_PATHS = [field.name for field in fields(Guest) if "Path" in str(field.type)]
-
-
-def remove(name: str) -> Obituary | None:
-    """Delete all that a dead guest left: its sockets, its logs, its RAM file.  The caller holds the lock.
-
-    The directory itself stays, since it is the lock; :func:`locked` removes it when it lets go.
-    """
-    directory = directory_of(name)
-    guest = load(name)
-    obituary = Obituary(name, guest.pid, GuestFiles(directory).last_words()) if guest else None
-    if guest is not None:
-        guest.ram.unlink(missing_ok=True)
-    ram_location.discard(name, directory)
-    for entry in directory.iterdir():
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink(missing_ok=True)
-    return obituary
-
-
-def bury(name: str) -> Obituary | None:
-    """Clean up after ``name`` if its QEMU is dead; ``None`` if it lives, or is in somebody else's hands."""
-    try:
-        with locked(name) as directory:
-            if directory is None:
-                return None
-            guest = load(name)
-            return None if guest is not None and guest.alive else remove(name)
-    except UsageError:
-        return None

@@ -9,59 +9,18 @@ import stat
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from guest_place import Place
 
-from kvmtools.boot.guests import lifecycle, ram_location, registry
+from kvmtools.boot.guests import lifecycle, ram_location, record, registry
 from kvmtools.boot.guests.files import GuestFiles
 from kvmtools.boot.host import detached
 from kvmtools.errors import AttachError, BuildError, GuestVanished, UsageError
 
-FAKE_QEMU = Path(__file__).with_name("fake_qemu.py")
-REPOSITORY = FAKE_QEMU.parents[3]
-
-
-@dataclass
-class Place:
-    """A machine of our own: run directory, cache and shared memory below one temporary directory."""
-
-    root: Path
-    image: Path
-    vmlinux: Path
-
-    def start(self, name: str = "fake", timeout: float = 30.0) -> lifecycle.Guest:
-        return lifecycle.start(
-            name,
-            kernel=str(self.image),
-            vmlinux=self.vmlinux,
-            memory="64M",
-            accel="tcg",
-            timeout=timeout,
-        )
-
-    def left_behind(self) -> list[Path]:
-        """Every file below the run directory, the cache and shared memory."""
-        return [path for top in ("run/kvmtools", "shm", "cache") for path in (self.root / top).rglob("*")]
-
-
-@pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
-    for name in ("run", "cache", "shm", "bin"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "bin" / "qemu-system-i386").symlink_to(FAKE_QEMU)
-    image, vmlinux = tmp_path / "bzImage", tmp_path / "vmlinux"
-    image.touch()
-    vmlinux.touch()
-    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}:{os.environ['PATH']}")
-    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path / "run"))
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    monkeypatch.setattr(ram_location, "SHARED_MEMORY", tmp_path / "shm")
-    yield Place(tmp_path, image, vmlinux)
-    for guest in lifecycle.all_guests():
-        detached.end(guest.pid, guest.started, patience=0)
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def test_a_guest_is_started_found_and_stopped(place: Place) -> None:
@@ -119,11 +78,10 @@ def test_two_names_live_side_by_side(place: Place) -> None:
 
 
 def test_a_start_in_another_process_is_not_disturbed(place: Place) -> None:
-    with registry.locked("fake", create=True) as directory:
-        assert directory is not None
+    with registry.claimed("fake") as directory:
         with pytest.raises(UsageError, match="being started or stopped"):
             place.start()
-        assert registry.bury("fake") is None
+        assert registry.clean_up("fake") is None
         assert directory.is_dir()
 
 
@@ -197,7 +155,7 @@ def test_cpus_out_of_range(place: Place, smp: int) -> None:
         lifecycle.start("fake", kernel=str(place.image), vmlinux=place.vmlinux, smp=smp)
 
 
-def test_a_dead_guest_is_reported_with_qemus_last_words_and_cleaned_up(place: Place) -> None:
+def test_a_dead_guest_is_reported_with_qemus_last_output_and_cleaned_up(place: Place) -> None:
     guest = place.start()
     detached.end(guest.pid, guest.started, patience=0)
     GuestFiles(guest.directory).qemu_log.write_text("first\nqemu: terminating on signal 9\n\n")
@@ -212,9 +170,9 @@ def test_a_dead_guest_without_a_word_is_reported_with_the_consoles_end(place: Pl
     guest = place.start()
     detached.end(guest.pid, guest.started, patience=0)
     guest.console.write_text("[    9.1] reboot: Power down\r\n")
-    (obituary,) = lifecycle.sweep()
-    assert obituary.name == "fake"
-    assert "reboot: Power down" in str(obituary)
+    (dead,) = lifecycle.sweep()
+    assert dead.name == "fake"
+    assert "reboot: Power down" in str(dead)
     assert lifecycle.sweep() == []
     assert place.left_behind() == []
 
@@ -246,7 +204,7 @@ def test_a_recycled_pid_is_not_our_guest(place: Place) -> None:
             guest = place.start()
             detached.end(guest.pid, guest.started, patience=0)
             recycled = replace(guest, pid=stranger.pid)
-            registry.save(recycled)
+            record.write(recycled)
             assert not recycled.alive
             lifecycle.stop(recycled)
             assert stranger.poll() is None
@@ -277,6 +235,7 @@ def test_a_monitor_in_use_is_busy_not_dead(place: Place, monkeypatch: pytest.Mon
 def test_leftovers_of_a_start_that_was_killed_are_cleared(place: Place) -> None:
     directory = registry.directory_of("fake")
     directory.mkdir()
+    record.write_unfinished(directory, "fake")
     (directory / "qemu.log").touch()
     orphan = ram_location.create("fake", directory, 1 << 20)
     guest = place.start()

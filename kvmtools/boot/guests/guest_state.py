@@ -1,0 +1,52 @@
+"""What a guest is doing now, as far as its QEMU tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from kvmtools.boot.guests import ram_location
+from kvmtools.boot.guests.record import Guest
+from kvmtools.boot.host import detached
+from kvmtools.errors import AttachError
+
+BUSY = "busy"
+_MONITOR_SECONDS = 3.0  # QEMU greets at once, unless it serves another client
+
+
+@dataclass(frozen=True)
+class Vcpu:
+    """One virtual CPU: its index in the guest, and the host thread that runs it."""
+
+    index: int
+    thread_id: int
+
+
+@dataclass(frozen=True)
+class GuestState:
+    """What QEMU says of a guest now.
+
+    :ivar status: QMP's word, such as ``running`` or ``paused``; ``busy`` if another client holds the monitor
+    :ivar ram_touched_bytes: how much of the RAM file really exists
+    """
+
+    status: str
+    vcpus: tuple[Vcpu, ...]
+    uptime_seconds: float
+    ram_touched_bytes: int
+
+
+def ask(guest: Guest) -> GuestState:
+    """What QEMU says of ``guest``; that it is busy if nobody answers."""
+    from kvmtools.attach.monitor.qmp import Monitor
+
+    vcpus: tuple[Vcpu, ...] = ()
+    try:
+        with Monitor(str(guest.qmp), greeting_seconds=_MONITOR_SECONDS) as monitor:
+            status = str(monitor.command("query-status")["status"])
+            answer = monitor.command("query-cpus-fast")
+        vcpus = tuple(Vcpu(int(cpu["cpu-index"]), int(cpu["thread-id"])) for cpu in answer)
+    except AttachError:
+        status = BUSY
+    return GuestState(
+        status, vcpus, detached.uptime_seconds(guest.started), ram_location.touched_bytes(guest.ram)
+    )

@@ -1,0 +1,33 @@
+"""A machine of our own to start guests on, below one directory: see ``place`` in tests/boot/guests/conftest.py."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvmtools.boot.guests import lifecycle
+
+FAKE_QEMU = Path(__file__).parent / "boot" / "guests" / "fake_qemu.py"
+
+
+@dataclass
+class Place:
+    """A machine of our own: run directory, cache and shared memory below one temporary directory."""
+
+    root: Path
+    image: Path
+    vmlinux: Path
+
+    def start(self, name: str = "fake", timeout: float = 30.0) -> lifecycle.Guest:
+        return lifecycle.start(
+            name,
+            kernel=str(self.image),
+            vmlinux=self.vmlinux,
+            memory="64M",
+            accel="tcg",
+            timeout=timeout,
+        )
+
+    def left_behind(self) -> list[Path]:
+        """Every file below the run directory, the cache and shared memory."""
+        return [path for top in ("run/kvmtools", "shm", "cache") for path in (self.root / top).rglob("*")]
