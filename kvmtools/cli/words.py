@@ -28,7 +28,9 @@ def words(arguments: Sequence[str]) -> Iterator[str]:
     """
     refuse_nothing(arguments)
     for argument in arguments or (STDIN,):
-        yield from _words(read_text(STDIN, "stdin").split("\n")) if argument == STDIN else (argument,)
+        yield from (
+            _words(read_text(STDIN, "the list of words").split("\n")) if argument == STDIN else (argument,)
+        )
 
 
 def batches() -> Iterator[list[str]]:

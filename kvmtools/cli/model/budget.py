@@ -25,11 +25,14 @@ SIZES = tuple(1 << shift for shift in range(29, 37))
 """512 MiB to 64 GiB."""
 NO_BOOT = "no boot"
 _SHORT = "4K/high, 2M/low, ...: a virtual map, with leaves of that size, backed by highmem or lowmem"
-_LEGEND = (
+_LEFT = (
     "left: lowmem (zones DMA and NORMAL) without mem_map; NORMAL: that without zone DMA",
-    "lost: what mem_map costs lowmem; virtual: kernel virtual space it takes, in lowmem or as a window",
-    "share: how much of all of it that is; window: what lies outside lowmem; memory: wherever it is",
-    "in lowmem: what of the memory is; tables: page tables of the window, which are part of the memory",
+    "lost: what mem_map costs lowmem; virtual: kernel virtual space that it takes, in lowmem or",
+    "as a window; share: how much of all of it that is",
+)
+_TAKEN = (
+    "window: virtual space outside lowmem; memory: wherever it is; in lowmem: what of it is there",
+    "tables: page tables of the window, which are part of the memory",
     _SHORT,
 )
 
@@ -85,7 +88,7 @@ def _one(request: MachineOptions, configuration: Configuration, form: str) -> No
             "model budget", **_kernel(request, configuration), machines=[_machine(request.memory, bills)]
         )
         return
-    rows = [
+    left = [
         (
             _short(configuration, bill.kind),
             size(bill.left) if bill.boots else NO_BOOT,
@@ -93,23 +96,29 @@ def _one(request: MachineOptions, configuration: Configuration, form: str) -> No
             size(bill.lost) if bill.boots else "-",
             size(bill.virtual),
             f"{bill.share:.1%}",
-            size(bill.window),
-            size(bill.physical),
-            size(bill.from_lowmem),
-            size(bill.page_tables),
         )
         for bill in bills
     ]
-    heads = "kind >left >NORMAL >lost >virtual >share >window >memory >in_lowmem >tables"
+    taken = [
+        (
+            _short(configuration, bill.kind),
+            *map(size, (bill.window, bill.physical, bill.from_lowmem, bill.page_tables)),
+        )
+        for bill in bills
+    ]
     emit(
         "\n".join(
             [
                 _heading(request, configuration),
                 *_spent_on(configuration, bills[0]),
                 "",
-                table(columns(heads), rows),
+                table(columns("kind >left >NORMAL >lost >virtual >share"), left),
                 "",
-                *(paint(line, dim=True) for line in _LEGEND),
+                *(paint(line, dim=True) for line in _LEFT),
+                "",
+                table(columns("kind >window >memory >in_lowmem >tables"), taken),
+                "",
+                *(paint(line, dim=True) for line in _TAKEN),
                 *(f"{bill.kind.name} does not boot: {bill.refusal}" for bill in bills if not bill.boots),
                 "",
                 *_both_sides(configuration),

@@ -12,10 +12,10 @@ from kvmtools.cli.model.address_space import Area, address_space
 from kvmtools.cli.model.eras import beside, differs, era_json
 from kvmtools.cli.model.options import MachineOptions, complete_era, era_name, machine_request_options
 from kvmtools.cli.model.ram_in_use import RamInUse, ram_in_use
+from kvmtools.cli.model.refusal import note_refusal, refusal
 from kvmtools.cli.options import format_option
-from kvmtools.cli.output import emit, emit_json, note
+from kvmtools.cli.output import emit, emit_json
 from kvmtools.errors import UsageError
-from kvmtools.model import budget
 from kvmtools.model.eras import COLUMNS
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.space.layout import TOP
@@ -59,23 +59,11 @@ def command(ctx: click.Context, request: MachineOptions, diff: tuple[str, str] |
         _show_difference(request, diff, form)
         return
     prediction = Prediction(request.configuration())
-    _note_refusal("this kernel", prediction)
+    note_refusal("this kernel", prediction)
     if form == "json":
         emit_json("model layout", **_json(prediction))
     else:
         emit("\n".join(_text(prediction)))
-
-
-def _refusal(prediction: Prediction) -> str:
-    """Why a kernel that has all this space laid out would not boot; empty if nothing speaks against it."""
-    configuration = prediction.configuration
-    kind = budget.SPARSEMEM if configuration.sparsemem else budget.FLATMEM
-    return budget.budget(configuration, kind).refusal
-
-
-def _note_refusal(who: str, prediction: Prediction) -> None:
-    if refusal := _refusal(prediction):
-        note(f"{who} would not boot: {refusal}")
 
 
 def _text(prediction: Prediction) -> Iterator[str]:
@@ -141,7 +129,7 @@ def _json(prediction: Prediction) -> dict[str, Any]:
     return {
         "era": prediction.era.name,
         **_machine_json(prediction.configuration),
-        "refusal": _refusal(prediction) or None,
+        "refusal": refusal(prediction) or None,
         "ram": _ram_json(ram_in_use(prediction)),
         "boundaries": {name: _data(name, value) for name, value in edges.items() if not _counts(name)},
         "limits": {name: _data(name, value) for name, value in edges.items() if _counts(name)},
@@ -185,7 +173,7 @@ def _counts(field: str) -> bool:
 def _show_difference(request: MachineOptions, names: tuple[str, str], form: str) -> None:
     old, new = both = [Prediction(request.configuration(name)) for name in names]
     for name, prediction in zip(names, both, strict=True):
-        _note_refusal(name, prediction)
+        note_refusal(name, prediction)
     moved = [
         (name, before, after)
         for (name, before), (_, after) in zip(old.layout.items(), new.layout.items(), strict=True)
@@ -196,7 +184,7 @@ def _show_difference(request: MachineOptions, names: tuple[str, str], form: str)
         emit_json(
             "model layout",
             eras=list(names),
-            refusals={name: _refusal(each) or None for name, each in zip(names, both, strict=True)},
+            refusals={name: refusal(each) or None for name, each in zip(names, both, strict=True)},
             boundaries=[
                 {"name": name, "old": _data(name, before), "new": _data(name, after)}
                 for name, before, after in moved

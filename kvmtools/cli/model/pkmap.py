@@ -11,6 +11,7 @@ from kvmtools.cli.model.options import machine_options
 from kvmtools.cli.model.pkmap_prompt import prompt
 from kvmtools.cli.model.pkmap_script import ScriptedPkmap, code
 from kvmtools.cli.model.pkmap_steps import drawn, step
+from kvmtools.cli.model.refusal import note_refusal
 from kvmtools.cli.options import format_option
 from kvmtools.cli.output import emit, emit_json
 from kvmtools.cli.scripts import script_text
@@ -59,6 +60,7 @@ def command(configuration: Configuration, script: str | None, slots: int | None,
     kvmtools model pkmap --era 2.4 --no-pae
     """
     prediction = Prediction(configuration)
+    note_refusal("this kernel", prediction)
     area, lowmem_pages = prediction.pkmap, prediction.layout.highstart_pfn
     if area is None or lowmem_pages is None:
         raise UsageError("without CONFIG_HIGHMEM there is no pkmap", hint="leave out --no-highmem")

@@ -108,7 +108,7 @@ def _read(path: str) -> tuple[E820Entry, ...]:
     """
     name = "stdin" if path == STDIN else f"the RAM map {path}"
     try:
-        text = read_text(path, name, errors="replace", hint=_HINT)
+        text = read_text(path, "the RAM map" if path == STDIN else name, errors="replace", hint=_HINT)
     except OSError as error:
         raise UsageError(f"cannot read {name}: {error.strerror}", hint=_HINT) from None
     lines = enumerate(map(str.rstrip, text.splitlines()), 1)

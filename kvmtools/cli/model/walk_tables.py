@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from kvmtools.cli.model.refusal import note_refusal
 from kvmtools.cli.scripts import STDIN, read_text
 from kvmtools.errors import UsageError
 from kvmtools.model import eras, kernel_tables
@@ -48,6 +49,7 @@ class WalkableTables(NamedTuple):
 def of_kernel(configuration: Configuration) -> WalkableTables:
     """The tables of a kernel that nobody booted."""
     prediction = Prediction(configuration)
+    note_refusal("this kernel", prediction)
     built = kernel_tables.build(prediction)
     name = f"{eras.shown(configuration.marks).name}, {built.form.name}"
     chosen = kernel_tables.choices(prediction)
@@ -61,7 +63,7 @@ def of_file(path: str) -> WalkableTables:
     """
     file = "stdin" if path == STDIN else path
     try:
-        text = read_text(path, file, hint=vectors.HINT)
+        text = read_text(path, "the page tables" if path == STDIN else file, hint=vectors.HINT)
     except OSError as error:
         raise UsageError(
             f"'{file}' is neither an address nor a file that can be read: {error.strerror}", hint=ADDRESS_HINT

@@ -291,6 +291,27 @@ def test_a_kernel_without_highmem_has_no_pkmap(invoke: Invoke) -> None:
     assert "without CONFIG_HIGHMEM there is no pkmap" in str(outcome.error)
 
 
+def test_two_texts_cannot_both_come_by_stdin(invoke: Invoke, tmp_path: Path) -> None:
+    ram = "00000000-0009fbff : System RAM\n00100000-7fffffff : System RAM\n"
+    for script in ((), ("-",)):
+        outcome = invoke("model", "pkmap", "--e820", "-", *script, stdin=ram)
+        assert outcome.code == 2
+        says = "the RAM map and the script cannot both come by stdin (name a file for one of them)"
+        assert str(outcome.error) == says
+    file = tmp_path / "script"
+    file.write_text("kmap 1\n")
+    assert "A has page 1" in invoke("model", "pkmap", "--e820", "-", str(file), stdin=ram).out
+
+
+def test_a_kernel_that_would_not_boot_is_said_to_be_one(invoke: Invoke) -> None:
+    large = ("--memory", "64G", "--sizeof-page", "64")
+    outcome = invoke("model", "pkmap", *large, stdin="kmap 1\n")
+    assert outcome.code == 0
+    assert outcome.err.startswith("kvmtools: this kernel would not boot: mem_map takes 1024.0 MiB")
+    assert invoke("model", "walk", *large, "0xc1000000").err == outcome.err
+    assert invoke("model", "pkmap", stdin="kmap 1\n").err == ""
+
+
 def test_help_knows_every_word(invoke: Invoke) -> None:
     said = invoke("model", "pkmap", "--help").out
     for word in (*WORDS, "start", "0x3", "pfn"):
