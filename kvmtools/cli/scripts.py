@@ -44,7 +44,7 @@ def script_text(path: str | None) -> str:
 
     :raises UsageError: if it cannot be read, or is no text
     """
-    path = path or STDIN
+    path = STDIN if path is None else path
     name = "the script" if path == STDIN else f"the script '{path}'"
     try:
         return read_text(path, name, hint="name a script")
