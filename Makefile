@@ -9,13 +9,14 @@
 #   make mutants ONLY=layout  ... of the modules with that in their name
 #   make matrix               do 5.10, 6.1, 6.12 and 7.2, with PAE and without, agree?  (an hour; their sources come from Debian)
 #   make matrix KERNELS='6.12 7.2'
+#   make docs                 the reference for scripts, as build/docs/index.html
 #   make bench                how fast it is
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test setup lint mutants matrix bench clean
+.PHONY: run test setup lint docs mutants matrix bench clean
 ONLY :=
 KERNELS :=
 # They visit every state of something small, cover nothing that other tests do not, and take three times as long when traced.
@@ -25,7 +26,7 @@ run: setup
 	@echo "make: both guests (their kernels take a few minutes each the first time)"
 	$(BIN)/kvmtools run
 
-test: setup lint
+test: setup lint docs
 	$(BIN)/python -m pytest tests/model --cov $(EXHAUSTIVE:%=--ignore=%)
 	@echo "make: the two guest kernels (a few minutes each the first time)"
 	$(BIN)/kvmtools guest build
@@ -35,6 +36,9 @@ lint: $(READY)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+docs: $(READY)
+	$(BIN)/sphinx-build -q -E -W --keep-going docs build/docs
 
 mutants: $(READY)
 	nice $(BIN)/python tests/mutants.py $(ONLY)

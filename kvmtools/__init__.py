@@ -1,11 +1,15 @@
 """kvmtools: does the memory management of this running i386 kernel look the way it must?
 
-::
+.. code-block:: python
 
-    import kvmtools
+   import kvmtools
 
-    with kvmtools.open(guest="pae") as kernel:
-        print(kernel.check().summary)
+   with kvmtools.open(guest="pae") as kernel:
+       print(kernel.check().summary)
+
+.. code-block:: text
+
+   agrees with the model; ...
 
 :data:`__all__` is every name that is promised to stay; ``kvmtools.model`` has a list of its own.  Each is loaded when
 it is asked for (PEP 562), so that ``import kvmtools`` costs next to nothing.
@@ -43,7 +47,7 @@ if TYPE_CHECKING:
         SymbolsError,
         UsageError,
     )
-    from kvmtools.findings import Finding, Outcome, Result, Status
+    from kvmtools.findings import Finding, Outcome, Result, RuleEntry, Status
 
 __all__ = [
     "AttachError",
@@ -64,6 +68,7 @@ __all__ = [
     "PageUse",
     "PkmapSlots",
     "Result",
+    "RuleEntry",
     "Status",
     "SymbolsError",
     "TranslatedAddress",
@@ -80,7 +85,7 @@ __all__ = [
 
 _HOMES = {
     "errors": "AttachError BuildError GuestVanished Inconclusive KvmtoolsError MemoryFault SymbolsError UsageError",
-    "findings": "Finding Outcome Result Status",
+    "findings": "Finding Outcome Result RuleEntry Status",
     "api.checking": "rules",
     "api.guests": "booted",
     "api.layout": "KernelLayout",

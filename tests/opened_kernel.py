@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from recorded_guest import load
+from whole_memory import WholeMemory
 
 from kvmtools.api.open_kernel import OpenKernel
 from kvmtools.api.session import Session
+from kvmtools.attach.monitor.pause import NoPause
 
 
 def always_opens(monkeypatch: pytest.MonkeyPatch, session: Session) -> None:
@@ -17,3 +21,17 @@ def always_opens(monkeypatch: pytest.MonkeyPatch, session: Session) -> None:
         return OpenKernel(session, demand_gdb=options.get("gdb") is not None)
 
     monkeypatch.setattr("kvmtools.api.opening.open_kernel", open_kernel)
+
+
+def recorded_session(name: str) -> Session:
+    """A recorded guest (``fixtures/guests``), ``pae`` or ``nopae``, as if it were a core."""
+    guest = load(name)
+    target = SimpleNamespace(
+        monitor=None,
+        description=f"core {name}",
+        transport="a recording",
+        registers=lambda: guest.registers,
+        paused=lambda: NoPause(was_running=False),
+        close=lambda: None,
+    )
+    return Session(target, guest.kernel.with_memory(WholeMemory(guest.snapshot)))  # type: ignore[arg-type]

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvmtools.api.session import Session
-    from kvmtools.compare.rule import Rule
-    from kvmtools.findings import Result
+    from kvmtools.findings import Result, RuleEntry
 
 
-def rules(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[Rule, ...]:
-    """What :meth:`OpenKernel.check` holds to be true: each rule has ``id``, ``truth``, ``source`` and ``exceptions``.
+def rules(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[RuleEntry, ...]:
+    """What :meth:`OpenKernel.check` holds to be true, in the order in which it is looked at.
 
     :param only: ids of rules, or groups of them (the part before the dot); all if empty
     :param skip: those to leave out

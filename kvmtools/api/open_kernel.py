@@ -250,6 +250,11 @@ class OpenKernel:
         return self.session.kernel.slide
 
     @property
+    def page_offset(self) -> int:
+        """``PAGE_OFFSET``: the first virtual address of the kernel's half."""
+        return self.session.kernel.page_offset
+
+    @property
     def pae(self) -> bool:
         """Whether the kernel was built for PAE."""
         return self.session.kernel.architecture.told["pae"]

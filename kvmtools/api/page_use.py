@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,7 +30,8 @@ class PageUse:
     counts: NDArray[np.int64]
     """Pages of every zone in every state, shape ``(zones, states)``."""
 
-    names = STATES
+    names: ClassVar[tuple[str, ...]] = STATES
+    """``("free", "per-cpu", "reserved", ...)``, the states by number."""
 
     @property
     def zones(self) -> dict[str, dict[str, int]]:

@@ -5,11 +5,17 @@ with the observer, so that their agreement proves something.  What differs betwe
 :mod:`kvmtools.model.eras`; each module cites the kernel files that it follows.
 
 Ask :func:`predict` about a configuration that was observed (:meth:`kvmtools.OpenKernel.configuration`), or about one
-that :func:`configuration` makes up::
+that :func:`configuration` makes up:
 
-    from kvmtools.model import configuration, predict
+.. code-block:: python
 
-    print(hex(predict(configuration("2.4", memory=1 << 30)).layout.high_memory))
+   from kvmtools.model import configuration, predict
+
+   print(hex(predict(configuration("2.4", memory=1 << 30)).layout.high_memory))
+
+.. code-block:: text
+
+   0xf8000000
 
 * Mel Gorman, *Understanding the Linux Virtual Memory Manager*, chapter 10.1: the pkmap area and its counts
   0, 1, n.

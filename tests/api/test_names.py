@@ -15,8 +15,8 @@ import kvmtools.model
 HEAVY = {"numpy", "drgn", "click", "asyncio", "typing", "kvmtools.api", "kvmtools.model"}
 NAMES = """
 AttachError BuildError Finding GuestVanished Inconclusive KernelLayout KvmtoolsError MappedPage MappedRun Mappings
-MemoryFault OpenKernel Outcome Page PageTable PageUse PkmapSlots Result Status SymbolsError TranslatedAddress UsageError
-Vcpu Vcpus Zones __version__ booted model open rules
+MemoryFault OpenKernel Outcome Page PageTable PageUse PkmapSlots Result RuleEntry Status SymbolsError TranslatedAddress
+UsageError Vcpu Vcpus Zones __version__ booted model open rules
 """
 MODEL = ["ERAS", "Prediction", "configuration", "predict"]
 

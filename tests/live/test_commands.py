@@ -262,7 +262,7 @@ def test_the_shell_runs_code(run: Run) -> None:
     assert run("shell", "-e", code).stdout == "['init', 'kthreadd']\n0x0\n"
     done = run(
         "shell",
-        stdin="print(page(page(1)['page'])['pfn'], prog['init_task'].comm.string_())\n1 / 0\n",
+        stdin="print(page(page(1).page).pfn, prog['init_task'].comm.string_())\n1 / 0\n",
         code=1,
     )
     assert done.stdout == "1 b'swapper/0'\n"

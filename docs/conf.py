@@ -1,0 +1,32 @@
+"""How `make docs` builds the reference: from the docstrings, offline, and every warning is an error."""
+
+from kvmtools import __version__
+
+project = "kvmtools"
+author = "the kvmtools developers"
+version = release = __version__
+
+extensions = ["sphinx.ext.autodoc"]
+exclude_patterns = ["_build"]
+
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True, "show-inheritance": False}
+add_module_names = False
+python_use_unqualified_type_names = True
+toc_object_entries_show_parents = "hide"
+
+nitpicky = True
+# What is documented elsewhere: the standard library, NumPy and drgn; and what lies behind the API, which is no promise.
+nitpick_ignore_regex = [
+    (r"py:.*", r"kvmtools\.(api|attach|boot|compare|observe|model|records|show)(\..*)?"),
+    (r"py:.*", r"(tuple\[~)?kvmtools\.records\.\w+|Guest|Pausing|[TU]|SHOWN|MARKS"),
+    (r"py:.*", r"(collections|contextlib|enum|functools|numpy|np|pathlib|types|typing|drgn)\..*"),
+    (
+        r"py:.*",
+        r"(Callable|Iterator|Mapping|Path|Sequence|NDArray|Self|StrEnum|TracebackType|IndexError|KeyError)",
+    ),
+]
+
+html_theme = "alabaster"
+html_theme_options = {"description": "Does the memory of this i386 kernel look the way it must?"}
