@@ -217,6 +217,8 @@ class Registers:
     cr4: int
     efer: int | None
     """``None`` if the source does not record it: the notes of a QEMU core hold CR0 to CR4 only."""
+    idt: int | None = None
+    """Base of the IDT, virtual; ``None`` if the source does not record it: gdb does not ask for it."""
 
     def items(self) -> Iterator[tuple[str, int]]:
         """``(name, value)`` of the registers that are known."""

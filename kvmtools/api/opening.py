@@ -44,7 +44,7 @@ def open_kernel(
         if target.vmlinux is None:
             raise SymbolsError("no vmlinux is known for this target", hint="give one with -s/--symbols PATH")
         vmlinux = Vmlinux.load(target.vmlinux)
-        session = Session(target, locate(target.memory, vmlinux, target.vmcoreinfo()))
+        session = Session(target, locate(target.memory, vmlinux, target.vmcoreinfo(), target.registers()))
         return OpenKernel(session, demand_gdb=gdb is not None)
     except BaseException:
         target.close()

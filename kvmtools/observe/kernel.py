@@ -6,6 +6,7 @@ arch/x86/include/asm/ page.h); the page tables are :mod:`kvmtools.observe.paging
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ from kvmtools.observe.architecture import Architecture
 from kvmtools.observe.paging.forms import Form
 from kvmtools.observe.symbols.slide import find_slide
 from kvmtools.observe.symbols.vmlinux import Vmlinux
+from kvmtools.records import Registers
 
 if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
@@ -167,13 +169,19 @@ class Kernel:
         return (virtual + offset) % self.architecture.address_end
 
 
-def locate(memory: PhysicalMemory, vmlinux: Vmlinux, vmcoreinfo: str | None = None) -> Kernel:
+def locate(
+    memory: PhysicalMemory,
+    vmlinux: Vmlinux,
+    vmcoreinfo: str | None = None,
+    registers: Sequence[Registers] = (),
+) -> Kernel:
     """The kernel of ``vmlinux`` in ``memory``, its KASLR slide found and verified.
 
     :param vmcoreinfo: text of the VMCOREINFO note, if the target has one
-    :raises SymbolsError: if the vmlinux is another kernel's (both build ids are named), or no kernel is there
+    :param registers: every CPU's, if they can be had
+    :raises SymbolsError: as :func:`kvmtools.observe.symbols.slide.find_slide`
     """
-    slide = find_slide(memory, vmlinux, vmcoreinfo)
+    slide = find_slide(memory, vmlinux, vmcoreinfo, registers)
     vmlinux.believe()
     return with_lowmem_end(
         Kernel(vmlinux, slide, memory, vmlinux.page_offset, vmlinux.architecture.address_end)

@@ -202,9 +202,9 @@ class CoreFile:
         self.type = 4
         self.machine = 3
 
-    def qemu_note(self, *, rip: int, cr0: int, cr3: int, cr4: int, version: int = 1) -> None:
+    def qemu_note(self, *, rip: int, cr0: int, cr3: int, cr4: int, idt: int = 0, version: int = 1) -> None:
         registers = [0] * 16 + [rip, 0x246]
-        state = struct.pack("<II18Q240x5QQ", version, 0x1B8, *registers, cr0, 0, 0, cr3, cr4, 0)
+        state = struct.pack("<II18Q232xQ5QQ", version, 0x1B8, *registers, idt, cr0, 0, 0, cr3, cr4, 0)
         self.notes.append(("QEMU", 0, state))
 
     def write(self) -> Path:

@@ -26,8 +26,8 @@ _OTHER_FORMATS = {
 }
 _AS_ELF = 'write it as ELF: QMP dump-guest-memory with "paging": false and no "format"'
 # QEMUCPUState (QEMU target/i386/arch_dump.c): version, size, 18 general registers of which rip is the 17th,
-# ten segments of 24 bytes, cr[5].  EFER is not in it.
-_CPU_STATE = struct.Struct("<II16QQQ240x5Q")
+# ten segments of 24 bytes (the IDT is the last, its base the last 8 of them), cr[5].  EFER is not in it.
+_CPU_STATE = struct.Struct("<II16QQQ232xQ5Q")
 _CPU_STATE_VERSION = 1
 
 
@@ -120,5 +120,5 @@ def _registers(cpu: int, state: bytes) -> Registers:
         raise AttachError(f"the core's register note of vCPU {cpu} has the unknown version {version}")
     values = _CPU_STATE.unpack_from(state)
     rip = values[2 + 16]
-    cr0, _, _, cr3, cr4 = values[-5:]
-    return Registers(cpu=cpu, eip=rip, cr0=cr0, cr3=cr3, cr4=cr4, efer=None)
+    idt, cr0, _, _, cr3, cr4 = values[-6:]
+    return Registers(cpu=cpu, eip=rip, cr0=cr0, cr3=cr3, cr4=cr4, efer=None, idt=idt)

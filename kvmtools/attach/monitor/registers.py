@@ -12,7 +12,7 @@ from kvmtools.errors import AttachError
 from kvmtools.records import Registers
 
 _CPU = re.compile(r"^CPU#(\d+)\s*$", re.MULTILINE)
-_VALUE = re.compile(r"\b(EIP|RIP|CR0|CR3|CR4|EFER)=([0-9a-f]+)")
+_VALUE = re.compile(r"\b(EIP|RIP|CR0|CR3|CR4|EFER|IDT)=\s*([0-9a-f]+)")
 
 
 def parse(text: str) -> tuple[Registers, ...]:
@@ -36,6 +36,7 @@ def _one(cpu: int, body: str) -> Registers:
             cr3=values["CR3"],
             cr4=values["CR4"],
             efer=values.get("EFER"),
+            idt=values.get("IDT"),
         )
     except KeyError as missing:
         raise AttachError(

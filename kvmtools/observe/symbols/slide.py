@@ -5,17 +5,22 @@ The slide is ``SYMBOL(_stext)`` of VMCOREINFO minus ``_stext`` of the vmlinux wh
 it is searched for; either way nothing is believed until the kernel's banner and its build id stand in memory
 where that slide puts them.  On i386 the image moves as a whole, so the virtual and the physical slide are
 equal (arch/x86/boot/compressed/kaslr.c, ``choose_random_location``).
+
+A reboot need not overwrite the kernel that ran before, and KASLR puts the next one elsewhere: then banner and build id
+stand in two places, and the CPUs have to say which of them they run.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from kvmtools.attach.elf import ElfError, build_id_among, parse_notes
 from kvmtools.errors import MemoryFault, SymbolsError
+from kvmtools.observe.symbols.running import pages, runs_on
 from kvmtools.observe.symbols.vmlinux import Vmlinux
+from kvmtools.records import Registers
 
 if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
@@ -34,29 +39,76 @@ _VMCOREINFO = re.compile(
 _BANNER = re.compile(rb"Linux version \d[^\n\0]{8,250}\n")
 
 
-def find_slide(memory: PhysicalMemory, vmlinux: Vmlinux, vmcoreinfo: str | None = None) -> int:
+def find_slide(
+    memory: PhysicalMemory,
+    vmlinux: Vmlinux,
+    vmcoreinfo: str | None = None,
+    registers: Sequence[Registers] = (),
+) -> int:
     """By how much the kernel of ``vmlinux`` was moved in ``memory``.
 
     :param vmcoreinfo: text of the VMCOREINFO note, if the target has one
-    :raises SymbolsError: if the vmlinux is another kernel's (both build ids are named), or no kernel is there
+    :param registers: every CPU's, if they can be had: they tell the kernel that runs from the remains of earlier boots
+    :raises SymbolsError: if the vmlinux is another kernel's (both build ids are named), no kernel is there, none that
+        a CPU runs, or several and nothing tells which of them runs
     """
-    for slide in _candidates(memory, vmlinux, vmcoreinfo):
-        if _is_at(memory, vmlinux, slide):
-            return slide
-    raise _refusal(memory, vmlinux, vmcoreinfo)
+    users: dict[int, list[bool | None]] = {}
+    for alignment in ALIGNMENTS:
+        for slide in _candidates(memory, vmlinux, vmcoreinfo, alignment):
+            if slide in users or not _is_at(memory, vmlinux, slide):
+                continue
+            users[slide] = [runs_on(memory, vmlinux, slide, cpu) for cpu in registers]
+            if _all_run_on(registers, users[slide]):
+                return slide
+        if users and not _all_run_elsewhere(users.values()):
+            break
+    if not users:
+        raise _refusal(memory, vmlinux, vmcoreinfo)
+    return _the_one_that_runs(users)
 
 
-def _candidates(memory: PhysicalMemory, vmlinux: Vmlinux, vmcoreinfo: str | None) -> Iterator[int]:
-    """Slides worth a look, the likely ones first; a later boot may have left the note stale, so it is only
-    the first.
-    """
+def _all_run_on(registers: Sequence[Registers], answers: list[bool | None]) -> bool:
+    """Whether no CPU is left for another kernel: those that do not page run none."""
+    started = [answer for cpu, answer in zip(registers, answers, strict=True) if pages(cpu)]
+    return bool(started) and all(started)
+
+
+def _all_run_elsewhere(users: Iterable[list[bool | None]]) -> bool:
+    return all(answers and all(answer is False for answer in answers) for answers in users)
+
+
+def _the_one_that_runs(users: dict[int, list[bool | None]]) -> int:
+    """The slide whose image runs, by what each CPU says of each; a CPU that says nothing is no reason to refuse."""
+    running = {slide: answers for slide, answers in users.items() if any(answers)}
+    if not running and _all_run_elsewhere(users.values()):
+        raise SymbolsError(
+            f"the kernel of this vmlinux lies in memory at {_slides(users)}, but no CPU runs it: an old boot left it",
+            hint="wait until the guest has booted, or give the vmlinux of the kernel that runs",
+        )
+    candidates = running or users
+    if len(candidates) > 1:
+        who = "different CPUs run them" if running else "nothing tells which of them runs"
+        raise SymbolsError(
+            f"the kernel of this vmlinux lies in memory {len(candidates)} times, at {_slides(candidates)}, and {who}",
+            hint="remains of an earlier boot? the registers of a running guest, or in a QEMU core, tell them apart",
+        )
+    return next(iter(candidates))
+
+
+def _slides(slides: Iterable[int]) -> str:
+    return " and ".join(f"KASLR slide {slide:#x}" for slide in sorted(slides))
+
+
+def _candidates(
+    memory: PhysicalMemory, vmlinux: Vmlinux, vmcoreinfo: str | None, alignment: int
+) -> Iterator[int]:
+    """Slides worth a look: what the note says, which a later boot may have left stale, and all that are aligned."""
     noted = re.search(r"^SYMBOL\(_stext\)=([0-9a-f]+)$", vmcoreinfo or "", re.MULTILINE)
     if noted:
         yield int(noted[1], 16) - vmlinux.symbol("_stext")
     end = min(SEARCH_END, memory.ranges[-1].end if memory.ranges else 0)
     banner = vmlinux.symbol("linux_banner") - vmlinux.page_offset
-    for alignment in ALIGNMENTS:
-        yield from range(0, end - banner, alignment)
+    yield from range(0, end - banner, alignment)
 
 
 def _is_at(memory: PhysicalMemory, vmlinux: Vmlinux, slide: int) -> bool:
@@ -76,6 +128,11 @@ def _is_at(memory: PhysicalMemory, vmlinux: Vmlinux, slide: int) -> bool:
 
 def _refusal(memory: PhysicalMemory, vmlinux: Vmlinux, vmcoreinfo: str | None) -> SymbolsError:
     guest = guest_identity(memory, vmcoreinfo)
+    if guest == f"has {vmlinux.build_id}":
+        return SymbolsError(
+            f"the guest's kernel has this vmlinux's build id, {vmlinux.build_id}, but its image is nowhere in memory",
+            hint="were its banner or its notes overwritten? is the vmlinux the file that was booted, unchanged?",
+        )
     if guest is None:
         return SymbolsError(
             "no Linux kernel is recognised in the guest's memory",

@@ -16,7 +16,7 @@ FOUR_GIB = 1 << 32
 def fill(core: Any) -> Any:
     core.loads = [(0, b"a" * 0xA0000), (0xC0000, b"b" * 0x80000), (0xFFFC0000, b"rom!" * 0x1000)]
     core.notes = [("CORE", 1, bytes(144)), ("VMCOREINFO", 0, b"OSRELEASE=6.1\nPAGESIZE=4096\n\0")]
-    core.qemu_note(rip=0xC1000000, cr0=0x80050033, cr3=0x1192020, cr4=0x6B0)
+    core.qemu_note(rip=0xC1000000, cr0=0x80050033, cr3=0x1192020, cr4=0x6B0, idt=0xFFA0_0000)
     core.qemu_note(rip=0xC1000001, cr0=0x80050033, cr3=0x1192040, cr4=0x6B0)
     return core
 
@@ -32,8 +32,8 @@ def test_both_widths(core_file: Any, bits: int) -> None:
     if bits == 64:
         assert core.read(FOUR_GIB, 5) == b"above"
     assert core.registers() == (
-        Registers(0, 0xC1000000, 0x80050033, 0x1192020, 0x6B0, None),
-        Registers(1, 0xC1000001, 0x80050033, 0x1192040, 0x6B0, None),
+        Registers(0, 0xC1000000, 0x80050033, 0x1192020, 0x6B0, None, 0xFFA0_0000),
+        Registers(1, 0xC1000001, 0x80050033, 0x1192040, 0x6B0, None, 0),
     )
     assert core.vmcoreinfo() == "OSRELEASE=6.1\nPAGESIZE=4096\n"
     core.close()
