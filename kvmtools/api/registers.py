@@ -14,9 +14,9 @@ if TYPE_CHECKING:
     from kvmtools.api.session import Session
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Vcpu(Registers):
-    """The registers of one vCPU: ``cpu``, ``eip``, ``cr0``, ``cr3``, ``cr4``, and ``efer`` if the source has it."""
+    """One vCPU: ``cpu``, ``eip``, ``cr0``, ``cr3``, ``cr4``; ``efer`` and ``idt`` if the source has them."""
 
     region: str
     """The kernel's name for the place of EIP."""

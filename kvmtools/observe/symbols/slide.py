@@ -96,7 +96,13 @@ def _the_one_that_runs(users: dict[int, list[bool | None]]) -> int:
 
 
 def _slides(slides: Iterable[int]) -> str:
-    return " and ".join(f"KASLR slide {slide:#x}" for slide in sorted(slides))
+    named = [f"{slide:#x}" for slide in sorted(slides)]
+    return (
+        "KASLR slide"
+        + "s" * (len(named) > 1)
+        + " "
+        + " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
+    )
 
 
 def _candidates(

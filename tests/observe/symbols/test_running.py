@@ -137,9 +137,7 @@ def test_what_no_register_tells_is_refused_with_both_named(
     twice: Guest, changes: dict[str, int | None]
 ) -> None:
     for registers in ((), (twice.cpu(ALIVE, **changes),)):
-        with pytest.raises(
-            SymbolsError, match="2 times, at KASLR slide 0x200000 and KASLR slide 0x1600000"
-        ) as caught:
+        with pytest.raises(SymbolsError, match="2 times, at KASLR slides 0x200000 and 0x1600000") as caught:
             twice.slide(*registers)
         assert "nothing tells which of them runs" in caught.value.message
         assert "earlier boot" in caught.value.hint
