@@ -132,7 +132,7 @@ def mapped(
         raise UsageError(f"the range from {start:#x} to {end:#x} is empty")
 
     def read() -> Mappings:
-        table = choice.find(session)
+        table, kernel = choice.find(session), session.seen_by(choice.cpu)
         found = walk(kernel.memory, table.cr3, kernel.paging, start=start, end=end)
         return Mappings(table, found, regions_of(kernel, observe_layout(kernel)))
 

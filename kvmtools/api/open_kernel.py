@@ -204,7 +204,7 @@ class OpenKernel:
         """
         from kvmtools.observe.program import read_through
 
-        kernel, table = self.session.kernel, PageTableChoice(cr3, cpu, pid).find(self.session)
+        kernel, table = self.session.seen_by(cpu), PageTableChoice(cr3, cpu, pid).find(self.session)
         return read_through(kernel.memory, table.cr3, self.address(address), size, kernel.paging)
 
     def physical(self, address: int, size: int) -> bytes:
@@ -223,7 +223,7 @@ class OpenKernel:
         """
         from kvmtools.observe.program import drgn_program
 
-        kernel, table = self.session.kernel, PageTableChoice(cr3, cpu, pid).find(self.session)
+        kernel, table = self.session.seen_by(cpu), PageTableChoice(cr3, cpu, pid).find(self.session)
         return drgn_program(kernel.memory, kernel, cr3=table.cr3)
 
     def paused(self) -> Pausing:

@@ -51,18 +51,11 @@ class PageTableChoice:
             cr3 = physical_address(self.cr3 if isinstance(self.cr3, str) else hex(self.cr3), LONGEST_CR3)
             return PageTable(cr3, f"at {cr3:#x}")
         if self.cpu is not None:
-            return _of_cpu(session, self.cpu)
+            return PageTable(session.registers_of(self.cpu).cr3, f"vCPU {self.cpu}")
         if self.pid is not None:
             return _of_process(session, self.pid)
         kernel = session.kernel
         return PageTable(kernel.root, kernel.architecture.root)
-
-
-def _of_cpu(session: Session, cpu: int) -> PageTable:
-    registers = {one.cpu: one for one in session.target.registers()}
-    if cpu not in registers:
-        raise UsageError(f"there is no vCPU {cpu}", hint=f"the guest has {', '.join(map(str, registers))}")
-    return PageTable(registers[cpu].cr3, f"vCPU {cpu}")
 
 
 def _of_process(session: Session, pid: int) -> PageTable:

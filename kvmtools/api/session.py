@@ -7,13 +7,14 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeVar
 
-from kvmtools.errors import Inconclusive, MemoryFault
+from kvmtools.errors import Inconclusive, MemoryFault, UsageError
 
 if TYPE_CHECKING:
     from kvmtools.attach.monitor.pause import Pause
     from kvmtools.attach.target import Target
     from kvmtools.observe.kernel import Kernel
     from kvmtools.observe.observed import Observed
+    from kvmtools.records import Registers
 
 T = TypeVar("T")
 
@@ -45,6 +46,28 @@ class Session:
             if not (seen.broken and _in_flux(pause)):
                 return seen
         raise _never_at_rest(f"{seen.broken[0].structure}: {seen.broken[0].reason}")
+
+    def seen_by(self, cpu: int | None = None) -> Kernel:
+        """The kernel with its page tables as a vCPU reads them now; without a choice, as the first that pages does.
+
+        :raises UsageError: if there is no such vCPU
+        """
+        from kvmtools.observe.processor import seen_by_processor
+
+        registers = self.target.registers() if cpu is None else [self.registers_of(cpu)]
+        return seen_by_processor(self.kernel, registers)
+
+    def registers_of(self, cpu: int) -> Registers:
+        """The registers of one vCPU.
+
+        :raises UsageError: if there is none of that number
+        """
+        registers = {one.cpu: one for one in self.target.registers()}
+        if cpu not in registers:
+            raise UsageError(
+                f"there is no vCPU {cpu}", hint=f"the guest has {', '.join(map(str, registers))}"
+            )
+        return registers[cpu]
 
     def runs(self) -> bool:
         """Whether the guest runs between two observations; asked after the first."""

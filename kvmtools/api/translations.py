@@ -72,6 +72,7 @@ def translated(
     wanted = [(address, virtual(kernel, address)) for address in addresses]
 
     def read() -> list[TranslatedAddress]:
+        kernel = session.seen_by(choice.cpu)
         table, regions = choice.find(session), regions_of(kernel, observe_layout(kernel))
         return [_translated(kernel, regions, table, choice, *each) for each in wanted]
 

@@ -39,6 +39,8 @@ class Kernel:
     memory: PhysicalMemory
     page_offset: int
     lowmem_end: int
+    seen_paging: Form | None = None
+    """The form of page tables that its processors see, if it is known (:mod:`kvmtools.observe.processor`)."""
 
     @property
     def architecture(self) -> Architecture:
@@ -48,7 +50,7 @@ class Kernel:
     @property
     def paging(self) -> Form:
         """The form of its page tables."""
-        return self.architecture.paging
+        return self.seen_paging or self.architecture.paging
 
     @property
     def root(self) -> int:

@@ -18,6 +18,7 @@ from kvmtools.observe.kmap.kmap_local import KmapLocal, observe_kmap_local
 from kvmtools.observe.kmap.pkmap import Pkmap, observe_pkmap
 from kvmtools.observe.pages.memmap import MemMap, observe_memmap
 from kvmtools.observe.paging.walk import Walk, walk
+from kvmtools.observe.processor import seen_by_processor
 from kvmtools.observe.space.kexec import observe_control_pages
 from kvmtools.observe.space.layout import kernel_walk, observe_layout
 from kvmtools.observe.tasks.processes import Process, observe_processes
@@ -135,7 +136,7 @@ def observe(kernel: Kernel, memory: PhysicalMemory, registers: tuple[Registers, 
 
     :param memory: the snapshot that :meth:`Capture.take` gave, or a memory that holds still (a core)
     """
-    seen = Observed(kernel.with_memory(memory), registers)
+    seen = Observed(seen_by_processor(kernel.with_memory(memory), registers), registers)
     for part in PARTS:
         with suppress(MemoryFault):
             getattr(seen, part)

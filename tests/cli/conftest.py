@@ -152,6 +152,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyTarget:
             "__end_of_fixed_addresses": 20,
         },
         "sizeof pte_t": 8,
+        "symbol boot_cpu_data": None,
         "symbol initial_page_table": None,
     }
     target = TinyTarget(memory)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -136,3 +137,15 @@ def test_reading_a_running_guest_is_said(invoke: Invoke, tiny: Any, monkeypatch:
         words = (command, "c0001000") if command == "vtop" else (command,)
         assert "while the guest ran" in json.loads(invoke(*words, "--format", "json").out)["consistency"]
         assert "while the guest ran" in invoke(*words).err
+
+
+def test_what_this_processor_refuses(invoke: Invoke, tiny: Any) -> None:
+    """NX is a reserved bit without EFER.NXE; each vCPU reads the tables by its own."""
+    first, second = tiny.cpus
+    tiny.cpus = (first, replace(second, cr3=first.cr3, efer=0))
+    assert invoke("vtop", "c0001140").code == 0
+    outcome = invoke("vtop", "--cpu", "1", "c0001140")
+    assert outcome.code == 1
+    assert outcome.out.splitlines()[-1] == (
+        "  not mapped: reserved bits 0x8000000000000000 are set in the pte"
+    )

@@ -135,7 +135,13 @@ PAE = Form(
 )
 
 
-def on_processor(form: Form, *, pse: bool = True, nx: bool = True, physical_bits: int = 64) -> Form:
+ANY_PHYSICAL_BITS = 64
+"""No address bit is reserved."""
+
+
+def on_processor(
+    form: Form, *, pse: bool = True, nx: bool = True, physical_bits: int = ANY_PHYSICAL_BITS
+) -> Form:
     """``form`` as one processor follows it: what it lacks is reserved, or means nothing (SDM vol. 3A, 4.1.4, 4.3, 4.4).
 
     :param pse: CR4.PSE

@@ -1,0 +1,52 @@
+"""How the guest's processors read page tables: what their control registers, EFER and CPUID leave of the paging form.
+
+Source: Intel SDM vol. 3A, 4.1.1 to 4.1.4; CR4.PSE, EFER.NXE, MAXPHYADDR.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.paging.forms import ANY_PHYSICAL_BITS, NO_EXECUTE, on_processor
+from kvmtools.records import Registers
+
+_CR0_PAGING, _CR4_PSE, _EFER_NXE = 1 << 31, 1 << 4, 1 << 11
+_CPU, _CPU_TYPE = "boot_cpu_data", "struct cpuinfo_x86"
+_NX_SWITCH = "__supported_pte_mask"
+_POSSIBLE_PHYSICAL_BITS = range(32, 53)
+"""MAXPHYADDR of any processor, SDM vol. 3A, 4.1.4."""
+
+
+def seen_by_processor(kernel: Kernel, registers: Sequence[Registers]) -> Kernel:
+    """``kernel``, its page tables read as the first of these vCPUs that pages reads them.
+
+    What nothing says is taken for granted: no vCPU, a kernel that has not looked at its CPU yet.
+    """
+    paging = next((one for one in registers if one.cr0 & _CR0_PAGING), None)
+    form = on_processor(
+        kernel.architecture.paging,
+        pse=paging is None or bool(paging.cr4 & _CR4_PSE),
+        nx=_nx(kernel, None if paging is None else paging.efer),
+        physical_bits=_physical_bits(kernel),
+    )
+    return replace(kernel, seen_paging=form)
+
+
+def _nx(kernel: Kernel, efer: int | None) -> bool:
+    """EFER.NXE; of a core, which has no EFER, whether the kernel uses the bit."""
+    if efer is not None:
+        return bool(efer & _EFER_NXE)
+    if not kernel.vmlinux.has_symbol(_NX_SWITCH):
+        return True
+    return bool(kernel.variable(_NX_SWITCH) & NO_EXECUTE)
+
+
+def _physical_bits(kernel: Kernel) -> int:
+    """MAXPHYADDR as the guest has it from CPUID, ``boot_cpu_data.x86_phys_bits``."""
+    vmlinux = kernel.vmlinux
+    if not vmlinux.has_symbol(_CPU) or not vmlinux.has_member(_CPU_TYPE, "x86_phys_bits"):
+        return ANY_PHYSICAL_BITS
+    said = kernel.member(kernel.address(_CPU), _CPU_TYPE, "x86_phys_bits")
+    return said if said in _POSSIBLE_PHYSICAL_BITS else ANY_PHYSICAL_BITS
