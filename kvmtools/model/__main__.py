@@ -1,6 +1,6 @@
 """``python -m kvmtools.model``: the model's own commands, the same as ``kvmtools model``.
 
-The door of the room, not a part of it: only here does the model know the command line.
+Not a part of the model: only here does it know the command line.
 """
 
 from __future__ import annotations

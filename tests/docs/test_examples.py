@@ -17,14 +17,23 @@ from opened_kernel import always_opens, recorded_session
 import kvmtools
 import kvmtools.model
 
-DOCS = Path(__file__).resolve().parents[2] / "docs"
+ROOT = Path(__file__).resolve().parents[2]
 BLOCK = re.compile(r"^\.\. code-block:: (\w+)\n\n((?: {3}.*\n|\n)+)", re.MULTILINE)
+FENCE = re.compile(r"^```(python|text)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+def blocks(text: str) -> list[tuple[str, str]]:
+    """Kind and text of each block of code, in reStructuredText or Markdown."""
+    return BLOCK.findall(text) + FENCE.findall(text)
+
+
 TEXTS = {
-    **{path.stem: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.rst"))},
+    **{path.stem: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.rst"))},
+    "README": (ROOT / "README.md").read_text(encoding="utf-8"),
     "import kvmtools": kvmtools.__doc__ or "",
     "import kvmtools.model": kvmtools.model.__doc__ or "",
 }
-WITH_EXAMPLES = [name for name, text in TEXTS.items() if BLOCK.search(text)]
+WITH_EXAMPLES = [name for name, text in TEXTS.items() if blocks(text)]
 
 
 @dataclass(frozen=True)
@@ -37,7 +46,7 @@ class Example:
 
 def examples(text: str) -> Iterator[Example]:
     code = ""
-    for kind, indented in (*BLOCK.findall(text), ("python", "")):
+    for kind, indented in (*blocks(text), ("python", "")):
         block = dedent(indented).strip("\n")
         if kind == "python":
             if code:
@@ -61,9 +70,9 @@ def run(code: str, names: dict[str, Any]) -> str:
 
 
 def test_there_are_examples() -> None:
-    assert {"first_steps", "import kvmtools", "import kvmtools.model"} <= set(WITH_EXAMPLES)
+    assert {"README", "first_steps", "import kvmtools", "import kvmtools.model"} <= set(WITH_EXAMPLES)
     assert len(list(examples(TEXTS["first_steps"]))) > 5
-    assert {kind for text in TEXTS.values() for kind, _block in BLOCK.findall(text)} <= {"python", "text"}
+    assert {kind for text in TEXTS.values() for kind, _block in blocks(text)} <= {"python", "text"}
     assert not any("\n>>> " in text for text in TEXTS.values())
 
 

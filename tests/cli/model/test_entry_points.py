@@ -1,4 +1,4 @@
-"""Both doors to the model's commands, where nothing but the standard library and click can be imported."""
+"""Both entry points of the model's commands, where nothing but the standard library and click can be imported."""
 
 from __future__ import annotations
 
@@ -35,18 +35,18 @@ class Refuse:
 sys.meta_path.insert(0, Refuse())
 sys.argv = ["kvmtools", *sys.argv[1:]]
 try:
-    {{door}}
+    {{entry}}
 finally:
     print("asked for", Refuse.asked, file=sys.stderr)
 """
-DOORS = {
+ENTRY_POINTS = {
     "kvmtools model": "from kvmtools.cli import main; main('model')",
     "python -m kvmtools.model": "import runpy; runpy.run_module('kvmtools.model', run_name='__main__')",
 }
 
 
-def behind(door: str, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
-    code = WITHOUT.format(door=DOORS[door])
+def started(entry: str, *words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    code = WITHOUT.format(entry=ENTRY_POINTS[entry])
     # What a command that reads a script from stdin finds there.
     script = "kmap 1\n"
     return subprocess.run(
@@ -78,9 +78,9 @@ def test_every_command_has_an_example_of_its_own(name: str) -> None:
     assert any(example.startswith(f"kvmtools model {name}") for example in examples())
 
 
-@pytest.mark.parametrize("door", DOORS)
-def test_both_doors_lead_to_the_same_help(door: str) -> None:
-    done = behind(door, "--help")
+@pytest.mark.parametrize("entry", ENTRY_POINTS)
+def test_both_entry_points_lead_to_the_same_help(entry: str) -> None:
+    done = started(entry, "--help")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Usage: kvmtools model [OPTIONS] COMMAND [ARGS]...")
     assert all(f"\n  {name} " in done.stdout for name in NAMES)
@@ -91,7 +91,7 @@ def test_both_doors_lead_to_the_same_help(door: str) -> None:
 def test_examples_run_where_nothing_else_is_installed(example: str) -> None:
     """From the checkout, where fixtures/ is; 1 is the answer of a walk that ends in a fault."""
     words = shlex.split(example)[2:]
-    done = behind("kvmtools model", *words, cwd=ROOT)
+    done = started("kvmtools model", *words, cwd=ROOT)
     assert done.returncode in ((0, 1) if words[0] == "walk" else (0,)), done.stderr
     assert done.stdout.strip()
     assert done.stderr.splitlines()[-1] == "asked for []"
@@ -106,13 +106,15 @@ def test_examples_with_a_picture_run(example: str, tmp_path: Path) -> None:
 
 
 def test_both_doors_answer_alike() -> None:
-    answers = {behind(door, "budget", "--memory", "8G", "--format", "json").stdout for door in DOORS}
+    answers = {
+        started(entry, "budget", "--memory", "8G", "--format", "json").stdout for entry in ENTRY_POINTS
+    }
     (answer,) = answers
     assert json.loads(answer)["command"] == "model budget"
 
 
 def test_a_plot_says_what_is_missing(tmp_path: Path) -> None:
-    done = behind("python -m kvmtools.model", "budget", "--plot", str(tmp_path / "budget.svg"))
+    done = started("python -m kvmtools.model", "budget", "--plot", str(tmp_path / "budget.svg"))
     assert done.returncode == 2
     assert done.stderr.splitlines()[0] == "kvmtools: --plot needs matplotlib (pip install 'kvmtools[plot]')"
     assert list(tmp_path.iterdir()) == []
@@ -121,7 +123,7 @@ def test_a_plot_says_what_is_missing(tmp_path: Path) -> None:
 def test_the_refusal_refuses() -> None:
     """Else nothing above would prove anything."""
     done = subprocess.run(
-        [sys.executable, "-c", WITHOUT.format(door="import numpy")],
+        [sys.executable, "-c", WITHOUT.format(entry="import numpy")],
         capture_output=True,
         text=True,
         check=False,
@@ -131,8 +133,8 @@ def test_the_refusal_refuses() -> None:
 
 
 def test_usage_errors_leave_by_either_door() -> None:
-    for door in DOORS:
-        done = behind(door, "budget", "--era", "2.7")
+    for entry in ENTRY_POINTS:
+        done = started(entry, "budget", "--era", "2.7")
         assert done.returncode == 2
         assert "2.7" in done.stderr
 
