@@ -23,7 +23,7 @@ from kvmtools.errors import UsageError
 if TYPE_CHECKING:
     import drgn
 
-    from kvmtools.attach.monitor.pause import Pausing
+    from kvmtools.attach.monitor.pause import Pause, Pausing
     from kvmtools.findings import Result
     from kvmtools.observe.observed import Observed
     from kvmtools.observe.tasks.processes import Process
@@ -258,6 +258,12 @@ class OpenKernel:
     def pae(self) -> bool:
         """Whether the kernel was built for PAE."""
         return self.session.kernel.architecture.told["pae"]
+
+    @property
+    def pauses(self) -> tuple[Pause, ...]:
+        """Every time that the guest was held for a question, or was not to be: ``was_running``, ``held``,
+        ``milliseconds``."""
+        return tuple(self.session.pauses)
 
     @property
     def read_while_running(self) -> bool:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kvmtools.errors import AttachError, GuestVanished, MemoryFault
 from kvmtools.records import Registers
 from kvmtools.show.registers import paging_mode, registers_text
+from kvmtools.show.style import uncoloured
 
 if TYPE_CHECKING:
     from kvmtools.api.session import Session
@@ -46,7 +47,7 @@ class Vcpus:
         return self.vcpus[cpu]
 
     def __repr__(self) -> str:
-        return registers_text(self)
+        return uncoloured(registers_text(self))
 
 
 @dataclass(frozen=True, slots=True)

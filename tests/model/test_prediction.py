@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from kvmtools import model
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import Configuration
 
@@ -21,6 +22,15 @@ def test_the_parts_are_of_one_kernel(configure: Configure) -> None:
     assert prediction.memmap.max_mapnr == prediction.layout.max_mapnr
     assert prediction.pkmap is not None
     assert prediction.pkmap.base == prediction.layout.pkmap_base
+
+
+def test_the_room_has_one_way_in() -> None:
+    told = model.configuration("2.4", memory=1 << 30)
+    prediction = model.predict(told)
+    assert isinstance(prediction, model.Prediction)
+    assert prediction.configuration == told
+    assert prediction.era.name in model.ERAS
+    assert prediction.layout.high_memory == 0xF800_0000
 
 
 def test_the_form_is_the_processors(configure: Configure) -> None:
