@@ -24,7 +24,7 @@ from kvmtools.observe.observed import Observed
 from kvmtools.observe.pages.memmap import MemMap
 from kvmtools.observe.paging.walk import Walk
 from kvmtools.observe.symbols.vmlinux import Vmlinux
-from kvmtools.observe.zones.zones import Zone
+from kvmtools.observe.zones.zones import Zone, zone_title
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Layout, Range
 
 
@@ -225,6 +225,22 @@ class Case:
         return "no struct page" if pfn < 0 else f"pfn {pfn:#x}"
 
     # Zones
+
+    @property
+    def number_of_nodes(self) -> int:
+        """How many nodes the kernel has."""
+        return len(self.prediction.configuration.nodes) or 1
+
+    def zone_title(self, node: int, index: int) -> str:
+        """What messages call a zone by the numbers that a ``struct page`` has; they may be any."""
+        names = self.memmap.zone_names
+        name = names[index] if index < len(names) else f"#{index}"
+        return zone_title(name, node, self.number_of_nodes)
+
+    def zone_of(self, number: int) -> tuple[int, int]:
+        """Node and zone in the ``struct page`` of a pfn."""
+        nodes = self.memmap.node
+        return 0 if nodes is None else int(nodes[number]), int(self.memmap.zone[number])
 
     @cached_property
     def populated_zones(self) -> tuple[Zone, ...]:

@@ -15,6 +15,8 @@ Column = NDArray[np.int64]
 
 _WIDTH = 16
 """Room for orders and for zones in a key; the largest stands for all that are out of range."""
+_NODES = 1 << 10
+"""Room for nodes: Kconfig's NODES_SHIFT goes up to 10."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -27,7 +29,7 @@ class FreeBlocks:
     ends: Column
     """First pfn behind the block; an impossible order counts as 0."""
     keys: Column
-    """pfn, order and zone in one number; see :func:`unpack`."""
+    """pfn, order, node and zone in one number; see :func:`unpack`."""
 
     def hold(self, pfns: Column) -> NDArray[np.bool_]:
         """Which pfns lie in a free block."""
@@ -47,13 +49,15 @@ def free_blocks(memmap: MemMap) -> FreeBlocks:
     heads = np.flatnonzero(memmap.buddy).astype(np.int64)
     orders = memmap.private[heads].astype(np.int64)
     sizes = np.int64(1) << np.where(orders < _WIDTH, orders, 0)
-    return FreeBlocks(heads, orders, heads + sizes, pack(heads, orders, memmap.zone[heads].astype(np.int64)))
+    zones = memmap.zone[heads].astype(np.int64)
+    nodes = np.zeros(len(heads), np.int64) if memmap.node is None else memmap.node[heads].astype(np.int64)
+    return FreeBlocks(heads, orders, heads + sizes, pack(heads, orders, nodes, zones))
 
 
 def linked_blocks(zones: Iterable[Zone]) -> Column:
     """Keys of the blocks on the zones' free lists; the list says what order and zone they have."""
     keys = [
-        pack(each.pages, np.int64(area.order), np.int64(zone.index))
+        pack(each.pages, np.int64(area.order), np.int64(zone.place.node), np.int64(zone.place.index))
         for zone in zones
         for area in zone.free_area
         for each in area.lists
@@ -61,17 +65,19 @@ def linked_blocks(zones: Iterable[Zone]) -> Column:
     return np.concatenate([np.empty(0, np.int64), *keys])
 
 
-def pack(pfns: Column, order: Column | np.int64, zone: Column | np.int64) -> Column:
-    """One number for a block, its order and its zone."""
-    packed: Column = (pfns * _WIDTH + np.minimum(order, _WIDTH - 1)) * _WIDTH + zone
+def pack(pfns: Column, order: Column | np.int64, node: Column | np.int64, zone: Column | np.int64) -> Column:
+    """One number for a block, its order, its node and its zone."""
+    block = pfns * _WIDTH + np.minimum(order, _WIDTH - 1)
+    packed: Column = (block * _NODES + node) * _WIDTH + zone
     return packed
 
 
-def unpack(key: int) -> tuple[int, int, int]:
-    """``(pfn, order, zone)``."""
-    return key // _WIDTH**2, key // _WIDTH % _WIDTH, key % _WIDTH
+def unpack(key: int) -> tuple[int, int, int, int]:
+    """``(pfn, order, node, zone)``."""
+    block, place = divmod(key, _NODES * _WIDTH)
+    return block // _WIDTH, block % _WIDTH, place // _WIDTH, place % _WIDTH
 
 
 def pfns_of(keys: Column) -> Column:
     """The pfns of a column of keys."""
-    return keys // _WIDTH**2
+    return keys // (_NODES * _WIDTH * _WIDTH)

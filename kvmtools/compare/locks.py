@@ -46,10 +46,10 @@ def _of_pkmap(observed: Observed) -> Iterator[HeldLock]:
 def _of_zones(observed: Observed) -> Iterator[HeldLock]:
     for zone in observed.zones:
         if zone.locked:
-            yield HeldLock("zone", f"zone {zone.name} lock")
+            yield HeldLock("zone", f"{zone.place.title} lock")
         for pageset in zone.pcp:
             if pageset.locked:
-                yield HeldLock("pcp", f"zone {zone.name} cpu {pageset.cpu} pcp lock")
+                yield HeldLock("pcp", f"{zone.place.title} cpu {pageset.cpu} pcp lock")
 
 
 def _of_page_tables(observed: Observed) -> Iterator[HeldLock]:

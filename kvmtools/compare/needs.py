@@ -84,13 +84,6 @@ def _zones(case: Case) -> str:
     return _pages(case) if case.populated_zones else "no zone has pages"
 
 
-def _one_node(case: Case) -> str:
-    names = [zone.name for zone in case.observed.zones]
-    if len(names) == len(set(names)):
-        return ""
-    return f"{len(names) // len(set(names))} nodes, each with zones of its own: the model knows machines of one node"
-
-
 def _processes(case: Case) -> str:
     return "" if case.processes else "no process with an address space of its own was observed"
 
@@ -106,6 +99,5 @@ NEEDS: dict[str, Need] = {
     "rodata": _rodata,
     "memmap": _memmap,
     "zones": _zones,
-    "one-node": _one_node,
     "processes": _processes,
 }

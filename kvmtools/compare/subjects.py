@@ -16,14 +16,19 @@ def pfn(number: int) -> str:
     return f"pfn {int(number):#x}"
 
 
-def zone(name: str, order: int | None = None) -> str:
-    """A zone, or its free area of one order."""
-    return f"zone {name}" if order is None else f"zone {name} order {order}"
+def zone(title: str, order: int | None = None) -> str:
+    """A zone by its title, or its free area of one order."""
+    return title if order is None else f"{title} order {order}"
 
 
-def pcp(zone_name: str, cpu: int) -> str:
+def pcp(zone_title: str, cpu: int) -> str:
     """A zone's page lists of one CPU."""
-    return f"zone {zone_name} cpu {cpu}"
+    return f"{zone_title} cpu {cpu}"
+
+
+def node(number: int) -> str:
+    """A memory node."""
+    return f"node {number}"
 
 
 def virtual(address: int) -> str:

@@ -57,11 +57,6 @@ class Prediction:
         """One span per zone, in the order of ``enum zone_type``, node by node."""
         return zones.spans(self.configuration, self.layout, self.node)
 
-    @property
-    def nodes_overlap(self) -> str:
-        """Why nothing can be said of zones and of the pages' nodes; empty if there is no reason."""
-        return zones.overlap(self.configuration)
-
     def present(self, span: ZoneSpan) -> int:
         """``present_pages`` of a zone."""
         return zones.present(span, self.node)

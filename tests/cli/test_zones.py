@@ -13,7 +13,7 @@ import pytest
 from kvmtools.api.session import Session
 from kvmtools.observe.zones.free_lists import FreeArea, FreeList
 from kvmtools.observe.zones.per_cpu_pages import PcpList, PerCpuPages
-from kvmtools.observe.zones.zones import Zone
+from kvmtools.observe.zones.zones import Place, Zone
 
 Invoke = Callable[..., Any]
 
@@ -25,8 +25,7 @@ def free_list(order: int, migratetype: str, blocks: int, broken: str | None = No
 def zone(name: str, index: int, start: int, pages: int, *areas: FreeArea, pcp: int = 0) -> Zone:
     lists = (PcpList(0, "MOVABLE", np.arange(pcp, dtype=np.int64), None),)
     return Zone(
-        name=name,
-        index=index,
+        place=Place(0, index, name, f"zone {name}"),
         address=0xC140_0000 + index * 0x400,
         start_pfn=start,
         spanned=pages,

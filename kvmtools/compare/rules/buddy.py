@@ -11,7 +11,7 @@ from kvmtools.compare.rule import Examination, Rule, violations
 from kvmtools.findings import Finding
 from kvmtools.observe.pages.page_flags import FlagLayout
 from kvmtools.observe.zones.free_lists import FreeArea
-from kvmtools.observe.zones.zones import Zone
+from kvmtools.observe.zones.zones import Zone, zone_title
 
 LOOK = "kvmtools memmap {pfn}: the page in full; kvmtools zones: the free lists"
 LOOK_ZONE = "kvmtools zones: counts and lists of every order beside /proc/buddyinfo in the guest"
@@ -84,7 +84,8 @@ def block_in_zone(case: Case) -> Examination:
 
     def spell(row: int) -> Finding:
         pfn, span = int(free.heads[row]), spans[int(at[row])]
-        expected = f"a block inside zone {span.name}, [{span.start_pfn:#x}, {span.end_pfn:#x})"
+        title = zone_title(span.name, span.node, case.number_of_nodes)
+        expected = f"a block inside {title}, [{span.start_pfn:#x}, {span.end_pfn:#x})"
         fault = case.prediction.memmap.buddy_fault(pfn, int(free.orders[row]))
         return places.of_page(memmap, pfn, "private", expected, fault)
 
@@ -96,11 +97,10 @@ def listed(case: Case) -> Examination:
     memmap, marked, linked = case.memmap, case.free_blocks.keys, case.linked_blocks
     missing = np.setdiff1d(marked, linked)
     alien = np.setdiff1d(linked, marked)
-    names = memmap.zone_names
 
     def spell(key: int, expected: str, observed: str) -> Finding:
-        pfn, order, number = unpack(key)
-        zone = names[number] if number < len(names) else f"#{number}"
+        pfn, order, node, number = unpack(key)
+        zone = case.zone_title(node, number)
         area = subjects.zone(zone, order)
         touched = (area, subjects.zone(zone))
         return places.of_page(memmap, pfn, "_mapcount", f"{expected} {area}", observed, touches=touched)
@@ -135,12 +135,12 @@ def lists_sound(case: Case) -> Examination:
     ]
     findings = [
         Finding(
-            subjects.zone(zone.name, area.order),
+            subjects.zone(zone.place.title, area.order),
             "a circular list whose prev links are the inverse of its next links",
             f"the {each.migratetype} list: {each.broken}",
-            symbol=f"zone {zone.name}: free_area[{area.order}].free_list[MIGRATE_{each.migratetype}]",
+            symbol=f"{zone.place.title}: free_area[{area.order}].free_list[MIGRATE_{each.migratetype}]",
             virtual=_address(case, zone, area),
-            touches=(subjects.zone(zone.name),),
+            touches=(subjects.zone(zone.place.title),),
         )
         for zone, area, each in broken
     ]
@@ -155,12 +155,12 @@ def nr_free(case: Case) -> Examination:
         member = f"free_area[{area.order}].nr_free"
         address = zone.address + case.vmlinux.offset("struct zone", member)
         return Finding(
-            subjects.zone(zone.name, area.order),
+            subjects.zone(zone.place.title, area.order),
             f"nr_free {area.blocks}: so many blocks are on the lists",
             f"nr_free {area.nr_free}",
             virtual=address,
             physical=case.physical(address),
-            symbol=f"zone {zone.name}: {member}",
+            symbol=f"{zone.place.title}: {member}",
             raw=places.unsigned(area.nr_free, case.vmlinux.sizeof("struct zone", member)),
             persists_as=f"off by {area.nr_free - area.blocks}",
         )
@@ -183,11 +183,11 @@ def free_pages(case: Case) -> Examination:
     def spell(zone: Zone) -> Finding:
         pages = listed_pages(zone)
         return Finding(
-            subjects.zone(zone.name),
+            subjects.zone(zone.place.title),
             f"NR_FREE_PAGES {pages}: so many pages are on the free lists",
             f"NR_FREE_PAGES {zone.free_pages}, the CPUs' shares included",
             virtual=zone.address,
-            symbol=f"zone {zone.name}: vm_stat[NR_FREE_PAGES]",
+            symbol=f"{zone.place.title}: vm_stat[NR_FREE_PAGES]",
             persists_as=f"off by {zone.free_pages - pages}",
         )
 

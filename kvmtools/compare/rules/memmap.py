@@ -16,15 +16,14 @@ LOOK = "kvmtools memmap {pfn}: the page in full; for the zone's borders, kvmtool
 def zone_of_page(case: Case) -> Examination:
     """``flags`` carry the number of the zone whose span holds the pfn."""
     memmap, seen = case.memmap, Examination(0)
-    valid, names = memmap.valid, memmap.zone_names
+    valid = memmap.valid
     for span in case.prediction.memmap.zones:
         rows = slice(span.start, min(span.end, memmap.length))
         wrong = np.flatnonzero((memmap.zone[rows] != span.zone) & valid[rows]) + span.start
 
-        def spell(number: int, expected: str = names[span.zone]) -> Finding:
-            zone = int(memmap.zone[number])
-            observed = names[zone] if zone < len(names) else f"zone number {zone}"
-            return places.of_page(memmap, number, "flags", f"zone {expected}", f"zone {observed}")
+        def spell(number: int, expected: str = case.zone_title(span.node, span.zone)) -> Finding:
+            observed = case.zone_title(*case.zone_of(number))
+            return places.of_page(memmap, number, "flags", expected, observed)
 
         seen += violations(np.count_nonzero(valid[rows]), wrong, spell)
     return seen
@@ -48,17 +47,20 @@ def section_of_page(case: Case) -> Examination:
 
 
 def node_of_page(case: Case) -> Examination:
-    """``flags`` carry node 0 where they carry a node."""
-    memmap = case.memmap
-    node = memmap.node
-    if node is None:
-        return Examination(0, skipped="page->flags hold no node: this kernel has one")
-    valid = memmap.valid
+    """``flags``, or the table of the sections' nodes, carry the number of the node that has the pfn."""
+    memmap, seen = case.memmap, Examination(0)
+    nodes, valid = memmap.node, memmap.valid
+    if nodes is None:
+        return Examination(0, skipped="this kernel is for one node: nothing says a page's")
+    for span in case.prediction.memmap.zones:
+        rows = slice(span.start, min(span.end, memmap.length))
+        wrong = np.flatnonzero((nodes[rows] != span.node) & valid[rows]) + span.start
 
-    def spell(number: int) -> Finding:
-        return places.of_page(memmap, number, "flags", "node 0", f"node {node[number]}")
+        def spell(number: int, expected: int = span.node) -> Finding:
+            return places.of_page(memmap, number, "flags", f"node {expected}", f"node {nodes[number]}")
 
-    return violations(np.count_nonzero(valid), np.flatnonzero((node != 0) & valid), spell)
+        seen += violations(np.count_nonzero(valid[rows]), wrong, spell)
+    return seen
 
 
 def holes_reserved(case: Case) -> Examination:
@@ -168,14 +170,15 @@ RULES = (
     ),
     Rule(
         "memmap.node",
-        "every struct page carries node 0 in its flags",
-        "set_page_node (include/linux/mm.h), 6.1; i386 without NUMA",
+        "every struct page carries in its flags, or where they have no room by its section, the number of the node "
+        "that has its pfn; a hole that of the node that follows it",
+        "set_page_node, page_to_nid (include/linux/mm.h), set_section_nid (mm/sparse.c), 6.1",
         "pages",
         LOOK,
         check=node_of_page,
-        exceptions="kernels whose flags hold no node; machines of several",
+        exceptions="kernels without NUMA",
         invariants=(30,),
-        needs=("memmap", "one-node"),
+        needs=("memmap",),
     ),
     Rule(
         "memmap.holes-reserved",

@@ -25,10 +25,10 @@ def lists_sound(case: Case) -> Examination:
     pagesets = _pagesets(case)
     findings = [
         Finding(
-            subjects.pcp(zone.name, pageset.cpu),
+            subjects.pcp(zone.place.title, pageset.cpu),
             "circular lists whose prev links are the inverse of their next links",
             f"list {number}, order {each.order}: {each.broken}",
-            symbol=f"zone {zone.name}, cpu {pageset.cpu}: per_cpu_pageset->lists[{number}]",
+            symbol=f"{zone.place.title}, cpu {pageset.cpu}: per_cpu_pageset->lists[{number}]",
         )
         for zone, pageset in pagesets
         for number, each in enumerate(pageset.lists)
@@ -43,19 +43,21 @@ def pages_free(case: Case) -> Examination:
     for zone, pageset in _pagesets(case):
         for each in pageset.lists:
             pfns = each.pages
-            good = (memmap.refcount[pfns] == 0) & ~memmap.buddy[pfns] & (memmap.zone[pfns] == zone.index)
+            good = (
+                (memmap.refcount[pfns] == 0) & ~memmap.buddy[pfns] & (memmap.zone[pfns] == zone.place.index)
+            )
+            if memmap.node is not None:
+                good &= memmap.node[pfns] == zone.place.node
 
             def spell(pfn: int, zone: Zone = zone, pageset: PerCpuPages = pageset) -> Finding:
-                number = int(memmap.zone[pfn])
-                name = memmap.zone_names[number] if number < len(memmap.zone_names) else f"#{number}"
                 buddy = "PageBuddy" if memmap.buddy[pfn] else "not PageBuddy"
-                where = subjects.pcp(zone.name, pageset.cpu)
+                where = subjects.pcp(zone.place.title, pageset.cpu)
                 return places.of_page(
                     memmap,
                     pfn,
                     "_refcount",
-                    f"_refcount 0, not PageBuddy, zone {zone.name}: it is on a list of {where}",
-                    f"_refcount {memmap.refcount[pfn]}, {buddy}, zone {name}",
+                    f"_refcount 0, not PageBuddy, {zone.place.title}: it is on a list of {where}",
+                    f"_refcount {memmap.refcount[pfn]}, {buddy}, {case.zone_title(*case.zone_of(pfn))}",
                 )
 
             seen += violations(len(pfns), pfns[np.flatnonzero(~good)], spell)
@@ -68,10 +70,10 @@ def count(case: Case) -> Examination:
     def spell(row: tuple[Zone, PerCpuPages]) -> Finding:
         zone, pageset = row
         return Finding(
-            subjects.pcp(zone.name, pageset.cpu),
+            subjects.pcp(zone.place.title, pageset.cpu),
             f"count {pageset.pages}: so many pages are on the lists",
             f"count {pageset.count}",
-            symbol=f"zone {zone.name}, cpu {pageset.cpu}: per_cpu_pageset->count",
+            symbol=f"{zone.place.title}, cpu {pageset.cpu}: per_cpu_pageset->count",
             raw=places.unsigned(pageset.count, case.vmlinux.sizeof("struct per_cpu_pages", "count")),
             persists_as=f"off by {pageset.count - pageset.pages}",
         )

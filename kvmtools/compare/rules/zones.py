@@ -20,22 +20,22 @@ def _finding(case: Case, zone: Zone, member: str, expected: str, observed: str, 
     address = zone.address + case.vmlinux.offset("struct zone", member)
     size = case.vmlinux.sizeof("struct zone", member)
     return Finding(
-        subjects.zone(zone.name),
+        subjects.zone(zone.place.title),
         expected,
         observed,
         virtual=address,
         physical=case.physical(address),
-        symbol=f"zone {zone.name}: {member}",
+        symbol=f"{zone.place.title}: {member}",
         raw=places.unsigned(raw, size),
     )
 
 
 def spans(case: Case) -> Examination:
     """Each zone begins and ends where the model puts it."""
-    predicted = {span.name: span for span in case.prediction.zones}
+    predicted = {(span.node, span.name): span for span in case.prediction.zones}
     findings = []
     for zone in case.observed.zones:
-        span = predicted[zone.name]
+        span = predicted[zone.place.node, zone.name]
         if zone.spanned == 0 and span.end_pfn == span.start_pfn:
             continue  # an empty zone's start means nothing
         expected, observed = (span.start_pfn, span.end_pfn), (zone.start_pfn, zone.end_pfn)
@@ -48,17 +48,21 @@ def spans(case: Case) -> Examination:
 
 
 def disjoint(case: Case) -> Examination:
-    """Zones follow one another without overlap."""
-    zones = sorted(case.populated_zones, key=lambda zone: zone.start_pfn)
+    """The zones of a node follow one another without overlap; nodes may lie within each other."""
+    zones = sorted(case.populated_zones, key=lambda zone: (zone.place.node, zone.start_pfn))
 
     def spell(row: tuple[Zone, Zone]) -> Finding:
         low, high = row
-        expected = f"a start at or above {low.end_pfn:#x}, where zone {low.name} ends"
+        expected = f"a start at or above {low.end_pfn:#x}, where {low.place.title} ends"
         observed = f"start {high.start_pfn:#x}"
         finding = _finding(case, high, "zone_start_pfn", expected, observed, high.start_pfn)
-        return replace(finding, touches=(subjects.zone(low.name),))
+        return replace(finding, touches=(subjects.zone(low.place.title),))
 
-    overlapping = [(low, high) for low, high in pairwise(zones) if low.end_pfn > high.start_pfn]
+    overlapping = [
+        (low, high)
+        for low, high in pairwise(zones)
+        if low.place.node == high.place.node and low.end_pfn > high.start_pfn
+    ]
     return violations(len(zones), overlapping, spell)
 
 
@@ -78,15 +82,15 @@ def counts_ordered(case: Case) -> Examination:
 def present(case: Case) -> Examination:
     """``present_pages`` counts the RAM in the zone's span."""
     expected = {
-        zone.name: case.prediction.present(ZoneSpan(zone.name, zone.start_pfn, zone.end_pfn))
+        zone.address: case.prediction.present(ZoneSpan(zone.name, zone.start_pfn, zone.end_pfn))
         for zone in case.observed.zones
     }
 
     def spell(zone: Zone) -> Finding:
-        want = f"{expected[zone.name]} pages of RAM in [{zone.start_pfn:#x}, {zone.end_pfn:#x})"
+        want = f"{expected[zone.address]} pages of RAM in [{zone.start_pfn:#x}, {zone.end_pfn:#x})"
         return _finding(case, zone, "present_pages", want, f"present_pages {zone.present}", zone.present)
 
-    wrong = [zone for zone in case.observed.zones if zone.present != expected[zone.name]]
+    wrong = [zone for zone in case.observed.zones if zone.present != expected[zone.address]]
     return violations(len(case.observed.zones), wrong, spell)
 
 
@@ -103,7 +107,7 @@ def managed_total(case: Case) -> Examination:
         virtual=case.address(TOTAL),
         symbol=TOTAL,
         raw=total,
-        touches=tuple(subjects.zone(zone.name) for zone in case.observed.zones),
+        touches=tuple(subjects.zone(zone.place.title) for zone in case.observed.zones),
         persists_as=f"off by {total - managed}",
     )
     return violations(1, [finding] if total != managed else [], lambda found: found)
@@ -148,18 +152,18 @@ RULES = (
     Rule(
         "zones.spans",
         "DMA ends at 16 MiB, NORMAL at max_low_pfn where HIGHMEM begins, HIGHMEM at max_pfn; each begins where the "
-        "last one ended",
+        "last one ended; of several nodes each has of every zone the part between its first and its last RAM",
         "zone_sizes_init: arch/x86/mm/init.c; free_area_init: mm/page_alloc.c, 6.1",
         "zones",
         LOOK,
         check=spans,
-        exceptions="kernelcore= and movablecore= cut MOVABLE out of the highest zone",
+        exceptions="kernelcore= and movablecore= cut MOVABLE out of the highest zone, in every node a part of it",
         invariants=(40,),
-        needs=("zones", "one-node"),
+        needs=("zones",),
     ),
     Rule(
         "zones.disjoint",
-        "the zones do not overlap",
+        "the zones of a node do not overlap",
         "free_area_init: mm/page_alloc.c, 6.1",
         "zones",
         LOOK,
@@ -187,7 +191,7 @@ RULES = (
         LOOK,
         check=present,
         invariants=(39,),
-        needs=("zones", "one-node"),
+        needs=("zones",),
         defers_to=("zones.spans", "zones.counts-ordered"),
     ),
     Rule(

@@ -74,7 +74,7 @@ def spans(configuration: Configuration, layout: Layout, ram: Ram) -> tuple[ZoneS
     """One span for every zone of every node, in the order of ``enum zone_type``; an empty zone is ``[0, 0)``.
 
     :param ram: as :func:`node` gives it
-    :raises UsageError: if the nodes overlap (:func:`overlap`), or set lowmem apart for their ``mem_map``
+    :raises UsageError: if the nodes overlap, or set lowmem apart for their ``mem_map``
     """
     possible = _possible(configuration, layout, ram)
     nodes = _nodes(configuration, ram)
@@ -86,15 +86,6 @@ def spans(configuration: Configuration, layout: Layout, ram: Ram) -> tuple[ZoneS
     )
 
 
-def overlap(configuration: Configuration) -> str:
-    """Why it cannot be told whose the pages are: one node lies within another; empty if none does."""
-    told = sorted((node.start_pfn, node.end_pfn, node.number) for node in configuration.nodes)
-    for (_start, end, one), (start, _end, other) in pairwise(node for node in told if node[0] < node[1]):
-        if start < end:
-            return f"nodes {one} and {other} overlap: where they begin and end does not tell whose a page is"
-    return ""
-
-
 def _nodes(configuration: Configuration, ram: Ram) -> list[tuple[int, Ram]]:
     """The number and the RAM of every node."""
     if not configuration.nodes:
@@ -102,8 +93,12 @@ def _nodes(configuration: Configuration, ram: Ram) -> list[tuple[int, Ram]]:
     era = eras.shown(configuration.marks)
     if era.discontigmem:
         raise UsageError(f"{era.name} takes every node's mem_map out of lowmem: how is not modelled here")
-    if reason := overlap(configuration):
-        raise UsageError(reason)
+    told = sorted((node.start_pfn, node.end_pfn, node.number) for node in configuration.nodes)
+    for (_start, end, one), (start, _end, other) in pairwise(node for node in told if node[0] < node[1]):
+        if start < end:
+            raise UsageError(
+                f"nodes {one} and {other} overlap: where they begin and end does not tell whose a page is"
+            )
     return [
         (node.number, Ram(tuple(ram.within(node.start_pfn, node.end_pfn)), ram.end_pfn))
         for node in configuration.nodes

@@ -11,6 +11,7 @@ from kvmtools.observe.architecture import UNSIGNED_INT
 from kvmtools.observe.boot.ram import observe_e820
 from kvmtools.observe.broken import reading
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.nodes import max_numnodes, observe_nodes
 from kvmtools.observe.paging.forms import NO_EXECUTE
 from kvmtools.observe.per_cpu import configured_cpus
 from kvmtools.observe.symbols.vmlinux import Vmlinux
@@ -80,6 +81,9 @@ def observe_configuration(kernel: Kernel) -> Configuration:
         e820=observe_e820(kernel),
         image=observe_image(kernel),
         marks=observe_marks(vmlinux),
+        nodes=observe_nodes(kernel),
+        max_numnodes=max_numnodes(kernel),
+        nr_pageflags=vmlinux.enumerators("pageflags")["__NR_PAGEFLAGS"],
     )
 
 

@@ -148,9 +148,16 @@ class MemMap:
 
     @cached_property
     def node(self) -> NDArray[np.uint16] | None:
-        """Node number in ``flags``; ``None`` where they hold none."""
+        """Node number, in ``flags`` or by the section; ``None`` in a kernel for one node."""
         field = self.layout.node
-        return self._field(field).astype(np.uint16) if field.width else None
+        if field.width:
+            return self._field(field).astype(np.uint16)
+        if any(piece.node is None for piece in self.pieces):
+            return None
+        nodes = np.zeros(self.length, np.uint16)
+        for piece in self.pieces:
+            nodes[piece.start_pfn : piece.start_pfn + piece.pages] = piece.node or 0
+        return nodes
 
     @cached_property
     def buddy(self) -> NDArray[np.bool_]:
@@ -215,9 +222,13 @@ class MemMap:
 
         :raises IndexError: if there is none
         """
+        piece = self._piece(pfn)
+        return piece.virtual + (pfn - piece.start_pfn) * self.page_size
+
+    def _piece(self, pfn: int) -> Piece:
         for piece in self.pieces:
             if piece.start_pfn <= pfn < min(piece.start_pfn + piece.pages, self.length):
-                return piece.virtual + (pfn - piece.start_pfn) * self.page_size
+                return piece
         raise IndexError(f"pfn {pfn:#x} has no struct page")
 
     def page(self, pfn: int) -> dict[str, Any]:
@@ -225,7 +236,8 @@ class MemMap:
 
         :raises IndexError: if the pfn has no ``struct page``
         """
-        address = self.pfn_to_page(pfn)
+        piece = self._piece(pfn)
+        address = piece.virtual + (pfn - piece.start_pfn) * self.page_size
         word = {name: int(self.column(name)[pfn]) for name in self.offsets}
         flags, mapping, page_type = word["flags"], word["mapping"], int(self.page_type[pfn])
         zone, tail = self.layout.zone.of(flags), bool(word["lru"] & TAIL)
@@ -236,7 +248,7 @@ class MemMap:
             "flags": flags,
             "flag_names": self.layout.names_of(flags),
             "zone": self.zone_names[zone] if zone < len(self.zone_names) else f"#{zone}",
-            "node": self.layout.node.of(flags),
+            "node": self.layout.node.of(flags) if self.layout.node.width else piece.node,
             "section": self.layout.section.of(flags) if self.layout.section.width else None,
             "refcount": int(self.refcount[pfn]),
             "mapcount": None if types else int(self.mapcount[pfn]) + 1,

@@ -30,6 +30,8 @@ class Piece:
     pages: int
     virtual: int
     physical: int
+    node: int | None = None
+    """The node of the section, by the table for kernels whose ``page->flags`` have no room for it."""
 
 
 def needs(kernel: Kernel) -> Iterator[Range]:
@@ -47,7 +49,7 @@ def memmap_pieces(kernel: Kernel) -> tuple[Piece, ...]:
 def _flat(kernel: Kernel) -> Piece:
     """The one array of FLATMEM; its room follows from the node's span, rounded to the largest buddy block."""
     vmlinux = kernel.vmlinux
-    (node,) = node_addresses(kernel)
+    (node,) = node_addresses(kernel).values()
     start = kernel.member(node, "struct pglist_data", "node_start_pfn")
     end = start + kernel.member(node, "struct pglist_data", "node_spanned_pages")
     largest_block = 1 << vmlinux.array_length("struct zone", "free_area") - 1
@@ -64,10 +66,21 @@ def _sections(kernel: Kernel) -> tuple[Piece, ...]:
     table = np.frombuffer(kernel.read(kernel.address("mem_section"), count * stride), architecture.word)
     member = vmlinux.offset("struct mem_section", "section_mem_map") // architecture.word_size
     encoded = table.reshape(count, -1)[:, member]
+    nodes = _section_nodes(kernel, count)
     pieces = []
     for section in np.flatnonzero(encoded & _SECTION_HAS_MEM_MAP):
         start = int(section) * pages
         biased = int(encoded[section]) & ~_SECTION_FLAGS
         virtual = (biased + start * vmlinux.sizeof("struct page")) % architecture.address_end
-        pieces.append(Piece(start, pages, virtual, kernel.physical(virtual)))
+        pieces.append(Piece(start, pages, virtual, kernel.physical(virtual), nodes.get(int(section))))
     return tuple(pieces)
+
+
+def _section_nodes(kernel: Kernel, count: int) -> dict[int, int]:
+    """``section_to_node_table`` (mm/sparse.c), which exists where ``page->flags`` have no room for the node."""
+    vmlinux = kernel.vmlinux
+    if not vmlinux.has_symbol("section_to_node_table"):
+        return {}
+    size = vmlinux.sizeof("typeof(section_to_node_table)") // count
+    table = kernel.array(kernel.address("section_to_node_table"), f"<u{size}", count)
+    return dict(enumerate(table.tolist()))

@@ -68,9 +68,9 @@ class Pageset:
 
 
 def pagesets(
-    kernel: Kernel, name: str, zone: Structure, cpus: tuple[int, ...], broken: list[Broken] | None = None
+    kernel: Kernel, title: str, zone: Structure, cpus: tuple[int, ...], broken: list[Broken] | None = None
 ) -> tuple[Pageset, ...]:
-    """The pagesets of the zone ``name``; none if the zone has no pages.
+    """The pagesets of the zone that is called ``title``; none if the zone has no pages.
 
     :param broken: takes those that cannot be reached
     """
@@ -80,7 +80,7 @@ def pagesets(
     count = kernel.vmlinux.array_length(_PAGES, "lists")
     found = []
     for cpu in cpus if zone.unsigned("present_pages") else ():
-        with noted(broken, f"zone {name} cpu {cpu}", "per_cpu_pageset"):
+        with noted(broken, f"{title} cpu {cpu}", "per_cpu_pageset"):
             record = Structure(kernel, _PAGES, kernel.per_cpu(pointer, cpu) + inside)
             found.append(Pageset(cpu, record, tuple(list_heads(record, "lists", count))))
     return tuple(found)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.broken import Broken, noted
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.nodes import node_addresses
+from kvmtools.observe.nodes import NODE, node_addresses
 from kvmtools.observe.pages.memmap import MemMap
 from kvmtools.observe.pages.page_flags import zone_names
 from kvmtools.observe.per_cpu import physical_ranges, possible_cpus
@@ -27,17 +27,27 @@ from kvmtools.observe.zones.list_walk import ListHead, PageList, walk_page_lists
 from kvmtools.observe.zones.per_cpu_pages import PerCpuPages, lock_taken, pagesets, per_cpu_pages
 from kvmtools.records import Range
 
-_NODE = "struct pglist_data"
 _ZONE = "struct zone"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Which zone: of which node, and which of its zones."""
+
+    node: int
+    """The node's number."""
+    index: int
+    name: str
+    """As in ``enum zone_type``, without the prefix."""
+    title: str
+    """How messages name it: ``zone NORMAL``, in a machine of several nodes ``node 1 zone NORMAL``."""
 
 
 @dataclass(frozen=True, eq=False)
 class Zone:
     """One zone; all quantities are in pages of 4 KiB."""
 
-    name: str
-    """As in ``enum zone_type``, without the prefix."""
-    index: int
+    place: Place
     address: int
     """Virtual address of the ``struct zone``."""
     start_pfn: int
@@ -56,6 +66,16 @@ class Zone:
     pcp: tuple[PerCpuPages, ...]
     locked: bool | None
     """Whether ``zone->lock`` is taken; ``None`` on a kernel for one CPU, which has none."""
+
+    @property
+    def name(self) -> str:
+        """As in ``enum zone_type``, without the prefix."""
+        return self.place.name
+
+    @property
+    def index(self) -> int:
+        """Its number in ``enum zone_type``."""
+        return self.place.index
 
     @property
     def end_pfn(self) -> int:
@@ -87,37 +107,37 @@ class Zone:
 def needs(kernel: Kernel) -> Iterator[Range]:
     """Physical ranges that :func:`observe_zones` reads besides ``mem_map``."""
     vmlinux = kernel.vmlinux
-    for node in node_addresses(kernel):
-        yield from physical_ranges(kernel, node, vmlinux.sizeof(_NODE))
+    for node in node_addresses(kernel).values():
+        yield from physical_ranges(kernel, node, vmlinux.sizeof(NODE))
     cpus = possible_cpus(kernel)
-    for name, zone in _zones(kernel):
-        records = [pageset.record for pageset in pagesets(kernel, name, zone, cpus)]
-        records += _statistics(kernel, name, zone, cpus).values()
+    for place, zone in _zones(kernel):
+        records = [pageset.record for pageset in pagesets(kernel, place.title, zone, cpus)]
+        records += _statistics(kernel, place.title, zone, cpus).values()
         for record in records:
             with suppress(MemoryFault):
                 yield from physical_ranges(kernel, record.address, len(record.data))
 
 
 def observe_zones(kernel: Kernel, memmap: MemMap, broken: list[Broken] | None = None) -> tuple[Zone, ...]:
-    """All zones in the order of ``enum zone_type``, empty ones included; every list is followed.
+    """All zones in the order of ``enum zone_type``, node by node, empty ones included; every list is followed.
 
     :param broken: takes what a CPU keeps of a zone and that cannot be reached; it is left out
     :raises MemoryFault: if the zones themselves were not captured
     """
     cpus = possible_cpus(kernel)
     zones = list(_zones(kernel))
-    sets = [pagesets(kernel, name, zone, cpus, broken) for name, zone in zones]
+    sets = [pagesets(kernel, place.title, zone, cpus, broken) for place, zone in zones]
     heads: list[ListHead] = []
-    for (_name, zone), owned in zip(zones, sets, strict=True):
+    for (_place, zone), owned in zip(zones, sets, strict=True):
         heads += free_list_heads(zone)
         heads += [head for pageset in owned for head in pageset.heads]
     walked = iter(walk_page_lists(memmap, heads))
     found = []
-    for index, ((name, zone), owned) in enumerate(zip(zones, sets, strict=True)):
+    for (place, zone), owned in zip(zones, sets, strict=True):
         areas = free_areas(zone, _take(walked, len(free_list_heads(zone))))
         pcp = tuple(per_cpu_pages(pageset, _take(walked, len(pageset.heads))) for pageset in owned)
-        statistics = _statistics(kernel, name, zone, cpus, broken)
-        found.append(_zone(name, index % len(zone_names(kernel.vmlinux)), zone, areas, pcp, statistics))
+        statistics = _statistics(kernel, place.title, zone, cpus, broken)
+        found.append(_zone(place, zone, areas, pcp, statistics))
     return tuple(found)
 
 
@@ -125,16 +145,22 @@ def _take(lists: Iterator[PageList], count: int) -> list[PageList]:
     return [next(lists) for _ in range(count)]
 
 
-def _zones(kernel: Kernel) -> Iterator[tuple[str, Structure]]:
-    vmlinux = kernel.vmlinux
-    for node in node_addresses(kernel):
-        first = node + vmlinux.offset(_NODE, "node_zones")
+def _zones(kernel: Kernel) -> Iterator[tuple[Place, Structure]]:
+    vmlinux, nodes = kernel.vmlinux, node_addresses(kernel)
+    for node, address in nodes.items():
+        first = address + vmlinux.offset(NODE, "node_zones")
         for index, name in enumerate(zone_names(vmlinux)):
-            yield name, Structure(kernel, _ZONE, first + index * vmlinux.sizeof(_ZONE))
+            place = Place(node, index, name, zone_title(name, node, len(nodes)))
+            yield place, Structure(kernel, _ZONE, first + index * vmlinux.sizeof(_ZONE))
+
+
+def zone_title(name: str, node: int, nodes: int) -> str:
+    """What messages call a zone of one of so many nodes."""
+    return f"zone {name}" if nodes == 1 else f"node {node} zone {name}"
 
 
 def _zone(
-    name: str, index: int, zone: Structure,
+    place: Place, zone: Structure,
     areas: tuple[FreeArea, ...], pcp: tuple[PerCpuPages, ...], statistics: dict[int, Structure],
 ) -> Zone:  # fmt: skip
     vmlinux = zone.vmlinux
@@ -146,8 +172,7 @@ def _zone(
     }
     marks = zone.column("_watermark", vmlinux.architecture.word).tolist()
     return Zone(
-        name=name,
-        index=index,
+        place=place,
         address=zone.address,
         start_pfn=zone.unsigned("zone_start_pfn"),
         spanned=zone.unsigned("spanned_pages"),
@@ -165,9 +190,9 @@ def _zone(
 
 
 def _statistics(
-    kernel: Kernel, name: str, zone: Structure, cpus: tuple[int, ...], broken: list[Broken] | None = None
+    kernel: Kernel, title: str, zone: Structure, cpus: tuple[int, ...], broken: list[Broken] | None = None
 ) -> dict[int, Structure]:
-    """Each CPU's share of the statistics of the zone ``name``; before 5.14 it is part of the pageset."""
+    """Each CPU's share of a zone's statistics; before 5.14 it is part of the pageset."""
     newer = zone.has("per_cpu_zonestats")
     member, type_name = (
         ("per_cpu_zonestats", "struct per_cpu_zonestat") if newer else ("pageset", "struct per_cpu_pageset")
@@ -176,7 +201,7 @@ def _statistics(
     found: dict[int, Structure] = {}
     # On one CPU the newer structure may be empty, and an empty zone shares the boot-time one.
     for cpu in cpus if zone.unsigned("present_pages") and kernel.vmlinux.sizeof(type_name) else ():
-        with noted(broken, f"zone {name}", f"{member} of cpu {cpu}"):
+        with noted(broken, title, f"{member} of cpu {cpu}"):
             found[cpu] = Structure(kernel, type_name, kernel.per_cpu(pointer, cpu))
     return found
 
