@@ -15,6 +15,7 @@ from kvmtools.show.style import uncoloured
 if TYPE_CHECKING:
     from kvmtools.observe.observed import Observed
     from kvmtools.observe.pages.memmap import MemMap
+    from kvmtools.observe.zones.zones import Place
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -28,16 +29,18 @@ class PageUse:
     states: NDArray[np.uint8]
     """Index into :attr:`names` of every pfn."""
     counts: NDArray[np.int64]
-    """Pages of every zone in every state, shape ``(zones, states)``."""
+    """Pages of every zone in every state, shape ``(zones, states)``, in the order of :attr:`places`."""
+    places: tuple[Place, ...]
+    """All zones, node by node."""
 
     names: ClassVar[tuple[str, ...]] = STATES
     """``("free", "per-cpu", "reserved", ...)``, the states by number."""
 
     @property
     def zones(self) -> dict[str, dict[str, int]]:
-        """Pages by zone and state."""
-        rows = zip(self.memmap.zone_names, self.counts.tolist(), strict=True)
-        return {zone: dict(zip(STATES, row, strict=True)) for zone, row in rows}
+        """Pages by zone (where there are several nodes, ``node 1 NORMAL``) and state."""
+        rows = zip(self.places, self.counts.tolist(), strict=True)
+        return {place.label: dict(zip(STATES, row, strict=True)) for place, row in rows}
 
     @property
     def page_count(self) -> int:
@@ -52,4 +55,6 @@ def page_use(seen: Observed) -> PageUse:
     """What the pages were doing when they were observed."""
     per_cpu = np.concatenate([zone.pcp_pages for zone in seen.zones])
     states = page_states(seen.memmap, per_cpu)
-    return PageUse(seen.memmap, states, count_states(seen.memmap, states))
+    places = tuple(zone.place for zone in seen.zones)
+    counts = [count_states(seen.memmap, states, node) for node in sorted({place.node for place in places})]
+    return PageUse(seen.memmap, states, np.concatenate(counts), places)

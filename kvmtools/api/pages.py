@@ -30,7 +30,8 @@ class Page:
     flag_names: tuple[str, ...]
     """``("PG_reserved", ...)``."""
     zone: str
-    node: int
+    node: int | None
+    """``None`` in a kernel for one node."""
     section: int | None
     """``None`` with FLATMEM, whose flags hold none."""
     refcount: int

@@ -70,7 +70,12 @@ def _json(use: PageUse) -> dict[str, Any]:
         "page_struct_bytes": use.memmap.page_size,
         "page_count": use.page_count,
         "zones": [
-            {"zone": zone, "page_count": sum(states.values()), "states": states}
-            for zone, states in use.zones.items()
+            {
+                "node": place.node,
+                "zone": place.name,
+                "page_count": sum(states.values()),
+                "states": states,
+            }
+            for place, states in zip(use.places, use.zones.values(), strict=True)
         ],
     }

@@ -37,6 +37,7 @@ def command(options: TargetOptions, form: str) -> None:
 
 def _json(zone: Any) -> dict[str, Any]:
     return {
+        "node": zone.place.node,
         "zone": zone.name,
         "struct_zone": hexadecimal(zone.address),
         "start_pfn": zone.start_pfn,

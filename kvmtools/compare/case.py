@@ -24,7 +24,7 @@ from kvmtools.observe.observed import Observed
 from kvmtools.observe.pages.memmap import MemMap
 from kvmtools.observe.paging.walk import Walk
 from kvmtools.observe.symbols.vmlinux import Vmlinux
-from kvmtools.observe.zones.zones import Zone, zone_title
+from kvmtools.observe.zones.zones import Place, Zone
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Layout, Range
 
 
@@ -226,16 +226,11 @@ class Case:
 
     # Zones
 
-    @property
-    def number_of_nodes(self) -> int:
-        """How many nodes the kernel has."""
-        return len(self.prediction.configuration.nodes) or 1
-
     def zone_title(self, node: int, index: int) -> str:
         """What messages call a zone by the numbers that a ``struct page`` has; they may be any."""
         names = self.memmap.zone_names
         name = names[index] if index < len(names) else f"#{index}"
-        return zone_title(name, node, self.number_of_nodes)
+        return Place(node, index, name, len(self.prediction.configuration.nodes) or 1).title
 
     def zone_of(self, number: int) -> tuple[int, int]:
         """Node and zone in the ``struct page`` of a pfn."""

@@ -59,6 +59,8 @@ def _flags(page: Any) -> Iterator[str]:
 
 
 def _place(page: Any) -> Iterator[str]:
+    if page.node is not None:
+        yield f"node {page.node}"
     yield f"zone {page.zone}"
     if page.section is not None:
         yield f"section {page.section}"

@@ -21,7 +21,7 @@ def zones_text(zones: Sequence[Any]) -> str:
         columns(f"zone pfns >spanned >present >managed >free >free {marks}"),
         (
             [
-                zone.name, f"{zone.start_pfn:#x}-{zone.end_pfn:#x}" if zone.spanned else "empty",
+                zone.place.label, f"{zone.start_pfn:#x}-{zone.end_pfn:#x}" if zone.spanned else "empty",
                 zone.spanned, zone.present, zone.managed, zone.free_pages, size(zone.free_pages * PAGE_SIZE),
                 *zone.watermarks.values(),
             ]
@@ -36,7 +36,11 @@ def zones_text(zones: Sequence[Any]) -> str:
     )
     per_cpu = table(
         columns("per-CPU >cpu >count >listed >high >batch"),
-        ([zone.name, p.cpu, p.count, p.pages, p.high, p.batch] for zone in populated for p in zone.pcp),
+        (
+            [zone.place.label, p.cpu, p.count, p.pages, p.high, p.batch]
+            for zone in populated
+            for p in zone.pcp
+        ),
     )
     return "\n\n".join((spans, blocks, per_cpu))
 
@@ -48,8 +52,8 @@ def _block_rows(zone: Any) -> list[list[object]]:
     for number, name in enumerate(types):
         counts = [len(area.lists[number].pages) for area in zone.free_area]
         if any(counts):
-            rows.append([zone.name, name.lower(), *counts])
-    rows.append([zone.name, "all", *(_total(area.blocks, area.nr_free) for area in zone.free_area)])
+            rows.append([zone.place.label, name.lower(), *counts])
+    rows.append([zone.place.label, "all", *(_total(area.blocks, area.nr_free) for area in zone.free_area)])
     return rows
 
 

@@ -25,7 +25,7 @@ def free_list(order: int, migratetype: str, blocks: int, broken: str | None = No
 def zone(name: str, index: int, start: int, pages: int, *areas: FreeArea, pcp: int = 0) -> Zone:
     lists = (PcpList(0, "MOVABLE", np.arange(pcp, dtype=np.int64), None),)
     return Zone(
-        place=Place(0, index, name, f"zone {name}"),
+        place=Place(0, index, name, 1),
         address=0xC140_0000 + index * 0x400,
         start_pfn=start,
         spanned=pages,

@@ -11,7 +11,7 @@ from kvmtools.compare.rule import Examination, Rule, violations
 from kvmtools.findings import Finding
 from kvmtools.observe.pages.page_flags import FlagLayout
 from kvmtools.observe.zones.free_lists import FreeArea
-from kvmtools.observe.zones.zones import Zone, zone_title
+from kvmtools.observe.zones.zones import Zone
 
 LOOK = "kvmtools memmap {pfn}: the page in full; kvmtools zones: the free lists"
 LOOK_ZONE = "kvmtools zones: counts and lists of every order beside /proc/buddyinfo in the guest"
@@ -84,7 +84,7 @@ def block_in_zone(case: Case) -> Examination:
 
     def spell(row: int) -> Finding:
         pfn, span = int(free.heads[row]), spans[int(at[row])]
-        title = zone_title(span.name, span.node, case.number_of_nodes)
+        title = case.zone_title(span.node, case.memmap.zone_names.index(span.name))
         expected = f"a block inside {title}, [{span.start_pfn:#x}, {span.end_pfn:#x})"
         fault = case.prediction.memmap.buddy_fault(pfn, int(free.orders[row]))
         return places.of_page(memmap, pfn, "private", expected, fault)

@@ -37,9 +37,13 @@ def page_states(memmap: MemMap, per_cpu: NDArray[np.int64]) -> NDArray[np.uint8]
     return found
 
 
-def count_states(memmap: MemMap, states: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Pages of every zone (as in ``flags``) in every state, shape ``(zones, states)``; pfns without a page aside."""
+def count_states(memmap: MemMap, states: NDArray[np.uint8], node: int = 0) -> NDArray[np.int64]:
+    """Pages of every zone (as in ``flags``) in every state, shape ``(zones, states)``; pfns without a page aside.
+
+    :param node: the one whose pages are counted; a kernel for one node has no other
+    """
     zones = len(memmap.zone_names)
-    both = (memmap.zone.astype(np.int64) * len(STATES) + states)[memmap.valid]
+    counted = memmap.valid if memmap.node is None else memmap.valid & (memmap.node == node)
+    both = (memmap.zone.astype(np.int64) * len(STATES) + states)[counted]
     counts = np.bincount(both, minlength=zones * len(STATES))[: zones * len(STATES)]
     return counts.reshape(zones, len(STATES))

@@ -13,7 +13,7 @@ import numpy as np
 
 from kvmtools.observe.broken import reading
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.nodes import node_addresses
+from kvmtools.observe.nodes import max_numnodes, node_addresses
 from kvmtools.observe.pages.page_flags import number_of_sections
 from kvmtools.records import PAGE_SHIFT, Range
 
@@ -79,7 +79,7 @@ def _sections(kernel: Kernel) -> tuple[Piece, ...]:
 def _section_nodes(kernel: Kernel, count: int) -> dict[int, int]:
     """``section_to_node_table`` (mm/sparse.c), which exists where ``page->flags`` have no room for the node."""
     vmlinux = kernel.vmlinux
-    if not vmlinux.has_symbol("section_to_node_table"):
+    if max_numnodes(kernel) == 1 or not vmlinux.has_symbol("section_to_node_table"):
         return {}
     size = vmlinux.sizeof("typeof(section_to_node_table)") // count
     table = kernel.array(kernel.address("section_to_node_table"), f"<u{size}", count)

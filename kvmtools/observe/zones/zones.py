@@ -39,8 +39,18 @@ class Place:
     index: int
     name: str
     """As in ``enum zone_type``, without the prefix."""
-    title: str
-    """How messages name it: ``zone NORMAL``, in a machine of several nodes ``node 1 zone NORMAL``."""
+    nodes: int
+    """How many nodes there are; of several, one needs to be named."""
+
+    @property
+    def label(self) -> str:
+        """For a table: ``NORMAL``, or ``node 1 NORMAL``."""
+        return self.name if self.nodes == 1 else f"node {self.node} {self.name}"
+
+    @property
+    def title(self) -> str:
+        """For a sentence: ``zone NORMAL``, or ``node 1 zone NORMAL``."""
+        return f"zone {self.name}" if self.nodes == 1 else f"node {self.node} zone {self.name}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,13 +160,10 @@ def _zones(kernel: Kernel) -> Iterator[tuple[Place, Structure]]:
     for node, address in nodes.items():
         first = address + vmlinux.offset(NODE, "node_zones")
         for index, name in enumerate(zone_names(vmlinux)):
-            place = Place(node, index, name, zone_title(name, node, len(nodes)))
-            yield place, Structure(kernel, _ZONE, first + index * vmlinux.sizeof(_ZONE))
-
-
-def zone_title(name: str, node: int, nodes: int) -> str:
-    """What messages call a zone of one of so many nodes."""
-    return f"zone {name}" if nodes == 1 else f"node {node} zone {name}"
+            yield (
+                Place(node, index, name, len(nodes)),
+                Structure(kernel, _ZONE, first + index * vmlinux.sizeof(_ZONE)),
+            )
 
 
 def _zone(
