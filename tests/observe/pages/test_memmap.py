@@ -169,3 +169,36 @@ def test_sections_become_the_same_columns(recorded: Kernel, patch: Patch) -> Non
     assert flat.valid.all()
     with pytest.raises(IndexError):
         sparse.pfn_to_page(start - 1)
+
+
+def test_the_node_of_a_section_where_flags_have_no_room(recorded: Kernel, patch: Patch) -> None:
+    """``section_to_node_table``, which exists where ``page->flags`` have no bits left for the node's number."""
+    flat = observe_memmap(recorded)
+    table, nodes, pages = flat.pfn_to_page(20_000) - recorded.slide, flat.pfn_to_page(20_100), 1 << 14
+    count = (1 << recorded.architecture.physical_bits - 12) // pages
+    answers = {
+        "symbol mem_section": table,
+        "sizeof typeof(mem_section)": 8 * count,
+        "sizeof struct mem_section": 8,
+        "offset struct mem_section section_mem_map": 0,
+        "symbol contig_page_data": None,
+        "array_length typeof(node_data)": 4,
+        "symbol section_to_node_table": nodes - recorded.slide,
+        "sizeof typeof(section_to_node_table)": count,
+    }
+    document = recorded.vmlinux.to_json()
+    vmlinux = Vmlinux.from_json({**document, "answers": {**document["answers"], **answers}})
+    numa = replace(recorded, vmlinux=vmlinux)
+    patch(table + recorded.slide, bytes(8 * count))
+    for section, node in ((0, 1), (2, 3)):
+        biased = (flat.pfn_to_page(0x100) - section * pages * flat.page_size) % (1 << 32)
+        patch(table + recorded.slide + 8 * section, struct.pack("<I", biased | 0b1011))
+        patch(nodes + section, bytes([node]))
+    memmap = observe_memmap(numa)
+    assert memmap.node is not None
+    assert memmap.node[memmap.valid].tolist() == [1] * pages + [3] * pages
+    assert [memmap.page(pfn)["node"] for pfn in (0, pages - 1, 2 * pages, 3 * pages - 1)] == [1, 1, 3, 3]
+    assert page_at(numa, 2 * pages)["node"] == 3
+    # Of one node there is nothing to say.
+    assert flat.node is None
+    assert flat.page(0)["node"] is None
