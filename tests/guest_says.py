@@ -19,10 +19,13 @@ def firmware_map(boot_log: str) -> tuple[E820Entry, ...]:
     )
 
 
-def zoneinfo(text: str) -> dict[str, dict[str, list[int]]]:
-    """Numbers by zone and word; a word that comes once per CPU has several."""
+def zoneinfo(text: str, node: int = 0) -> dict[str, dict[str, list[int]]]:
+    """Numbers of a node by zone and word; a word that comes once per CPU has several."""
     zones: dict[str, dict[str, list[int]]] = {}
-    for part in re.split(r"^Node 0, zone +", text, flags=re.MULTILINE)[1:]:
+    _, *parts = re.split(r"^Node (\d+), zone +", text, flags=re.MULTILINE)
+    for number, part in zip(parts[::2], parts[1::2], strict=True):
+        if int(number) != node:
+            continue
         name, _, body = part.partition("\n")
         numbers: dict[str, list[int]] = {}
         for word, rest in re.findall(r"^ +([a-z_]+(?: free)?):? +(\(?[-\d, ]+\)?)$", body, re.MULTILINE):

@@ -22,10 +22,12 @@ def free_list(order: int, migratetype: str, blocks: int, broken: str | None = No
     return FreeList(order, migratetype, np.arange(blocks, dtype=np.int64) << order, broken)
 
 
-def zone(name: str, index: int, start: int, pages: int, *areas: FreeArea, pcp: int = 0) -> Zone:
+def zone(
+    name: str, index: int, start: int, pages: int, *areas: FreeArea, pcp: int = 0, place: Place | None = None
+) -> Zone:
     lists = (PcpList(0, "MOVABLE", np.arange(pcp, dtype=np.int64), None),)
     return Zone(
-        place=Place(0, index, name, 1),
+        place=place or Place(0, index, name, 1),
         address=0xC140_0000 + index * 0x400,
         start_pfn=start,
         spanned=pages,
@@ -90,3 +92,19 @@ def test_as_json(invoke: Invoke) -> None:
     }
     assert first["per_cpu"][0]["listed_pages"] == 5
     assert document["zones"][1]["per_cpu"] == []
+
+
+def test_of_several_nodes_each_is_named(invoke: Invoke, tiny: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = tuple(
+        zone(
+            "NORMAL", 0, node * 1000, 1000, FreeArea(0, 1, (free_list(0, "MOVABLE", 1),)), pcp=1,
+            place=Place(node, 0, "NORMAL", 2),
+        )
+        for node in (0, 1)
+    )  # fmt: skip
+    monkeypatch.setattr(Session, "observe", lambda _self, processes: SimpleNamespace(zones=found))
+    for part in invoke("zones").out.split("\n\n"):
+        words = [line.split()[:3] for line in part.splitlines()[1:]]
+        assert {tuple(each) for each in words} == {("node", "0", "NORMAL"), ("node", "1", "NORMAL")}
+    document = json.loads(invoke("zones", "--format", "json").out)
+    assert [(each["node"], each["zone"]) for each in document["zones"]] == [(0, "NORMAL"), (1, "NORMAL")]

@@ -1,0 +1,82 @@
+"""Two nodes, made up by the kernel (``numa=fake=2``): the model and /proc/zoneinfo say what we see of each.
+
+The kernel is a variant: ``kvmtools guest build numa`` (a few minutes).  Without it these tests are skipped.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+from guest_says import zoneinfo
+
+import kvmtools
+from kvmtools.boot.guests import lifecycle
+from kvmtools.boot.guests.agent import Agent
+from kvmtools.boot.kernels import reference
+
+pytestmark = pytest.mark.skipif(
+    reference.find("numa") is None, reason="the numa kernel is not built: kvmtools guest build numa"
+)
+MACHINES = (
+    ("1G", ""),
+    ("2G", "kernelcore=40%"),
+    ("4G", "movablecore=1G"),
+    ("2G", "memmap=64M$0x20000000 kernelcore=1G"),  # a hole in lowmem
+    ("2G", "memmap=3M$0x50100000 movablecore=512M"),  # a hole in highmem that is aligned to no buddy block
+)
+
+
+@dataclass(frozen=True)
+class Subject:
+    guest: lifecycle.Guest
+    agent: Agent
+
+
+@pytest.fixture(scope="module", params=MACHINES, ids=" ".join)
+def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
+    memory, append = request.param
+    name = f"test-numa-{os.getpid()}"
+    with (
+        lifecycle.booted(name, kernel="numa", memory=memory, append=f"numa=fake=2 {append}") as guest,
+        Agent(guest.agent) as agent,
+    ):
+        agent.driver("mix 100")
+        agent.quiesce()
+        yield Subject(guest, agent)
+
+
+def test_it_agrees_with_the_model(subject: Subject) -> None:
+    with kvmtools.open(guest=subject.guest.name) as kernel:
+        result = kernel.check()
+    assert [finding.subject for finding in result.findings] == []
+    assert result.exit_code == 0
+    outcomes = {outcome.rule: outcome for outcome in result.outcomes}
+    for rule in ("zones.spans", "zones.present", "memmap.zone", "memmap.node", "memmap.section"):
+        assert outcomes[rule].status.value == "agree"
+        assert outcomes[rule].examined >= 8
+
+
+def test_zoneinfo_says_the_same_of_every_node(subject: Subject) -> None:
+    with kvmtools.open(guest=subject.guest.name) as kernel:
+        zones = kernel.zones()
+    text = subject.agent.text("/proc/zoneinfo")
+    assert len(zones) == 8
+    for zone in zones:
+        said = zoneinfo(text, zone.place.node)[zone.name]
+        assert (said["spanned"], said["present"], said["managed"]) == (
+            [zone.spanned],
+            [zone.present],
+            [zone.managed],
+        )
+        assert said.get("start_pfn", [zone.start_pfn]) == [zone.start_pfn]
+    assert {zone.place.node for zone in zones if zone.present} == {0, 1}
+
+
+def test_every_node_has_memory_that_can_be_moved_if_it_is_asked(subject: Subject) -> None:
+    command_line = subject.agent.text("/proc/cmdline")
+    with kvmtools.open(guest=subject.guest.name) as kernel:
+        movable = {zone.place.node: zone.present for zone in kernel.zones() if zone.name == "MOVABLE"}
+    assert all(movable.values()) == any(word in command_line for word in ("kernelcore=", "movablecore="))
