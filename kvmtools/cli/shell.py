@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -74,6 +75,7 @@ def _text(code: str | None, script: Path | None) -> str | None:
 
 
 def _prompt(kernel: OpenKernel, table: PageTable) -> None:
+    _spare_a_simple_terminal()
     from drgn.cli import run_interactive, version_header
 
     from kvmtools.api.prompt import HELP, namespace
@@ -85,6 +87,22 @@ def _prompt(kernel: OpenKernel, table: PageTable) -> None:
         banner_func=lambda banner: f"{banner}\n{HELP.format(table=table.name)}",
         globals_func=lambda found: {**found, **names},
     )
+
+
+def _spare_a_simple_terminal() -> None:
+    """drgn takes the line editor of Python 3.13, which ends in an exception on a terminal such as ``TERM=dumb``.
+
+    This variable is Python's own way to ask for the plain one.
+    """
+    import curses
+
+    try:
+        curses.setupterm()
+        able = curses.tigetstr("clear") and curses.tigetstr("cup")
+    except curses.error:
+        able = None
+    if not able:
+        os.environ.setdefault("PYTHON_BASIC_REPL", "1")
 
 
 def _run(kernel: OpenKernel, table: PageTable, text: str, name: str) -> int:

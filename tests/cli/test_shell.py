@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -83,3 +86,19 @@ def test_a_fault_of_our_helpers_is_one_line(invoke: Invoke) -> None:
         "shell", "-e", "from kvmtools.errors import MemoryFault; raise MemoryFault(16, 'is nowhere')"
     )
     assert (outcome.code, outcome.err) == (1, "kvmtools: physical address 0x10: is nowhere\n")
+
+
+@pytest.mark.parametrize(("terminal", "plain"), [("xterm", None), ("dumb", "1"), ("no-such-terminal", "1")])
+def test_a_simple_terminal_gets_the_plain_prompt(terminal: str, plain: str | None) -> None:
+    """Python 3.13's line editor needs one that can place its cursor; terminfo is asked once in a process's life."""
+    code = "import os; from kvmtools.cli import shell; shell._spare_a_simple_terminal()"
+    code += "; print(os.environ.get('PYTHON_BASIC_REPL'))"
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHON_BASIC_REPL"}
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**environment, "TERM": terminal},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout == f"{plain}\n"
