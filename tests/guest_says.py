@@ -32,3 +32,8 @@ def zoneinfo(text: str, node: int = 0) -> dict[str, dict[str, list[int]]]:
             numbers.setdefault(word, []).extend(int(number) for number in re.findall(r"-?\d+", rest))
         zones[name.upper()] = numbers
     return zones
+
+
+def leaves_ram_above_4_gib(boot_log: str) -> bool:
+    """A kernel without HIGHMEM64G (since 7.2 any) uses no such RAM, and says so where there is some."""
+    return "Warning: only 4GB will be used" in boot_log
