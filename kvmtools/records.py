@@ -220,6 +220,11 @@ class Registers:
     idt: int | None = None
     """Base of the IDT, virtual; ``None`` if the source does not record it: gdb does not ask for it."""
 
+    @property
+    def paged(self) -> bool:
+        """Whether addresses go through page tables: CR0.PG (SDM vol. 3A, 2.5)."""
+        return bool(self.cr0 >> 31 & 1)
+
     def items(self) -> Iterator[tuple[str, int]]:
         """``(name, value)`` of the registers that are known."""
         for field in fields(Registers):

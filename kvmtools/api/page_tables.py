@@ -45,13 +45,13 @@ class PageTableChoice:
     def find(self, session: Session) -> PageTable:
         """The page table that is meant; without a choice the kernel's own, ``swapper_pg_dir``.
 
-        :raises UsageError: if there is no such vCPU or process
+        :raises UsageError: if there is no such vCPU or process, or the vCPU's paging is off
         """
         if self.cr3 is not None:
             cr3 = physical_address(self.cr3 if isinstance(self.cr3, str) else hex(self.cr3), LONGEST_CR3)
             return PageTable(cr3, f"at {cr3:#x}")
         if self.cpu is not None:
-            return PageTable(session.registers_of(self.cpu).cr3, f"vCPU {self.cpu}")
+            return PageTable(session.paging_vcpu(self.cpu).cr3, f"vCPU {self.cpu}")
         if self.pid is not None:
             return _of_process(session, self.pid)
         kernel = session.kernel

@@ -20,9 +20,9 @@ class Vcpu(Registers):
     """One vCPU: ``cpu``, ``eip``, ``cr0``, ``cr3``, ``cr4``; ``efer`` and ``idt`` if the source has them."""
 
     region: str
-    """The kernel's name for the place of EIP."""
+    """The kernel's name for the place of EIP; where paging is off, ``"firmware, not started"`` or the like."""
     page_table: str
-    """``"swapper_pg_dir"``, ``"pid 1 (init)"``, maybe with ``", user half"`` behind it; or ``"unknown"``."""
+    """``"swapper_pg_dir"``, ``"pid 1 (init)"``, maybe with ``", user half"`` after it; ``"unknown"``; ``"none"``."""
 
     @property
     def paging(self) -> str:
@@ -96,6 +96,7 @@ def _described(session: Session, registers: tuple[Registers, ...]) -> tuple[Vcpu
     from kvmtools.observe.boot.configuration import observe_configuration
     from kvmtools.observe.space.layout import observe_layout
     from kvmtools.observe.space.regions import regions_of
+    from kvmtools.observe.space.unpaged import unpaged_place
     from kvmtools.observe.tasks.page_table_owner import page_table_owner
     from kvmtools.observe.tasks.processes import observe_processes
 
@@ -106,8 +107,8 @@ def _described(session: Session, registers: tuple[Registers, ...]) -> tuple[Vcpu
     return tuple(
         Vcpu(
             **{field.name: getattr(one, field.name) for field in fields(Registers)},
-            region=regions.describe(one.eip),
-            page_table=page_table_owner(kernel, one.cr3, processes, pti=pti),
+            region=regions.describe(one.eip) if one.paged else unpaged_place(kernel, one),
+            page_table=page_table_owner(kernel, one.cr3, processes, pti=pti) if one.paged else "none",
         )
         for one in registers
     )

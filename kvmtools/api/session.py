@@ -50,22 +50,26 @@ class Session:
     def seen_by(self, cpu: int | None = None) -> Kernel:
         """The kernel with its page tables as a vCPU reads them now; without a choice, as the first that pages does.
 
-        :raises UsageError: if there is no such vCPU
+        :raises UsageError: as :meth:`paging_vcpu`
         """
         from kvmtools.observe.processor import seen_by_processor
 
-        registers = self.target.registers() if cpu is None else [self.registers_of(cpu)]
+        registers = self.target.registers() if cpu is None else [self.paging_vcpu(cpu)]
         return seen_by_processor(self.kernel, registers)
 
-    def registers_of(self, cpu: int) -> Registers:
-        """The registers of one vCPU.
+    def paging_vcpu(self, cpu: int) -> Registers:
+        """The registers of one vCPU, whose page table is asked for.
 
-        :raises UsageError: if there is none of that number
+        :raises UsageError: if there is none of that number, or it has no page table
         """
         registers = {one.cpu: one for one in self.target.registers()}
         if cpu not in registers:
             raise UsageError(
                 f"there is no vCPU {cpu}", hint=f"the guest has {', '.join(map(str, registers))}"
+            )
+        if not registers[cpu].paged:
+            raise UsageError(
+                f"vCPU {cpu} has no page table: its paging is off", hint="`kvmtools regs` says where it is"
             )
         return registers[cpu]
 

@@ -12,7 +12,7 @@ from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.paging.forms import ANY_PHYSICAL_BITS, NO_EXECUTE, on_processor
 from kvmtools.records import Registers
 
-_CR0_PAGING, _CR4_PSE, _EFER_NXE = 1 << 31, 1 << 4, 1 << 11
+_CR4_PSE, _EFER_NXE = 1 << 4, 1 << 11
 _CPU, _CPU_TYPE = "boot_cpu_data", "struct cpuinfo_x86"
 _NX_SWITCH = "__supported_pte_mask"
 _POSSIBLE_PHYSICAL_BITS = range(32, 53)
@@ -24,7 +24,7 @@ def seen_by_processor(kernel: Kernel, registers: Sequence[Registers]) -> Kernel:
 
     What nothing says is taken for granted: no vCPU, a kernel that has not looked at its CPU yet.
     """
-    paging = next((one for one in registers if one.cr0 & _CR0_PAGING), None)
+    paging = next((one for one in registers if one.paged), None)
     form = on_processor(
         kernel.architecture.paging,
         pse=paging is None or bool(paging.cr4 & _CR4_PSE),

@@ -8,7 +8,7 @@ from kvmtools.records import Registers
 from kvmtools.show.tables import columns, hexadecimal, table
 
 # Intel SDM vol. 3A, 2.5; EFER is an MSR, 2.2.1.
-_CR0_PAGING, _CR0_WRITE_PROTECT = 1 << 31, 1 << 16
+_CR0_WRITE_PROTECT = 1 << 16
 _CR4_PSE, _CR4_PAE, _CR4_PGE = 1 << 4, 1 << 5, 1 << 7
 _EFER_NXE = 1 << 11
 _COLUMNS = columns(">cpu eip where cr0 cr3 page_table cr4 efer paging")
@@ -31,7 +31,7 @@ def registers_text(found: Any) -> str:
 
 def paging_mode(registers: Registers) -> str:
     """The mode and what bears on permissions: ``"PAE, NX, global, WP"``."""
-    if not registers.cr0 & _CR0_PAGING:
+    if not registers.paged:
         return "off"
     wide = registers.cr4 & _CR4_PAE
     traits = {

@@ -23,7 +23,12 @@ from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import Layout, Range, Registers
 
 SWAPPER = 0x1000
-SYMBOLS = {"swapper_pg_dir": 0xC000_1000, "linux_banner": 0xC020_0140}
+SYMBOLS = {
+    "_text": 0xC010_0000,
+    "_end": 0xC040_0000,
+    "swapper_pg_dir": 0xC000_1000,
+    "linux_banner": 0xC020_0140,
+}
 LAYOUT = Layout(
     page_offset=0xC000_0000,
     high_memory=0xC100_0000,
@@ -153,6 +158,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyTarget:
         },
         "sizeof pte_t": 8,
         "symbol boot_cpu_data": None,
+        "page_offset page offset": 0xC000_0000,
         "symbol initial_page_table": None,
     }
     target = TinyTarget(memory)

@@ -59,6 +59,28 @@ def test_a_core_has_only_its_notes(invoke: Invoke) -> None:
 
 
 @pytest.mark.parametrize(
+    ("eip", "cr0", "place"),
+    [
+        (0xFD09A, 0x11, "firmware, not started"),
+        (0xFFFF_FFF0, 0x11, "firmware, not started"),
+        (0xFFF0, 0x10, "real mode, not started"),
+        (0x20_0000, 0x11, "kernel image, paging not yet on"),
+        (0x800_0000, 0x11, "paging off, not started"),
+    ],
+)
+def test_without_paging_there_is_no_user_and_no_page_table(
+    invoke: Invoke, tiny: Any, eip: int, cr0: int, place: str
+) -> None:
+    tiny.cpus = tiny.cpus[0], replace(tiny.cpus[1], eip=eip, cr0=cr0, cr3=0)
+    (_, second) = json.loads(invoke("regs", "--format", "json").out)["vcpus"]
+    assert (second["region"], second["page_table"], second["paging"]) == (place, "none", "off")
+    for command in (("vtop", "0x1000"), ("walk",)):
+        outcome = invoke(*command, "--cpu", "1")
+        assert outcome.code == 2
+        assert "vCPU 1 has no page table: its paging is off" in str(outcome.error)
+
+
+@pytest.mark.parametrize(
     ("changes", "mode"),
     [
         ({}, "32-bit, WP"),

@@ -11,21 +11,24 @@ from typing import TYPE_CHECKING
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.paging.translate import translate
 from kvmtools.observe.symbols.vmlinux import Vmlinux
-from kvmtools.records import Registers
+from kvmtools.records import Range, Registers
 
 if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
 
-# Intel SDM vol. 3A, 2.5; EFER.LMA: 2.2.1.
-_CR0_PG, _EFER_LMA = 1 << 31, 1 << 10
+# Intel SDM vol. 3A, 2.2.1.
+_EFER_LMA = 1 << 10
 
 # The others took turns with it where interrupts were traced, 3.10 to 4.13 (arch/x86/kernel/tracepoint.c).
 _IDTS = ("idt_table", "trace_idt_table", "debug_idt_table")
 
 
-def pages(cpu: Registers) -> bool:
-    """Whether paging is on: no CPU that the kernel has started is without it, but in ``startup_32``."""
-    return bool(cpu.cr0 & _CR0_PG)
+def image_in_memory(vmlinux: Vmlinux, slide: int) -> Range:
+    """The physical addresses of the image at ``slide``; none if the vmlinux does not say where it ends."""
+    if not (vmlinux.has_symbol("_text") and vmlinux.has_symbol("_end")):
+        return Range(0, 0)
+    moved = slide - vmlinux.page_offset
+    return Range(vmlinux.symbol("_text") + moved, vmlinux.symbol("_end") + moved)
 
 
 def runs_on(memory: PhysicalMemory, vmlinux: Vmlinux, slide: int, cpu: Registers) -> bool | None:
@@ -38,9 +41,8 @@ def runs_on(memory: PhysicalMemory, vmlinux: Vmlinux, slide: int, cpu: Registers
 
     if cpu.efer is not None and cpu.efer & _EFER_LMA:
         return False
-    if not pages(cpu):
-        image = places(("_text", "_end"))
-        return image[0] <= cpu.eip < image[1] if len(image) == 2 else None
+    if not cpu.paged:
+        return cpu.eip in image_in_memory(vmlinux, slide)
     built_for = vmlinux.architecture
     if cpu.cr3 & built_for.paging.cr3 in places((built_for.root, *built_for.boot_roots)):
         return True

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from kvmtools.attach.elf import ElfError, build_id_among, parse_notes
 from kvmtools.errors import MemoryFault, SymbolsError
-from kvmtools.observe.symbols.running import pages, runs_on
+from kvmtools.observe.symbols.running import runs_on
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import Registers
 
@@ -69,7 +69,7 @@ def find_slide(
 
 def _all_run_on(registers: Sequence[Registers], answers: list[bool | None]) -> bool:
     """Whether no CPU is left for another kernel: those that do not page run none."""
-    started = [answer for cpu, answer in zip(registers, answers, strict=True) if pages(cpu)]
+    started = [answer for cpu, answer in zip(registers, answers, strict=True) if cpu.paged]
     return bool(started) and all(started)
 
 
