@@ -184,6 +184,8 @@ def list_(form: str) -> None:
 
     for said in (*lifecycle.sweep(), *lifecycle.unreadable()):
         note(str(said))
+    for entry in reference.damaged():
+        note(f"the cached kernel {entry} is damaged: remove it, and build again")
     running = [(guest, lifecycle.state(guest)) for guest in lifecycle.all_guests()]
     built = reference.listing()
     if form == "json":

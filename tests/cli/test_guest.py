@@ -72,6 +72,7 @@ def one_guest(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(lifecycle, "state", {GUEST: STATE}.__getitem__)
     monkeypatch.setattr(lifecycle, "sweep", lambda: [DeadGuest("old", 7, "out of memory")])
     monkeypatch.setattr(reference, "listing", lambda: [KERNEL])
+    monkeypatch.setattr(reference, "damaged", lambda: [Path("/cache/nopae-4567")])
     return done
 
 
@@ -134,6 +135,8 @@ def test_list_shows_guests_and_kernels_and_tells_the_dead_apart(one_guest: list[
     assert kernel_row.index("6.1.0") == kernel_head.index("release")
     assert "guest 'old' died (QEMU pid 7): out of memory" in said
     assert "old" not in shown
+    assert "/cache/nopae-4567 is damaged" in said
+    assert "4567" not in shown
 
 
 def test_stop_takes_names_or_all(one_guest: list[Any]) -> None:

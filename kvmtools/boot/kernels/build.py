@@ -18,13 +18,16 @@ from kvmtools.paths import data_dir
 NEEDED_BYTES = 1400 << 20
 
 
+KEPT = ("bzImage", "vmlinux", "config", "kvmtools.debug.ko", "kvmtools.ko")
+"""The files of an entry: the image, the kernel with DWARF, its configuration; our driver with DWARF, and stripped."""
+
+
 def build(
     name: str, tree: Path, scratch: Path, entry: Path, *, lock: int, progress: Callable[[str], None]
 ) -> None:
     """Fill the empty directory ``entry`` with kernel ``name``, built from ``tree`` inside the empty ``scratch``.
 
-    The entry holds ``bzImage``, ``vmlinux`` (with DWARF), ``config``, ``kvmtools.ko`` (stripped, for the guest),
-    ``kvmtools.debug.ko`` (with DWARF), ``kernel.json`` and ``build.log``; on failure at least the log.
+    The entry holds what :data:`KEPT` names, ``kernel.json`` and ``build.log``; on failure at least the log.
 
     :param lock: a file descriptor for make to hold
     :raises BuildError: if make fails, or if a requested option did not stick
@@ -69,4 +72,8 @@ def _configure(name: str, make: Make) -> None:
 
 def _strip(debug: Path, stripped: Path) -> None:
     # The kernel writes about each section it loads; DWARF would fill half the initramfs.
-    subprocess.run(["strip", "--strip-debug", "-o", stripped, debug], check=True, env=environment())
+    command = ["strip", "--strip-debug", "-o", str(stripped), str(debug)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment())
+    if done.returncode:
+        complaint = next(iter(done.stderr.splitlines()), f"it ended with status {done.returncode}")
+        raise BuildError(f"the guest's driver cannot be stripped: {complaint}", hint=" ".join(command))

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kvmtools.boot.host.cache_lock import exclusive
 from kvmtools.boot.host.interrupts import ending_raises
@@ -49,6 +50,11 @@ class BuiltKernel:
     pae: bool
     release: str
 
+    @property
+    def age(self) -> int:
+        """When it was built, in nanoseconds since 1970."""
+        return self.bzimage.stat().st_mtime_ns
+
 
 def find(name: str, source: Path | None = None) -> BuiltKernel | None:
     """The kernel as it is in the cache, or ``None`` if it would have to be built.
@@ -66,9 +72,14 @@ def find(name: str, source: Path | None = None) -> BuiltKernel | None:
 
 def listing() -> list[BuiltKernel]:
     """Every complete kernel in the cache, those of other sources and earlier fragments included; by name, then age."""
-    entries = sorted(_folder().glob("*-*/kernel.json"), key=lambda facts: facts.stat().st_mtime_ns)
-    found = [_load(facts.parent, None) for facts in entries]
-    return sorted((kernel for kernel in found if kernel is not None), key=lambda kernel: kernel.name)
+    found = (_load(entry, None) for entry in _entries())
+    kernels = sorted((kernel for kernel in found if kernel is not None), key=lambda kernel: kernel.age)
+    return sorted(kernels, key=lambda kernel: kernel.name)
+
+
+def damaged() -> list[Path]:
+    """The entries of the cache that something came over: they appear whole or not at all."""
+    return [entry for entry in _entries() if _facts(entry) is None]
 
 
 def ensure(name: str, source: Path | None = None, *, progress: Callable[[str], None]) -> BuiltKernel:
@@ -87,6 +98,8 @@ def ensure(name: str, source: Path | None = None, *, progress: Callable[[str], N
         return kernel
     with ending_raises(), exclusive(_folder() / name, progress, f"building {name}") as lock:
         try:
+            if entry.is_dir() and _facts(entry) is None:
+                raise _damaged(entry)
             if not entry.is_dir():
                 _build(name, located, entry, lock, progress)
             if not (entry / initrd).exists():
@@ -95,7 +108,7 @@ def ensure(name: str, source: Path | None = None, *, progress: Callable[[str], N
             raise _explained(error, entry) from error
     kernel = _load(entry, initrd)
     if kernel is None:
-        raise BuildError(f"the cache entry {entry} is damaged", hint="remove it, and build again")
+        raise _damaged(entry)
     return kernel
 
 
@@ -106,6 +119,15 @@ def _known(name: str) -> None:
 
 def _folder() -> Path:
     return cache_dir() / "kernels"
+
+
+def _damaged(entry: Path) -> BuildError:
+    return BuildError(f"the cache entry {entry} is damaged", hint="remove it, and build again")
+
+
+def _entries() -> list[Path]:
+    # A name that begins with a dot is no entry: a lock, or a build under way.
+    return sorted(entry for entry in _folder().glob("[!.]*-*") if entry.is_dir())
 
 
 def _entry(name: str, source: sources.Source) -> Path:
@@ -132,12 +154,9 @@ def _digest(*parts: str) -> str:
 
 def _load(entry: Path, initrd: str | None) -> BuiltKernel | None:
     """The entry's kernel with the named initramfs, or with its newest one."""
-    try:
-        facts = json.loads((entry / "kernel.json").read_text())
-    except FileNotFoundError:
-        return None
+    facts = _facts(entry)
     candidates = sorted(entry.glob(initrd or "initrd-*.cpio"), key=lambda path: path.stat().st_mtime_ns)
-    if not candidates:
+    if facts is None or not candidates:
         return None
     return BuiltKernel(
         name=facts["name"],
@@ -149,6 +168,20 @@ def _load(entry: Path, initrd: str | None) -> BuiltKernel | None:
         pae=facts["pae"],
         release=facts["release"],
     )
+
+
+def _facts(entry: Path) -> dict[str, Any] | None:
+    """What ``kernel.json`` says; ``None`` unless that is readable, and the files that belong to it are there."""
+    try:
+        facts = json.loads((entry / "kernel.json").read_text())
+    except (OSError, ValueError):
+        return None
+    types = {"name": str, "release": str, "pae": bool}
+    if not isinstance(facts, dict) or not all(
+        isinstance(facts.get(key), kind) for key, kind in types.items()
+    ):
+        return None
+    return facts if all((entry / name).is_file() for name in build.KEPT) else None
 
 
 def _build(

@@ -26,6 +26,7 @@ PROGRAMS = (
     Program("make", "make", "runs the kernel's build"),
     Program("gcc", "gcc", "compiles it"),
     Program("ld", "binutils", "links it"),
+    Program("strip", "binutils", "makes the guest's driver small"),
     Program("flex", "flex", "makes the configuration's scanner"),
     Program("bison", "bison", "makes the configuration's parser"),
     Program("bc", "bc", "computes the timer constants"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from stat import S_ISDIR, S_ISREG
@@ -79,6 +81,24 @@ def test_init_needs_no_library_no_loader_and_no_relocation(tmp_path: Path) -> No
         assert "PT_DYNAMIC" not in kinds
         stack = next(s for s in elf.iter_segments() if s.header.p_type == "PT_GNU_STACK")
         assert not stack.header.p_flags & 1
+
+
+LATER_THAN_A_486 = re.compile(r"\t(f?cmov\w+|nop[lw]|cmpxchg8b|rdtsc|cpuid|sysenter|\w*xmm\w*|endbr32)\b")
+
+
+def test_init_runs_on_the_first_processor_that_the_kernel_runs_on(tmp_path: Path) -> None:
+    compile_init(data_dir() / "init", tmp_path / "init")
+    command = ["objdump", "--disassemble", "--no-show-raw-insn", str(tmp_path / "init")]
+    listing = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert listing.count("\tmov") > 100
+    assert LATER_THAN_A_486.findall(listing) == []
+
+
+@pytest.mark.parametrize("instruction", ["cmove %eax, %ecx", "rdtsc", "nopl (%eax)"])
+def test_an_instruction_that_a_486_lacks_does_not_get_into_init(tmp_path: Path, instruction: str) -> None:
+    (tmp_path / "init.c").write_text(f'void _start(void) {{ __asm__ volatile("{instruction}"); }}')
+    with pytest.raises(BuildError, match="does not compile"):
+        compile_init(tmp_path, tmp_path / "init")
 
 
 def test_init_compiles_to_the_same_bytes_twice(tmp_path: Path) -> None:

@@ -115,6 +115,59 @@ def test_a_new_init_needs_no_new_kernel(workplace: Workplace) -> None:
     assert workplace.calls() == calls
 
 
+DAMAGES = {
+    "cut": ("kernel.json", '{"name": "pae", '),
+    "empty": ("kernel.json", ""),
+    "no object": ("kernel.json", "[]"),
+    "a field is missing": ("kernel.json", '{"name": "pae", "pae": true}'),
+    "another type": ("kernel.json", '{"name": "pae", "pae": "yes", "release": "6.1"}'),
+    "no facts": ("kernel.json", None),
+    "no image": ("bzImage", None),
+    "no symbols": ("vmlinux", None),
+    "no driver": ("kvmtools.ko", None),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_entry_is_said_and_in_nobodys_way(workplace: Workplace, damage: str) -> None:
+    broken, whole = workplace.ensure("pae"), workplace.ensure("nopae")
+    entry = broken.bzimage.parent
+    name, text = DAMAGES[damage]
+    (entry / name).unlink()
+    if text is not None:
+        (entry / name).write_text(text)
+    assert reference.listing() == [whole]
+    assert reference.damaged() == [entry]
+    assert reference.find("pae", workplace.tree) is None
+    with pytest.raises(BuildError, match=f"{entry.name} is damaged") as caught:
+        workplace.ensure("pae")
+    assert "remove it" in caught.value.hint
+    shutil.rmtree(entry)
+    assert workplace.ensure("pae").bzimage.exists()
+    assert reference.damaged() == []
+
+
+def test_a_build_under_way_is_no_damaged_entry(workplace: Workplace) -> None:
+    (cache_dir() / "kernels" / ".building-pae" / "entry").mkdir(parents=True)
+    assert reference.damaged() == []
+
+
+@pytest.mark.parametrize("stripping", ["fails", "meets no object file"])
+def test_a_driver_that_cannot_be_stripped_is_said(
+    workplace: Workplace, tmp_path: Path, stripping: str
+) -> None:
+    strip = tmp_path / "bin" / "strip"
+    if stripping == "fails":
+        strip.write_text("#!/bin/sh\necho 'strip: no space' >&2\nexit 1\n")
+        strip.chmod(0o755)
+    else:
+        (tmp_path / "prebuilt.ko").write_bytes(b"no object file")
+    with pytest.raises(BuildError, match=r"driver cannot be stripped: .*strip: "):
+        workplace.ensure()
+    assert reference.listing() == []
+    assert rubbish() == []
+
+
 def test_a_failed_build_leaves_a_log_and_nothing_else(workplace: Workplace) -> None:
     (workplace.tree / "fail").write_text("mm/highmem.c:1:1: error: no such thing")
     with pytest.raises(BuildError, match=r"pae failed: mm/highmem\.c:1:1: error: no such thing") as caught:
@@ -201,7 +254,7 @@ def test_missing_programs_are_named_together_with_their_purpose(
 ) -> None:
     bare = tmp_path / "bare"
     bare.mkdir()
-    for name in ("gcc", "ld", "as", "gzip"):
+    for name in ("gcc", "ld", "as", "strip", "gzip"):
         found = shutil.which(name)
         assert found
         (bare / name).symlink_to(found)
