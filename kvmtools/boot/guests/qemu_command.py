@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvmtools.boot.guests.files import GuestFiles
-from kvmtools.boot.host.accelerator import QEMU
+from kvmtools.boot.host.qemu import QEMU, escaped
 from kvmtools.errors import UsageError
 
 MIB = 1 << 20
@@ -67,12 +67,17 @@ def command(machine: QemuMachine) -> tuple[str, ...]:
     words += ["-cpu", CPU_MODELS[machine.accel]]
     words += ["-smp", str(machine.smp), "-m", f"{machine.memory_bytes // MIB}M"]
     ram = f"memory-backend-file,id=ram,share=on,prealloc=off,size={machine.memory_bytes}"
-    words += ["-object", f"{ram},mem-path={_escaped(machine.ram)}"]
+    words += ["-object", f"{ram},mem-path={escaped(machine.ram)}"]
     words += ["-device", "vmcoreinfo"]
     words += [*_listener("qmp", files.qmp), "-mon", "chardev=qmp,mode=control"]
     words += [*_listener("drgn", files.drgn_qmp), "-mon", "chardev=drgn,mode=control"]
     words += [*_listener("gdb", files.gdb), "-gdb", "chardev:gdb"]
-    words += ["-chardev", f"file,id=console,path={_escaped(files.console)}", "-serial", "chardev:console"]
+    words += [
+        "-chardev",
+        f"file,id=console,path={escaped(files.console)},append=on",
+        "-serial",
+        "chardev:console",
+    ]
     words += [*_listener("agent", files.agent), "-device", "virtio-serial-pci"]
     words += ["-device", "virtserialport,chardev=agent"]
     words += ["-kernel", os.fspath(machine.bzimage)]
@@ -119,9 +124,4 @@ def memory_text(size: int) -> str:
 
 
 def _listener(name: str, path: Path) -> list[str]:
-    return ["-chardev", f"socket,id={name},path={_escaped(path)},server=on,wait=off"]
-
-
-def _escaped(path: Path) -> str:
-    # In QEMU's option lists a comma ends a value; a doubled comma is a comma.
-    return os.fspath(path).replace(",", ",,")
+    return ["-chardev", f"socket,id={name},path={escaped(path)},server=on,wait=off"]

@@ -32,6 +32,9 @@ def create(name: str, directory: Path, size: int) -> Path:
         try:
             place.mkdir(mode=0o700, parents=True, exist_ok=True)
             fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)
+        except FileExistsError:
+            refusals.append(f"{path} is not ours")
+            continue
         except OSError as error:
             refusals.append(f"{place}: {error.strerror}")
             continue

@@ -2,8 +2,8 @@
 
 ``/dev/kvm`` may open, create a virtual machine and a vCPU, and still never run the guest (nested
 virtualisation that is only half there).  So the probe boots QEMU's own BIOS into a ten-byte boot sector that
-writes one letter to the serial port.  The verdict holds until the host is booted again, and is kept in the
-cache directory.
+writes one letter to the serial port.  The verdict holds until the host is booted again or has another QEMU, and is
+kept in the cache directory.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvmtools.boot.host import detached
+from kvmtools.boot.host import detached, qemu
 from kvmtools.boot.host.interrupts import ending_raises, held
+from kvmtools.boot.host.qemu import QEMU, escaped
 from kvmtools.errors import AttachError, UsageError
 from kvmtools.paths import cache_dir
 
-QEMU = "qemu-system-i386"
 CHOICES = ("auto", "tcg", "kvm")
 DEVICE = Path("/dev/kvm")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
@@ -68,7 +68,7 @@ def resolve(wanted: str, progress: Callable[[str], None]) -> str:
 
 
 def kvm_verdict(progress: Callable[[str], None]) -> Verdict:
-    """Whether KVM boots a guest on this host; probed once per boot of the host."""
+    """Whether KVM boots a guest on this host; probed once per boot of the host and version of QEMU."""
     if not DEVICE.exists():
         return Verdict(False, f"there is no {DEVICE}")
     if not os.access(DEVICE, os.R_OK | os.W_OK):
@@ -93,8 +93,8 @@ def probe(accel: str, seconds: float = 4.0) -> Verdict:
         serial.touch()
         command = (
             *(QEMU, "-nodefaults", "-no-user-config", "-display", "none", "-accel", accel, "-m", "16M"),
-            *("-drive", f"file={floppy},if=floppy,format=raw,readonly=on", "-boot", "a"),
-            *("-serial", f"file:{serial}"),
+            *("-drive", f"file={escaped(floppy)},if=floppy,format=raw,readonly=on", "-boot", "a"),
+            *("-chardev", f"file,id=serial,path={escaped(serial)}", "-serial", "chardev:serial"),
         )
         with ending_raises():
             return _watch(command, serial, log, seconds)
@@ -121,20 +121,25 @@ def _verdict_file() -> Path:
     return cache_dir() / "kvm-verdict.json"
 
 
+def _validity() -> dict[str, str]:
+    """A verdict holds as long as these are what they were."""
+    return {"boot_id": BOOT_ID.read_text().strip(), "qemu": qemu.version()}
+
+
 def _remembered() -> Verdict | None:
     try:
         data = json.loads(_verdict_file().read_text())
-        if data["boot_id"] != BOOT_ID.read_text().strip():
+        if not _validity().items() <= data.items():
             return None
         return Verdict(bool(data["works"]), str(data["reason"]))
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # no verdict, or one we cannot read: probing again is always right
 
 
 def _remember(verdict: Verdict) -> None:
     path = _verdict_file()
     path.parent.mkdir(parents=True, exist_ok=True)
-    data = {"boot_id": BOOT_ID.read_text().strip(), "works": verdict.works, "reason": verdict.reason}
+    data = {**_validity(), "works": verdict.works, "reason": verdict.reason}
     fresh = path.with_suffix(f".{os.getpid()}")
     fresh.write_text(json.dumps(data) + "\n")
     fresh.replace(path)

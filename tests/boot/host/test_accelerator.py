@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmtools.boot.host import accelerator
+from kvmtools.boot.host import accelerator, detached, qemu
 from kvmtools.boot.host.accelerator import Verdict
 from kvmtools.errors import AttachError, UsageError
 
@@ -26,6 +26,8 @@ class Host:
         monkeypatch.setattr(accelerator, "DEVICE", self.device)
         monkeypatch.setattr(accelerator, "BOOT_ID", self.boot_id)
         monkeypatch.setattr(accelerator, "probe", self.probe)
+        self.qemu = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-7)"
+        monkeypatch.setattr(qemu, "version", lambda: self.qemu)
         monkeypatch.setenv("XDG_CACHE_HOME", str(root / "cache"))
 
     def probe(self, name: str) -> Verdict:
@@ -70,7 +72,9 @@ def test_unknown_names_are_refused(host: Host) -> None:
 
 
 @pytest.mark.parametrize("verdict", [WORKS, MUTE])
-def test_the_verdict_is_remembered_until_the_host_boots_again(host: Host, verdict: Verdict) -> None:
+def test_the_verdict_is_remembered_until_the_host_boots_again_or_has_another_qemu(
+    host: Host, verdict: Verdict
+) -> None:
     host.verdict = verdict
     first = host.resolve("auto")
     assert host.resolve("auto") == first
@@ -78,6 +82,11 @@ def test_the_verdict_is_remembered_until_the_host_boots_again(host: Host, verdic
     host.boot_id.write_text("second\n")
     host.resolve("auto")
     assert host.probes == 2
+    host.qemu = "QEMU emulator version 7.2.22 (Debian 1:7.2+dfsg-8)"
+    host.resolve("auto")
+    assert host.probes == 3
+    host.resolve("auto")
+    assert host.probes == 3
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"boot_id": "first"}'])
@@ -100,3 +109,29 @@ def test_without_the_device_nothing_is_tried(host: Host) -> None:
 def test_the_floppy_has_the_bios_signature_and_a_whole_disks_length() -> None:
     assert len(accelerator._FLOPPY) == 1440 * 1024
     assert accelerator._FLOPPY[510:512] == b"\x55\xaa"
+
+
+def test_a_comma_in_a_path_of_the_probe_is_no_end_of_a_value(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[tuple[str, ...]] = []
+
+    def refuse(command: tuple[str, ...], log: Path) -> tuple[int, int]:
+        started.append(command)
+        raise FileNotFoundError
+
+    (tmp_path / "a,b").mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "a,b"))
+    monkeypatch.setattr(detached, "spawn_detached", refuse)
+    with pytest.raises(FileNotFoundError):
+        accelerator.probe("tcg")
+    (command,) = started
+    assert sum(f"{tmp_path}/a,,b/" in word for word in command) == 2
+    assert not any(f"{tmp_path}/a,b/" in word for word in command)
+
+
+def test_the_version_of_qemu_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    assert qemu.version().startswith("QEMU emulator version ")
+    assert "\n" not in qemu.version()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert qemu.version() == ""
