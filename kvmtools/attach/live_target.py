@@ -35,6 +35,7 @@ class LiveTarget(Target):
         ram: Path | None = None,
         vmlinux: Path | None = None,
         pause: bool = True,
+        seed: int | None = None,
     ) -> None:
         self.vmlinux = vmlinux
         self._gdb_address = None if gdb is None else address.plain(gdb)
@@ -47,7 +48,7 @@ class LiveTarget(Target):
         try:
             version = self.monitor.command("query-version")["qemu"]
             cpus = len(self.monitor.command("query-cpus-fast"))
-            self.memory, self.transport = transports.choose(self.monitor, ram)
+            self.memory, self.transport = transports.choose(self.monitor, ram, seed)
         except BaseException:
             self.monitor.close()
             raise
@@ -92,15 +93,15 @@ class LiveTarget(Target):
             return None
         descriptor = os.memfd_create("kvmtools-vmcoreinfo", os.MFD_CLOEXEC)
         try:
-            path = self.monitor.lend(descriptor)
-            # The notes come with every dump, however short; a length is needed or it would be all of memory.
-            self.monitor.command(
-                "dump-guest-memory",
-                paging=False,
-                protocol=f"file:{path}",
-                begin=self.memory.ranges[0].start,
-                length=PAGE_SIZE,
-            )
+            with self.monitor.lent(descriptor) as path:
+                # The notes come with every dump, however short; a length is needed or it would be all of memory.
+                self.monitor.command(
+                    "dump-guest-memory",
+                    paging=False,
+                    protocol=f"file:{path}",
+                    begin=self.memory.ranges[0].start,
+                    length=PAGE_SIZE,
+                )
             core = ElfCore(Path(f"/proc/self/fd/{descriptor}"))
         except GuestVanished:
             raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,10 @@ from kvmtools.errors import UsageError
 
 if TYPE_CHECKING:
     from kvmtools.attach.target import Target
+
+
+SEED = "KVMTOOLS_SEED"
+"""The environment variable with the seed of the proof, to look at the same pages again."""
 
 
 def open_target(
@@ -19,6 +24,7 @@ def open_target(
     core: Path | None = None,
     vmlinux: Path | None = None,
     pause: bool = True,
+    seed: int | None = None,
 ) -> Target:
     """Attach to a running QEMU, or open a core.
 
@@ -27,6 +33,8 @@ def open_target(
     :param ram: its shared RAM file; without it QEMU is asked, and without any its process is read
     :param core: an ELF core, instead of a QEMU
     :param pause: whether :meth:`Target.paused` may stop the guest
+    :param seed: of the choice of pages by which a way to its memory proves itself, as an earlier proof told it; by
+        default :data:`SEED` of the environment, else any
     :raises UsageError: unless exactly one of ``qemu`` and ``core`` is given
     :raises AttachError: if there is no way to it
     """
@@ -41,4 +49,15 @@ def open_target(
     from kvmtools.attach.live_target import LiveTarget
 
     assert qemu is not None
-    return LiveTarget(qemu, gdb=gdb, ram=ram, vmlinux=vmlinux, pause=pause)
+    return LiveTarget(
+        qemu, gdb=gdb, ram=ram, vmlinux=vmlinux, pause=pause, seed=_given() if seed is None else seed
+    )
+
+
+def _given() -> int | None:
+    text = os.environ.get(SEED)
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdigit()):
+        raise UsageError(f"{SEED} is '{text}'", hint="it takes the number that a proof tells as its seed")
+    return int(text)

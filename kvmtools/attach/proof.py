@@ -8,6 +8,7 @@ file read as if it had no PCI hole, another guest's file.  So the pages compared
 from __future__ import annotations
 
 import random
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +19,7 @@ from kvmtools.records import PAGE_SIZE, Range
 PAGES = 4
 """Pages compared on each side of 4 GiB."""
 _CHUNK = 256
+_SEEDS = 1_000_000
 _ATTEMPTS = 8
 _ZERO = bytes(PAGE_SIZE)
 
@@ -30,38 +32,44 @@ class Proof:
     pages: int
     above: int
     zero: int
+    seed: int
 
     def __str__(self) -> str:
         above = f", {self.above} above 4 GiB" if self.above else ""
         zero = f", {self.zero} all zero" if self.zero else ""
-        return f"proved against {self.witness}: {self.pages} pages{above}{zero}"
+        return f"proved against {self.witness}: {self.pages} pages{above}{zero}, seed {self.seed}"
 
 
-def prove(candidate: SegmentedMemory, witness: PhysicalMemory, *, tries: int = 256) -> Proof:
+def prove(
+    candidate: SegmentedMemory, witness: PhysicalMemory, *, tries: int = 256, seed: int | None = None
+) -> Proof:
     """Compare pages of two transports to the same guest, which may be running.
 
     :param tries: how many pages of ``candidate`` to look at, on each side of 4 GiB, for some that tell
+    :param seed: chooses among them: the same one looks at the same pages of the same memory; without one, any
     :raises AttachError: if they disagree, or no page stood still long enough to be compared
     """
+    seed = secrets.randbelow(_SEEDS) if seed is None else seed
+    chooser = random.Random(seed)
     pages = above = zero = 0
     for area in _areas(candidate.ranges):
         settled = 0
-        for address in _telling_chunks(candidate, area, tries):
+        for address in _telling_chunks(candidate, area, tries, chooser):
             if settled == PAGES:
                 break
             verdict = _same(candidate, witness, address)
             if verdict is False:
-                raise AttachError(f"{candidate.name} and {witness.name} differ at {address:#x}")
+                raise AttachError(f"{candidate.name} and {witness.name} differ at {address:#x} (seed {seed})")
             if verdict:
                 settled += 1
                 zero += candidate.read(address & -PAGE_SIZE, PAGE_SIZE) == _ZERO
         if not settled:
             raise AttachError(
-                f"{candidate.name} is unproved: no page at {area[0].start:#x} or above stands still"
+                f"{candidate.name} is unproved: no page at {area[0].start:#x} or above stands still (seed {seed})"
             )
         pages += settled
         above += settled if area[0].start >= FOUR_GIB else 0
-    return Proof(witness.name, pages, above, zero)
+    return Proof(witness.name, pages, above, zero, seed)
 
 
 def _areas(ranges: tuple[Range, ...]) -> Iterator[list[Range]]:
@@ -72,7 +80,9 @@ def _areas(ranges: tuple[Range, ...]) -> Iterator[list[Range]]:
             yield area
 
 
-def _telling_chunks(memory: SegmentedMemory, area: list[Range], tries: int) -> Iterator[int]:
+def _telling_chunks(
+    memory: SegmentedMemory, area: list[Range], tries: int, chooser: random.Random
+) -> Iterator[int]:
     """Addresses to compare: first where a wrong transport would show, last where it would not.
 
     A page equal to the one that a wrapped address leads to tells little if the guest wrote both alike, and all if the
@@ -80,7 +90,7 @@ def _telling_chunks(memory: SegmentedMemory, area: list[Range], tries: int) -> I
     """
     zero = []
     alike = []
-    for page in _samples(memory, area, tries):
+    for page in _samples(memory, area, tries, chooser):
         data = memory.read(page, PAGE_SIZE)
         if data == _ZERO:
             zero.append(page)
@@ -116,9 +126,8 @@ def _wrapped(memory: PhysicalMemory, page: int) -> bytes:
         return _ZERO
 
 
-def _samples(memory: SegmentedMemory, area: list[Range], tries: int) -> Iterator[int]:
+def _samples(memory: SegmentedMemory, area: list[Range], tries: int, chooser: random.Random) -> Iterator[int]:
     """Distinct pages: a third anywhere, two thirds on all scales near the two ends, which are filled first."""
-    chooser = random.Random()
     total = sum(len(part) for part in area) // PAGE_SIZE
     seen = set()
     for number in range(tries):

@@ -23,11 +23,12 @@ Attempt = tuple[Callable[[], SegmentedMemory], int]
 millisecond each."""
 
 
-def choose(monitor: Monitor, ram: Path | None = None) -> tuple[PhysicalMemory, str]:
+def choose(monitor: Monitor, ram: Path | None = None, seed: int | None = None) -> tuple[PhysicalMemory, str]:
     """The memory of the guest behind ``monitor``, and one line: which transport, how proved, which others
     refused and why.
 
     :param ram: its shared RAM file; without one, QEMU is asked whether it has one
+    :param seed: of the proof's choice of pages
     :raises AttachError: if QEMU does not tell where its RAM is
     :raises GuestVanished: if the guest ends meanwhile
     """
@@ -43,7 +44,7 @@ def choose(monitor: Monitor, ram: Path | None = None) -> tuple[PhysicalMemory, s
             refused.append(str(error))
             continue
         try:
-            shown = proof.prove(memory, witness, tries=tries)
+            shown = proof.prove(memory, witness, tries=tries, seed=seed)
             return memory, _line(memory.name, str(shown), refused)
         except BaseException as error:
             memory.close()

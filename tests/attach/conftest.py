@@ -32,6 +32,7 @@ class FakeQmp:
     :ivar running: the guest's run state, obeying ``stop`` and ``cont``
     :ivar memory: guest-physical address to bytes, the RAM that ``xp`` and ``pmemsave`` show
     :ivar mtree: what ``info mtree -f`` answers
+    :ivar lent: the ids of the files that it was lent and has not given back
     :ivar seen: the names of the commands, in order
     :ivar handlers: commands to answer otherwise; a handler may raise :class:`FakeQmp.Refused` or :meth:`die`
     """
@@ -46,6 +47,7 @@ class FakeQmp:
         self.mtree = ""
         self.seen: list[str] = []
         self.handlers: dict[str, Handler] = {}
+        self.lent: set[int] = set()
         self._mute = mute
         self._greeting = json.dumps(GREETING).encode() + b"\r\n" if greeting is None else greeting
         self._received: list[int] = []
@@ -137,7 +139,12 @@ class FakeQmp:
     def _add_fd(self, _: dict[str, Any]) -> Any:
         if not self._received:
             raise self.Refused("No file descriptor supplied via SCM_RIGHTS")
-        return {"fdset-id": 0, "fd": self._received[-1]}
+        self.lent.add(len(self.lent))
+        return {"fdset-id": len(self.lent) - 1, "fd": self._received[-1]}
+
+    def _remove_fd(self, arguments: dict[str, Any]) -> Any:
+        self.lent.remove(arguments["fdset-id"])
+        return {}
 
     def _pmemsave(self, arguments: dict[str, Any]) -> Any:
         Path(arguments["filename"]).write_bytes(self.read(arguments["val"], arguments["size"]))
@@ -174,6 +181,7 @@ _HANDLERS: dict[str, Handler] = {
     "query-memory-size-summary": lambda fake, _: {"base-memory": 128 << 20, "plugged-memory": 0},
     "query-cpus-fast": lambda fake, _: [{"cpu-index": 0}],
     "add-fd": FakeQmp._add_fd,
+    "remove-fd": FakeQmp._remove_fd,
     "pmemsave": FakeQmp._pmemsave,
     "human-monitor-command": FakeQmp._hmp,
 }

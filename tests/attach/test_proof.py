@@ -36,18 +36,51 @@ def both(page: int) -> int:
 
 
 def test_equal_transports_are_proved_on_both_sides_of_4_gib() -> None:
-    proof = prove(Memory("ram-file", LARGE, both), Memory("qmp", LARGE, both))
+    proof = prove(Memory("ram-file", LARGE, both), Memory("qmp", LARGE, both), seed=7)
     assert (proof.pages, proof.above, proof.zero) == (8, 4, 0)
-    assert str(proof) == "proved against qmp: 8 pages, 4 above 4 GiB"
+    assert str(proof) == "proved against qmp: 8 pages, 4 above 4 GiB, seed 7"
 
 
 def test_a_small_guest_has_nothing_above() -> None:
-    assert str(prove(Memory("a", SMALL, both), Memory("b", SMALL, both))) == "proved against b: 4 pages"
+    proof = prove(Memory("a", SMALL, both), Memory("b", SMALL, both), seed=0)
+    assert str(proof) == "proved against b: 4 pages, seed 0"
 
 
 def test_pages_of_zeros_are_counted() -> None:
-    proof = prove(Memory("a", SMALL, lambda page: 0), Memory("b", SMALL, lambda page: 0))
-    assert str(proof) == "proved against b: 4 pages, 4 all zero"
+    proof = prove(Memory("a", SMALL, lambda page: 0), Memory("b", SMALL, lambda page: 0), seed=3)
+    assert str(proof) == "proved against b: 4 pages, 4 all zero, seed 3"
+
+
+class Watched(Memory):
+    """Remembers where it was read."""
+
+    def __init__(self) -> None:
+        super().__init__("qmp", LARGE, both)
+        self.read_at: list[int] = []
+
+    def _copy(self, offset: int, buffer: memoryview) -> None:
+        self.read_at.append(offset)
+        super()._copy(offset, buffer)
+
+
+def test_the_seed_that_is_told_chooses_the_same_pages_again() -> None:
+    witnesses = [Watched() for _ in range(5)]
+    first = prove(Memory("a", LARGE, both), witnesses[0])
+    again = prove(Memory("a", LARGE, both), witnesses[1], seed=first.seed)
+    assert witnesses[1].read_at == witnesses[0].read_at
+    assert again == first
+    others = [prove(Memory("a", LARGE, both), witness).seed for witness in witnesses[2:]]
+    assert len({first.seed, *others}) > 1
+    assert any(witness.read_at != witnesses[0].read_at for witness in witnesses[2:])
+
+
+def test_a_disagreement_tells_its_seed() -> None:
+    wrapping = Memory("gdb", LARGE, lambda page: both(page % PAGES))
+    with pytest.raises(AttachError, match="seed 11") as first:
+        prove(wrapping, Memory("qmp", LARGE, both), seed=11)
+    with pytest.raises(AttachError) as second:
+        prove(wrapping, Memory("qmp", LARGE, both), seed=11)
+    assert str(first.value) == str(second.value)
 
 
 def test_a_transport_that_wraps_at_4_gib_is_refused() -> None:

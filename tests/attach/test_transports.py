@@ -35,11 +35,23 @@ def attach(guest: Any, **options: Any) -> Any:
 
 
 def test_a_ram_file_that_proves_itself(guest: Any) -> None:
-    with attach(guest, ram=guest.file) as target:
-        assert target.transport == "ram-file (proved against qmp: 8 pages, 4 above 4 GiB)"
+    with attach(guest, ram=guest.file, seed=5) as target:
+        assert target.transport == "ram-file (proved against qmp: 8 pages, 4 above 4 GiB, seed 5)"
         assert target.memory.ranges == (Range(0, SIZE // 2), Range(1 << 32, (1 << 32) + SIZE // 2))
         assert target.description == f"QEMU 7.2.0 at {guest.path}: 1 vCPU, 128 MiB"
         assert target.registers() == (Registers(0, 0xCBAA752B, 0x80050033, 0x1192000, 0x3506B0, 0x800),)
+
+
+def test_the_seed_may_come_from_the_environment(guest: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVMTOOLS_SEED", "271828")
+    with attach(guest, ram=guest.file) as target:
+        assert target.transport.endswith("seed 271828)")
+    with attach(guest, ram=guest.file, seed=1) as target:
+        assert target.transport.endswith("seed 1)")
+    for text in ("", "-1", "many", "²"):
+        monkeypatch.setenv("KVMTOOLS_SEED", text)
+        with pytest.raises(UsageError, match="KVMTOOLS_SEED"):
+            attach(guest, ram=guest.file)
 
 
 def test_a_ram_file_that_qemu_tells_about(guest: Any) -> None:
@@ -66,11 +78,13 @@ def test_the_wrong_file_is_not_used_and_said_so(guest: Any) -> None:
 
 
 def test_without_a_file_or_a_readable_process_qmp_serves(guest: Any) -> None:
-    with attach(guest) as target:
+    with attach(guest, seed=5) as target:
         assert target.transport.startswith(
-            "qmp (proved against qmp: 8 pages, 4 above 4 GiB; not used: QEMU does not"
+            "qmp (proved against qmp: 8 pages, 4 above 4 GiB, seed 5; not used: QEMU does not"
         )
+        assert guest.lent
         assert target.memory.read(1 << 32, 64) == guest.read(1 << 32, 64)
+    assert not guest.lent
 
 
 def test_the_last_resort_has_no_second(guest: Any) -> None:
@@ -112,6 +126,7 @@ def test_vmcoreinfo_comes_with_a_small_dump_and_is_asked_for_once(guest: Any, co
     with attach(guest, ram=guest.file) as target:
         assert target.vmcoreinfo() == target.vmcoreinfo() == "OSRELEASE=6.1\n"
     assert guest.seen.count("dump-guest-memory") == 1
+    assert not guest.lent
 
 
 def test_vmcoreinfo_of_a_guest_without_it(guest: Any) -> None:

@@ -1,4 +1,4 @@
-"""RAM that lies in a file: mapped where its pages exist, read where they do not."""
+"""RAM that lies in a file: mapped where it has data, read where it has holes."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import os
 from collections.abc import Iterable
 from contextlib import suppress
 
+from kvmtools.attach.memory.file_data import FileData
 from kvmtools.attach.memory.mapped_file import MappedFile
 from kvmtools.attach.memory.physical import Segment, SegmentedMemory
 from kvmtools.errors import AttachError
 
 
 class FileMemory(SegmentedMemory):
-    """Segment offsets are file offsets.  A view is the file's memory itself if all its pages are there,
-    else a copy.
+    """Segment offsets are file offsets.  A view is the file's memory itself if no hole is in it, else a
+    copy.
 
     :param descriptor: an open file, from now on ours to close
     :raises OSError: if it cannot be mapped
@@ -24,14 +25,15 @@ class FileMemory(SegmentedMemory):
         self._descriptor = descriptor
         end = max(s.offset + s.end - s.start for s in self.segments)
         self._mapping: MappedFile | None = MappedFile(descriptor, end)
+        self._data = FileData(descriptor)
 
     def next_data(self, address: int) -> int:
         """The first address from ``address`` on, in the same segment, that is in no hole; else ``address``."""
         ((offset, _),) = self.segments.locate(address, 1)
-        with suppress(OSError):  # ENXIO: only a hole is left
-            found = address + os.lseek(self._descriptor, offset, os.SEEK_DATA) - offset
-            if any(found in r for r in self.ranges if address in r):
-                return found
+        with suppress(OSError):
+            data = self._data.next(offset)
+            if data is not None and any(address + data - offset in r for r in self.ranges if address in r):
+                return address + data - offset
         return address
 
     def close(self) -> None:
@@ -49,9 +51,10 @@ class FileMemory(SegmentedMemory):
 
     def _share(self, offset: int, size: int) -> memoryview:
         mapping = self._open_mapping()
-        return (
-            mapping.view(offset, size) if mapping.is_resident(offset, size) else super()._share(offset, size)
-        )
+        with suppress(OSError):  # a copy by pread is right whatever the file is
+            if self._data.covers(offset, size):
+                return mapping.view(offset, size)
+        return super()._share(offset, size)
 
     def _open_mapping(self) -> MappedFile:
         if self._mapping is None:

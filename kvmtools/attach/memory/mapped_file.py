@@ -1,9 +1,7 @@
 """A file mapped for reading, for as long as anybody looks at it.
 
 The standard :mod:`mmap` can do neither of two things we need.  It refuses to close while views exist
-(``BufferError``); here the mapping ends with its last view.  And it hides its address, which ``mincore(2)``
-wants: on tmpfs even a *read* of a hole through a shared mapping allocates the page, so looking through a 60
-GiB guest that uses 300 MiB would make it cost 60 GiB.
+(``BufferError``); here the mapping ends with its last view.  And it hides its address.
 """
 
 from __future__ import annotations
@@ -24,7 +22,6 @@ _libc.mmap.argtypes = (
     ctypes.c_int64,
 )
 _libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
-_libc.mincore.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p)
 _MAP_FAILED = ctypes.c_void_p(-1).value
 
 
@@ -48,17 +45,3 @@ class MappedFile:
     def view(self, offset: int, size: int) -> memoryview:
         """The mapped bytes, not a copy."""
         return self._bytes[offset : offset + size]
-
-    def is_resident(self, offset: int, size: int) -> bool:
-        """Whether every page of ``[offset, offset + size)`` is in memory, so that looking at it allocates
-        nothing.
-
-        False if the kernel will not say: a caller then copies with ``pread``, which is right for holes too.
-        """
-        first = offset & -mmap.PAGESIZE
-        pages = (offset + size - first + mmap.PAGESIZE - 1) // mmap.PAGESIZE
-        present = ctypes.create_string_buffer(pages)
-        if _libc.mincore(self._base + first, pages * mmap.PAGESIZE, present) != 0:
-            return False
-        # Only the lowest bit of each byte is defined (mincore(2)); Linux leaves the others zero.
-        return present.raw == b"\x01" * pages

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable
+from contextlib import ExitStack
 
 from kvmtools.attach.memory.file_memory import fill
 from kvmtools.attach.memory.physical import NO_RAM, Segment, SegmentedMemory
@@ -63,16 +64,13 @@ class PmemsaveMemory(SegmentedMemory):
         super().__init__(Segment(r.start, r.end, r.start) for r in ranges)
         self._monitor = monitor
         self._descriptor = os.memfd_create("kvmtools-pmemsave", os.MFD_CLOEXEC)
-        try:
-            self._path = monitor.lend(self._descriptor)
-        except BaseException:
-            self.close()
-            raise
+        with ExitStack() as stack:
+            stack.callback(os.close, self._descriptor)
+            self._path = stack.enter_context(monitor.lent(self._descriptor))
+            self._held = stack.pop_all()
 
     def close(self) -> None:
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
+        self._held.close()
 
     def _copy(self, offset: int, buffer: memoryview) -> None:
         self._monitor.command("pmemsave", val=offset, size=len(buffer), filename=self._path)

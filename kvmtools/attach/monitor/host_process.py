@@ -14,6 +14,43 @@ from kvmtools.errors import AttachError
 _PROC = Path("/proc")
 
 
+def pid_running(connection: socket.socket, thread: int | None) -> int:
+    """The pid of the QEMU that is spoken to: it has ``thread``, one of its vCPUs'.
+
+    Whoever made the socket may have passed it on: libvirtd does.  Then the thread leads to QEMU, if both are in our pid
+    namespace.
+
+    :param thread: as QEMU knows it, in its own namespace; without it, the other end is believed
+    :raises AttachError: as :func:`pid_behind`; or if the other end is somebody else, and QEMU is not to be seen
+    """
+    peer = pid_behind(connection)
+    if thread is None or _has_thread(peer, thread):
+        return peer
+    status = _fields(_PROC / str(thread) / "status")
+    owner = int(status.get("Tgid", 0))
+    if owner and owner != peer:
+        return owner
+    name = _fields(_PROC / str(peer) / "status").get("Name", "a process")
+    raise AttachError(
+        f"the socket was made by {name} (pid {peer}), not by QEMU, whose process is not to be seen from here",
+        hint="run on its host, in its pid namespace",
+    )
+
+
+def _has_thread(pid: int, thread: int) -> bool:
+    """Whether the process has a thread of that number in the innermost pid namespace that it is in."""
+    statuses = (_fields(path / "status") for path in (_PROC / str(pid) / "task").glob("*"))
+    return any(status.get("NSpid", "").split()[-1:] == [str(thread)] for status in statuses)
+
+
+def _fields(path: Path) -> dict[str, str]:
+    """A file such as ``/proc/PID/status``; empty if it is gone, or not ours to look at."""
+    with suppress(OSError):
+        pairs = (line.partition(":") for line in path.read_text(errors="replace").splitlines())
+        return {key: value.strip() for key, _, value in pairs}
+    return {}
+
+
 def pid_behind(connection: socket.socket) -> int:
     """The pid at the other end of a connected unix or TCP socket.
 

@@ -10,8 +10,8 @@ import logging
 import os
 import socket
 import threading
-from collections.abc import Coroutine
-from contextlib import suppress
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -81,16 +81,21 @@ class Monitor:
 
         :raises AttachError: if it is not a process of this host that we can see
         """
-        from kvmtools.attach.monitor.host_process import pid_behind
+        from kvmtools.attach.monitor.host_process import pid_running
 
+        cpus = self.command("query-cpus-fast")
+        thread = next((int(cpu["thread-id"]) for cpu in cpus if "thread-id" in cpu), None)
         transport = self._client._writer.transport if self._client._writer else None
         if transport is None:
             raise self._vanished()
         with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as connection:
-            return pid_behind(connection)
+            return pid_running(connection, thread)
 
-    def lend(self, descriptor: int) -> str:
-        """Pass an open file to QEMU; the ``/proc/self/fd/N`` under which QEMU can open it.
+    @contextmanager
+    def lent(self, descriptor: int) -> Iterator[str]:
+        """Pass an open file to QEMU for the length of a ``with``: the ``/proc/self/fd/N`` under which QEMU can open it.
+
+        QEMU would keep it, and with it what was written there, for as long as anybody is connected to any monitor.
 
         :raises AttachError: if the connection is not a unix socket, or QEMU refuses
         """
@@ -103,7 +108,13 @@ class Monitor:
             self._run(send(), COMMAND_SECONDS)
         except (QMPError, OSError) as error:
             raise AttachError(f"{self.address}: no file can be passed to QEMU here: {error}") from error
-        return f"/proc/self/fd/{self.command('add-fd')['fd']}"
+        added = self.command("add-fd")
+        try:
+            yield f"/proc/self/fd/{added['fd']}"
+        finally:
+            # A monitor that is closed, or a QEMU that is gone, has nothing of ours any more.
+            with suppress(AttachError):
+                self.command("remove-fd", fdset_id=added["fdset-id"])
 
     def close(self) -> None:
         """Hang up; a second call, or a QEMU that is gone already, is no error."""

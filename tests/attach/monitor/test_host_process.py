@@ -4,10 +4,13 @@ import os
 import socket
 import subprocess
 import sys
+import threading
+from pathlib import Path
 
 import pytest
 
-from kvmtools.attach.monitor.host_process import pid_behind
+from kvmtools.attach.monitor.host_process import pid_behind, pid_running
+from kvmtools.errors import AttachError
 
 SERVER = """
 import socket, sys
@@ -30,6 +33,35 @@ def test_the_process_at_the_other_end_of_a_tcp_connection(host: str, family: int
         with socket.create_connection((host, port)) as connection:
             connection.recv(8)
             assert pid_behind(connection) == server.pid
+
+
+def test_a_socket_that_was_passed_on_leads_to_whoever_runs_the_cpus() -> None:
+    """libvirtd listens, and QEMU accepts: SO_PEERCRED names libvirtd."""
+    here, there = socket.socketpair(socket.AF_UNIX)
+    with here, there, subprocess.Popen(["sleep", "60"]) as qemu:
+        assert pid_running(here, qemu.pid) == qemu.pid
+        assert pid_running(here, threading.get_native_id()) == os.getpid()
+        assert pid_running(here, None) == os.getpid()
+        qemu.kill()
+
+
+def test_a_thread_that_is_not_the_first_of_its_process() -> None:
+    here, there = socket.socketpair(socket.AF_UNIX)
+    stop = threading.Event()
+    thread = threading.Thread(target=stop.wait)
+    thread.start()
+    with here, there:
+        assert thread.native_id not in (None, os.getpid())
+        assert pid_running(here, thread.native_id) == os.getpid()
+    stop.set()
+    thread.join()
+
+
+def test_a_socket_of_somebody_else_is_called_so() -> None:
+    here, there = socket.socketpair(socket.AF_UNIX)
+    name = Path("/proc/self/comm").read_text().strip()
+    with here, there, pytest.raises(AttachError, match=rf"made by {name} \(pid {os.getpid()}\), not by QEMU"):
+        pid_running(here, 1 << 30)
 
 
 def test_the_process_that_listens_on_a_unix_socket() -> None:

@@ -112,5 +112,18 @@ def test_the_other_end_is_found(fake_qmp: Any) -> None:
 
 def test_a_lent_file_is_the_same_file(fake_qmp: Any, tmp_path: Path) -> None:
     with Monitor(str(fake_qmp.path)) as monitor, (tmp_path / "lent").open("w+b") as file:
-        Path(monitor.lend(file.fileno())).write_bytes(b"from QEMU")
+        with monitor.lent(file.fileno()) as path:
+            assert len(fake_qmp.lent) == 1
+            Path(path).write_bytes(b"from QEMU")
         assert file.read() == b"from QEMU"
+        assert not fake_qmp.lent
+
+
+def test_a_lent_file_is_taken_back_whatever_happens(fake_qmp: Any, tmp_path: Path) -> None:
+    with Monitor(str(fake_qmp.path)) as monitor, (tmp_path / "lent").open("w+b") as file:
+        with pytest.raises(KeyboardInterrupt), monitor.lent(file.fileno()):
+            raise KeyboardInterrupt
+        assert not fake_qmp.lent
+        fake_qmp.handlers["stop"] = lambda fake, _: fake.die()
+        with pytest.raises(GuestVanished), monitor.lent(file.fileno()):
+            monitor.command("stop")
