@@ -29,5 +29,12 @@ class Place:
         )
 
     def left_behind(self) -> list[Path]:
-        """Every file below the run directory, the cache and shared memory."""
-        return [path for top in ("run/kvmtools", "shm", "cache") for path in (self.root / top).rglob("*")]
+        """Every file below the run directory, the cache and shared memory; kept messages aside."""
+        found = [path for top in ("run/kvmtools", "shm", "cache") for path in (self.root / top).rglob("*")]
+        kept = self.kept_messages.parent
+        return [path for path in found if path not in (self.kept_messages, kept, kept.parent)]
+
+    @property
+    def kept_messages(self) -> Path:
+        """Where the console of the guest ``fake`` is kept if it did not start."""
+        return self.root / "cache" / "kvmtools" / "logs" / "fake.console.log"

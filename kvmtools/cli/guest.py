@@ -120,7 +120,8 @@ def start(
     """Start a guest and wait until it is ready; it runs on when the command ends.
 
     NAME is yours to choose; without it, it is the kernel's. A guest of our kernels is ready when its init answers;
-    of any other, as soon as QEMU does, while its kernel may still boot. What fails leaves nothing behind.
+    of any other, as soon as QEMU does, while its kernel may still boot. What fails leaves nothing behind
+    but what its kernel printed.
 
     \b
     kvmtools guest start pae

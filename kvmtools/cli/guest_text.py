@@ -8,6 +8,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from kvmtools.show import tables
+from kvmtools.show.printable import brief
 
 if TYPE_CHECKING:
     from kvmtools.boot.guests.lifecycle import Guest, GuestState
@@ -21,6 +22,7 @@ def to_dict(guest: Guest, state: GuestState) -> dict[str, Any]:
     return {
         **record.as_json(guest),
         "status": state.status,
+        "panic": state.panic or None,
         "uptime_seconds": round(state.uptime_seconds, 1),
         "ram_touched_bytes": state.ram_touched_bytes,
         "vcpus": [{"index": cpu.index, "thread_id": cpu.thread_id} for cpu in state.vcpus],
@@ -45,7 +47,9 @@ def details(guest: Guest, state: GuestState) -> str:
         ("", f"drgn --qemu {_quoted(guest.drgn_qmp)} -s {_quoted(guest.vmlinux)}"),
         ("", f"kvmtools shell -g {guest.name}   (drgn that translates i386 virtual addresses)"),
     ]
-    head = f"{guest.name}: {state.status}, up {duration(state.uptime_seconds)}"
+    if state.panic:
+        rows.insert(0, ("panic", brief(state.panic)))
+    head = f"{guest.name}: {_word(state)}, up {duration(state.uptime_seconds)}"
     return "\n".join([head, *(f"  {key:<9}{value}" for key, value in rows)])
 
 
@@ -58,7 +62,7 @@ def guest_table(running: Sequence[tuple[Guest, GuestState]]) -> str:
         [
             (
                 guest.name,
-                state.status,
+                _word(state),
                 guest.pid,
                 guest.kernel,
                 tables.size(guest.memory_bytes),
@@ -89,6 +93,11 @@ def duration(seconds: float) -> str:
         if count or (unit == "s" and not parts):
             parts.append(f"{count} {unit}")
     return " ".join(parts[:2])
+
+
+def _word(state: GuestState) -> str:
+    """How the guest is; to QEMU a CPU that spins in ``panic()`` runs."""
+    return "panicked" if state.panic else state.status
 
 
 def _quoted(path: Path | None) -> str:

@@ -124,6 +124,7 @@ def test_json_has_the_schema_and_units_in_its_keys(one_guest: list[Any], name: s
     assert guest["started_ticks"] == 4711
     assert guest["vcpus"] == [{"index": 0, "thread_id": 43}, {"index": 1, "thread_id": 44}]
     assert guest["command"] == ["qemu-system-i386", "-nodefaults"]
+    assert guest["panic"] is None
 
 
 def test_list_shows_guests_and_kernels_and_tells_the_dead_apart(one_guest: list[Any]) -> None:
@@ -137,6 +138,18 @@ def test_list_shows_guests_and_kernels_and_tells_the_dead_apart(one_guest: list[
     assert "old" not in shown
     assert "/cache/nopae-4567 is damaged" in said
     assert "4567" not in shown
+
+
+def test_a_guest_that_panicked_is_called_so(one_guest: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    panic = "Kernel panic - not syncing: \x1b]0;VFS"
+    monkeypatch.setattr(lifecycle, "state", lambda _guest: replace(STATE, panic=panic))
+    assert run("list")[0].splitlines()[1].split()[:2] == ["pae", "panicked"]
+    for name in ("status", "start"):
+        shown, _ = run(name, "pae")
+        assert shown.startswith("pae: panicked, up 3 min 20 s\n  panic    Kernel panic - not syncing: ")
+        assert "\x1b" not in shown
+    (guest,) = json.loads(run("status", "pae", "--format", "json")[0])["guests"]
+    assert (guest["status"], guest["panic"]) == ("running", panic)
 
 
 def test_stop_takes_names_or_all(one_guest: list[Any]) -> None:

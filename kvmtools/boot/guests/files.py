@@ -6,11 +6,11 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from kvmtools.boot.guests import console
 from kvmtools.errors import UsageError
 
 # struct sockaddr_un has 108 bytes for a path, the closing NUL included: unix(7).
 LONGEST_SOCKET_PATH = 107
-_TAIL = 4096  # bytes at the end of a log in which its last line is looked for
 
 
 @dataclass(frozen=True)
@@ -76,18 +76,8 @@ class GuestFiles:
 
     def last_output(self) -> str:
         """What QEMU said last on stderr, else what the kernel printed last on its console."""
-        said = _last_line(self.qemu_log)
+        said = console.last_line(self.qemu_log)
         if said:
             return said
-        printed = _last_line(self.console)
+        printed = console.last_line(self.console)
         return f"QEMU said nothing; the console ends with: {printed}" if printed else "QEMU said nothing"
-
-
-def _last_line(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - _TAIL))
-            lines = file.read(_TAIL).decode(errors="replace").splitlines()
-    except OSError:
-        return ""
-    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from kvmtools.boot.guests import ram_location
+from kvmtools.boot.guests import console, ram_location
 from kvmtools.boot.guests.record import Guest
 from kvmtools.boot.host import detached
 from kvmtools.errors import AttachError
@@ -27,16 +27,18 @@ class GuestState:
 
     :ivar status: QMP's word, such as ``running`` or ``paused``; ``busy`` if another client holds the monitor
     :ivar ram_touched_bytes: how much of the RAM file really exists
+    :ivar panic: why its kernel panicked, as its console says; ``""`` if it did not, or did not print it
     """
 
     status: str
     vcpus: tuple[Vcpu, ...]
     uptime_seconds: float
     ram_touched_bytes: int
+    panic: str = ""
 
 
 def ask(guest: Guest) -> GuestState:
-    """What QEMU says of ``guest``; that it is busy if nobody answers."""
+    """What QEMU and the console of ``guest`` say; that it is busy if nobody answers.  A large console is trimmed."""
     from kvmtools.attach.monitor.qmp import Monitor
 
     vcpus: tuple[Vcpu, ...] = ()
@@ -47,6 +49,11 @@ def ask(guest: Guest) -> GuestState:
         vcpus = tuple(Vcpu(int(cpu["cpu-index"]), int(cpu["thread-id"])) for cpu in answer)
     except AttachError:
         status = BUSY
+    console.trim(guest.console)
     return GuestState(
-        status, vcpus, detached.uptime_seconds(guest.started), ram_location.touched_bytes(guest.ram)
+        status,
+        vcpus,
+        detached.uptime_seconds(guest.started),
+        ram_location.touched_bytes(guest.ram),
+        console.panic(guest.console),
     )

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 
+from kvmtools.boot.guests import console
+from kvmtools.boot.guests.console import Console
 from kvmtools.boot.guests.files import GuestFiles
 from kvmtools.boot.guests.record import Guest
 from kvmtools.boot.host import detached
 from kvmtools.errors import AttachError
 
-_PANIC = re.compile(rb"Kernel panic - not syncing: [^\r\n]*")
 _GLANCE = 0.1  # seconds between two looks
 _ONE_TRY = 0.5  # seconds for one question to the agent; what it was sent before init listened is lost
 
@@ -19,14 +20,14 @@ _ONE_TRY = 0.5  # seconds for one question to the agent; what it was sent before
 def wait(guest: Guest, *, has_agent: bool, seconds: float, progress: Callable[[str], None]) -> None:
     """Return when QMP answers and, if there is one, the agent too.
 
-    :raises AttachError: if QEMU ends, the kernel panics, or ``seconds`` pass
+    :raises AttachError: if QEMU ends, the kernel panics, or ``seconds`` pass; the hint says where its messages are kept
     """
-    deadline = time.monotonic() + seconds
+    waiting = _Waiting(guest, seconds)
     while not guest.qmp.exists():
-        _still_coming(guest, deadline, seconds, "QEMU to start")
+        waiting.go_on("QEMU to start")
     # The socket is there before QEMU listens to it: one refused connection is no reason to give up.
     while not _monitor_answers(guest):
-        _still_coming(guest, deadline, seconds, "QEMU's monitor")
+        waiting.go_on("QEMU's monitor")
     if not has_agent:
         progress("QEMU answers")
         return
@@ -39,7 +40,7 @@ def wait(guest: Guest, *, has_agent: bool, seconds: float, progress: Callable[[s
             agent.wait_ready(timeout=_ONE_TRY)
             break
         except AttachError:
-            _still_coming(guest, deadline, seconds, "the guest's agent")
+            waiting.go_on("the guest's agent")
 
 
 def _monitor_answers(guest: Guest) -> bool:
@@ -52,22 +53,54 @@ def _monitor_answers(guest: Guest) -> bool:
     return True
 
 
-def _still_coming(guest: Guest, deadline: float, seconds: float, what: str) -> None:
-    """Sleep a little, unless waiting for ``what`` has become pointless."""
+@dataclass
+class _Waiting:
+    """Until when we wait for a guest, and its console so far."""
+
+    guest: Guest
+    seconds: float
+    deadline: float = field(init=False)
+    console: Console = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.deadline = time.monotonic() + self.seconds
+        self.console = Console(self.guest.console)
+
+    def go_on(self, what: str) -> None:
+        """Sleep a little, unless waiting for ``what`` has become pointless.
+
+        :raises AttachError: if it has
+        """
+        guest = self.guest
+        if detached.wait_for_end(guest.pid, guest.started, _GLANCE):
+            raise self._failed(_how_it_ended(guest), "check the kernel, the memory size and --append")
+        console.trim(guest.console)
+        panic = self.console.panic()
+        if panic:
+            raise self._failed(panic, "check the kernel and --append")
+        if time.monotonic() >= self.deadline:
+            raise self._failed(
+                f"waited {self.seconds:.0f} s for {what}; {_where_it_is(guest)}",
+                "give it longer with --timeout",
+            )
+
+    def _failed(self, why: str, way_out: str) -> AttachError:
+        kept = console.keep(self.guest.console, self.guest.name)
+        messages = f"; what it printed is in {kept}" if kept else ""
+        return AttachError(f"guest '{self.guest.name}' did not start: {why}", hint=f"{way_out}{messages}")
+
+
+def _how_it_ended(guest: Guest) -> str:
     files = GuestFiles(guest.directory)
-    if detached.wait_for_end(guest.pid, guest.started, _GLANCE):
-        raise AttachError(
-            f"guest '{guest.name}' did not start: {files.last_output()}",
-            hint="nothing was left behind; check the kernel, the memory size and --append",
-        )
-    panic = _PANIC.search(guest.console.read_bytes()) if guest.console.exists() else None
-    if panic is not None:
-        raise AttachError(
-            f"guest '{guest.name}' did not start: {panic[0].decode(errors='replace')}",
-            hint="check the kernel and --append",
-        )
-    if time.monotonic() >= deadline:
-        raise AttachError(
-            f"guest '{guest.name}' did not start: waited {seconds:.0f} s for {what}; {files.last_output()}",
-            hint="give it longer with --timeout",
-        )
+    if console.last_line(files.qemu_log) or console.last_line(guest.console):
+        return files.last_output()
+    # -no-reboot: what would restart the machine ends QEMU.
+    return "QEMU ended and said nothing: the machine was reset before its kernel printed anything"
+
+
+def _where_it_is(guest: Guest) -> str:
+    from kvmtools.boot.guests import cpu_places
+
+    printed = console.last_line(guest.console)
+    said = f"the console ends with: {printed}" if printed else "the console is empty"
+    return "; ".join(filter(None, (said, cpu_places.tell(guest))))

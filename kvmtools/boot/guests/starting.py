@@ -23,8 +23,8 @@ from kvmtools.boot.guests.qemu_command import (
 from kvmtools.boot.guests.record import Guest
 from kvmtools.boot.host import accelerator as accelerators
 from kvmtools.boot.host import detached
-from kvmtools.boot.host.accelerator import QEMU
 from kvmtools.boot.host.interrupts import ending_raises, held
+from kvmtools.boot.host.qemu import QEMU
 from kvmtools.errors import AttachError, BuildError, UsageError
 
 

@@ -3,6 +3,7 @@
 
 What it is to do instead of a healthy life comes in the environment: ``FAKE_QEMU_SAYS`` goes to stderr, with
 exit status 1; ``FAKE_QEMU_CONSOLE`` goes to the console file; ``FAKE_QEMU_MUTE`` keeps it from listening;
+``FAKE_QEMU_HMP`` is what its human monitor answers to everything;
 ``FAKE_QEMU_DEAF`` makes it ignore ``quit`` and SIGTERM.
 """
 
@@ -25,6 +26,7 @@ ANSWERS: dict[str, Any] = {
     "query-status": {"status": "running", "running": True, "singlestep": False},
     "query-cpus-fast": [{"cpu-index": 0, "thread-id": 4711, "target": "i386"}],
     "quit": {},
+    "human-monitor-command": os.environ.get("FAKE_QEMU_HMP", ""),
 }
 
 

@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,6 +109,8 @@ def test_a_panic_ends_the_wait(place: Place, monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(AttachError, match=f"{panic}$|{panic} ") as caught:
         place.start()
     assert "end" not in caught.value.message
+    assert str(place.kept_messages) in caught.value.hint
+    assert panic in place.kept_messages.read_text()
     assert place.left_behind() == []
 
 
@@ -116,6 +119,28 @@ def test_a_guest_that_never_answers_is_given_up(place: Place, monkeypatch: pytes
     with pytest.raises(AttachError, match="--timeout"):
         place.start(timeout=0.5)
     assert place.left_behind() == []
+
+
+def test_a_guest_that_says_nothing_and_ends_is_said_to_have_been_reset(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A triple fault, say: -no-reboot makes it QEMU's end."""
+    monkeypatch.setenv("FAKE_QEMU_SAYS", "")
+    with pytest.raises(AttachError, match="reset before its kernel printed anything") as caught:
+        place.start()
+    assert "printed is in" not in caught.value.hint
+    assert not place.kept_messages.exists()
+
+
+def test_a_guest_that_panicked_later_is_said_to_have(place: Place) -> None:
+    """To QEMU it runs: its CPU spins in panic()."""
+    guest = place.start()
+    assert lifecycle.state(guest).panic == ""
+    panic = "Kernel panic - not syncing: VFS: Unable to mount root fs on unknown-block(0,0)"
+    with guest.console.open("a") as console:
+        console.write(f"[    1.5] {panic}\r\n[    1.6] ---[ end {panic} ]---\r\n")
+    assert lifecycle.state(guest).panic == panic
+    lifecycle.stop(guest)
 
 
 def test_no_room_for_the_ram(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -131,6 +156,34 @@ def test_ram_goes_to_the_disk_if_memory_is_short(place: Place, monkeypatch: pyte
     assert guest.ram.is_relative_to(place.root / "cache")
     lifecycle.stop(guest)
     assert not guest.ram.exists()
+
+
+def another_users(path: Path) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can give a file away")
+    path.write_text("theirs")
+    os.chown(path, 12345, 12345)
+
+
+def link(path: Path) -> None:
+    path.symlink_to(path.parent)
+
+
+@pytest.mark.parametrize("put", [another_users, link, Path.mkdir])
+def test_what_has_our_name_in_shared_memory_and_is_not_ours_is_left_alone(
+    place: Place, monkeypatch: pytest.MonkeyPatch, put: Callable[[Path], None]
+) -> None:
+    """/dev/shm is everybody's, and the name of our file can be guessed."""
+    guest = place.start()
+    lifecycle.stop(guest)
+    put(guest.ram)
+    other = place.start()
+    assert other.ram.is_relative_to(place.root / "cache")
+    lifecycle.stop(other)
+    assert guest.ram.lstat()
+    monkeypatch.setattr(ram_location, "places", lambda _size: iter([guest.ram.parent]))
+    with pytest.raises(AttachError, match=f"{guest.ram.name} is not ours"):
+        place.start()
 
 
 def test_without_qemu_the_package_is_named(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,121 @@
+"""Where the CPUs of a guest stand that does not answer: whether they run, and in which function of the kernel.
+
+Nothing here needs a kernel that is up.  Where KASLR put it is where the text of its banner lies in memory, which no
+relocation changes.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from kvmtools.attach.elf import PT_LOAD, ElfError, ElfFile
+from kvmtools.attach.monitor import registers
+from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.boot.guests.record import Guest
+from kvmtools.errors import KvmtoolsError
+from kvmtools.records import Registers
+
+_BETWEEN = 0.2  # seconds between two looks at the registers
+_MOST = 4  # CPUs that are told of
+_PAGING = 1 << 31  # CR0.PG: SDM vol. 3, section 2.5
+_BANNER = b"Linux version "
+_LONGEST_BANNER = 512
+# arch/x86/Kconfig: an i386 kernel is aligned to CONFIG_PHYSICAL_ALIGN, at least 8 KiB; KASLR stays below 512 MiB.
+_ALIGNMENT = 0x2000
+_HIGHEST = 512 << 20
+
+
+@dataclass(frozen=True)
+class LoadedKernel:
+    """A vmlinux, and by how many bytes it was loaded above where it was linked to."""
+
+    elf: ElfFile
+    slide: int
+
+    def symbol(self, cpu: Registers) -> str:
+        """``function+0x12``, or ``""`` if the CPU is not in the kernel's text."""
+        linked = cpu.eip - self.slide
+        if not cpu.cr0 & _PAGING:
+            home = next((s for s in self.elf.segments if 0 <= linked - s.physical < s.memory_size), None)
+            if home is None:
+                return ""
+            linked += home.virtual - home.physical
+        found = self.elf.nearest_symbol(linked)
+        return f"{found[0]}+{found[1]:#x}" if found else ""
+
+
+def tell(guest: Guest) -> str:
+    """One clause about every CPU; ``""`` if QEMU does not say."""
+    try:
+        with Monitor(str(guest.qmp), greeting_seconds=2.0) as monitor:
+            status = str(monitor.command("query-status")["status"])
+            before = monitor.hmp("info registers -a")
+            time.sleep(_BETWEEN)
+            after = monitor.hmp("info registers -a")
+            cpus = registers.parse(after)
+    except KvmtoolsError:
+        return ""
+    if status != "running":
+        return f"the guest is {status}"
+    with ExitStack() as stack:
+        kernel = None
+        with suppress(OSError, ElfError):
+            descriptor = os.open(os.fspath(guest.vmlinux or ""), os.O_RDONLY | os.O_CLOEXEC)
+            stack.callback(os.close, descriptor)
+            kernel = loaded(ElfFile(descriptor), guest.ram)
+        pairs = zip(_one_by_one(before), _one_by_one(after), strict=True)
+        doing = (_doing(*pair) for pair in pairs)
+        return "; ".join(
+            _clause(cpu, what, kernel) for cpu, what in list(zip(cpus, doing, strict=True))[:_MOST]
+        )
+
+
+def _one_by_one(text: str) -> list[str]:
+    return text.split("CPU#")[1:]
+
+
+def _doing(before: str, after: str) -> str:
+    """What a CPU does, by two looks at all of its registers."""
+    if "HLT=1" in after:
+        return "is halted"
+    return "stands still" if before == after else "runs"
+
+
+def loaded(elf: ElfFile, ram: Path) -> LoadedKernel | None:
+    """Where ``elf`` lies in the RAM file of a guest that booted once; ``None`` if it is not there (yet).
+
+    :raises ElfError: if ``elf`` is damaged
+    :raises OSError: if the file cannot be read
+    """
+    rodata = elf.section(".rodata")
+    content = elf.content(rodata) if rodata else b""
+    at = content.find(_BANNER)
+    if rodata is None or at < 0:
+        return None
+    banner = content[at : at + _LONGEST_BANNER].partition(b"\0")[0]
+    linked = _physical(elf, rodata.address + at)
+    with ram.open("rb") as file:
+        for slide in range(0, _HIGHEST, _ALIGNMENT):
+            if os.pread(file.fileno(), len(banner), linked + slide) == banner:
+                return LoadedKernel(elf, slide)
+    return None
+
+
+def _physical(elf: ElfFile, virtual: int) -> int:
+    home = next(s for s in elf.segments if s.type == PT_LOAD and 0 <= virtual - s.virtual < s.memory_size)
+    return virtual - home.virtual + home.physical
+
+
+def _clause(cpu: Registers, doing: str, kernel: LoadedKernel | None) -> str:
+    symbol = kernel.symbol(cpu) if kernel else ""
+    if symbol:
+        where = f" ({symbol})"
+    elif not cpu.cr0 & _PAGING:
+        where = ", in the firmware or the kernel's boot code (paging is off)"
+    else:
+        where = ""
+    return f"CPU {cpu.cpu} {doing} at {cpu.eip:#x}{where}"
