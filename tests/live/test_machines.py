@@ -20,16 +20,13 @@ from typing import Any
 import pytest
 from guest_says import firmware_map, zoneinfo
 
-from kvmtools.attach.open import open_target
+import kvmtools
 from kvmtools.boot.guests import lifecycle
 from kvmtools.boot.guests.agent import Agent
+from kvmtools.model import Prediction, predict
 from kvmtools.model import machine as model_machine
 from kvmtools.model.managed import predict as predict_managed
-from kvmtools.model.prediction import Prediction
-from kvmtools.observe.boot.configuration import observe_configuration
-from kvmtools.observe.kernel import locate
 from kvmtools.observe.pages.stable_page_flags import KPF
-from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import PAGE_SIZE
 
 KVMTOOLS = Path(sys.executable).with_name("kvmtools")
@@ -101,10 +98,9 @@ def subject(kernel: str, request: pytest.FixtureRequest) -> Iterator[Subject]:
         ) as guest,
         Agent(guest.agent) as agent,
     ):
-        with open_target(qemu=str(guest.qmp), ram=guest.ram, vmlinux=guest.vmlinux) as target:
-            live = locate(target.memory, Vmlinux.load(guest.vmlinux), target.vmcoreinfo())
-            prediction = Prediction(observe_configuration(live))
-            mem_map = live.physical(live.variable("mem_map"))
+        with kvmtools.open(guest=guest.name) as live:
+            prediction = predict(live.configuration())
+            mem_map = live.memmap().memmap.physical
         if prediction.layout.highstart_pfn != prediction.layout.highend_pfn:
             agent.driver("mix 100")
         done = subprocess.run(

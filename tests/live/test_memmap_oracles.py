@@ -11,14 +11,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from kvmtools.attach.open import open_target
-from kvmtools.attach.target import Target
+import kvmtools
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.lifecycle import Guest
-from kvmtools.observe.kernel import Kernel, locate
-from kvmtools.observe.pages.memmap import MemMap, observe_memmap
 from kvmtools.observe.pages.stable_page_flags import KPF, kpagecount, kpageflags
-from kvmtools.observe.symbols.vmlinux import Vmlinux
 
 ROUNDS = 8
 """A page may change hands between the guest's answer and ours; not the same page in every one of so many rounds."""
@@ -27,12 +23,17 @@ ROUNDS = 8
 @dataclass(frozen=True)
 class Subject:
     agent: Agent
-    target: Target
-    kernel: Kernel
+    kernel: kvmtools.OpenKernel
 
-    def memmap(self) -> MemMap:
-        with self.target.paused():
-            return observe_memmap(self.kernel)
+    def page_flags(self) -> NDArray[np.uint64]:
+        """As ``/proc/kpageflags`` would have it."""
+        seen = self.kernel.observe(processes=False)
+        return kpageflags(seen.memmap, seen.kernel)
+
+    def page_counts(self) -> NDArray[np.int64]:
+        """As ``/proc/kpagecount`` would have it."""
+        seen = self.kernel.observe(processes=False)
+        return kpagecount(seen.memmap, seen.kernel)
 
     def column(self, path: str) -> NDArray[np.uint64]:
         return np.frombuffer(self.agent.read(path), "<u8")
@@ -40,10 +41,8 @@ class Subject:
 
 @pytest.fixture
 def subject(guest: Guest) -> Iterator[Subject]:
-    with open_target(qemu=str(guest.qmp), ram=guest.ram, vmlinux=guest.vmlinux) as target:
-        kernel = locate(target.memory, Vmlinux.load(guest.vmlinux), target.vmcoreinfo())
-        with Agent(guest.agent) as agent:
-            yield Subject(agent, target, kernel)
+    with kvmtools.open(guest=guest.name) as kernel, Agent(guest.agent) as agent:
+        yield Subject(agent, kernel)
 
 
 @pytest.fixture
@@ -73,7 +72,7 @@ def test_every_page_has_the_flags_that_the_guest_tells(subject: Subject) -> None
     suspects: set[int] | None = None
     for _ in range(ROUNDS):
         theirs = subject.column("/proc/kpageflags")
-        ours = kpageflags(subject.memmap(), subject.kernel)
+        ours = subject.page_flags()
         theirs, ours, after = fitted(theirs, ours, subject.column("/proc/kpageflags"))
         still = theirs == after
         assert np.count_nonzero(~still) < 1000
@@ -103,7 +102,7 @@ def test_every_page_is_mapped_as_often_as_the_guest_tells(subject: Subject) -> N
     suspects: set[int] | None = None
     for _ in range(ROUNDS):
         theirs = subject.column("/proc/kpagecount").astype(np.int64)
-        ours = kpagecount(subject.memmap(), subject.kernel)
+        ours = subject.page_counts()
         theirs, ours, after = fitted(theirs, ours, subject.column("/proc/kpagecount").astype(np.int64))
         found = {int(pfn) for pfn in np.flatnonzero((theirs == after) & (theirs != ours))}
         suspects = found if suspects is None else suspects & found
@@ -132,9 +131,9 @@ def _mapped_pages(subject: Subject) -> tuple[int, int]:
     """Mapped pages of which the guest says the same before and after: how many we see like it, how many not."""
     paths = ("/proc/kpageflags", "/proc/kpagecount")
     before = [subject.column(path) for path in paths]
-    memmap = subject.memmap()
+    seen = subject.kernel.observe(processes=False)
     after = [subject.column(path) for path in paths]
-    ours = [kpageflags(memmap, subject.kernel), kpagecount(memmap, subject.kernel).astype(np.uint64)]
+    ours = [kpageflags(seen.memmap, seen.kernel), kpagecount(seen.memmap, seen.kernel).astype(np.uint64)]
     columns = fitted(*before, *after, *ours)
     before, after, ours = columns[:2], columns[2:4], columns[4:]
     still = (before[0] == after[0]) & (before[1] == after[1]) & (before[1] > 0)

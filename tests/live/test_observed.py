@@ -10,17 +10,12 @@ import numpy as np
 import pytest
 from guest_says import firmware_map, leaves_ram_above_4_gib
 
-from kvmtools.attach.open import open_target
-from kvmtools.attach.target import Target
+import kvmtools
+from kvmtools.api.session import Session
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.lifecycle import Guest
 from kvmtools.observe import observed
-from kvmtools.observe.architecture import I386_PAE
-from kvmtools.observe.kernel import Kernel, locate
-from kvmtools.observe.observed import Observed
 from kvmtools.observe.paging.walk import Walk
-from kvmtools.observe.program import drgn_program
-from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import PAGE_SIZE
 
 FOUR_GIB_PFN = 1 << 20
@@ -29,24 +24,19 @@ FOUR_GIB_PFN = 1 << 20
 @dataclass(frozen=True)
 class Subject:
     guest: Guest
-    target: Target
-    kernel: Kernel
+    kernel: kvmtools.OpenKernel
     agent: Agent
 
-    def observe(self) -> Observed:
-        with observed.prepare(self.kernel) as capture:
-            with self.target.paused():
-                snapshot = capture.take()
-                registers = self.target.registers()
-            return observed.observe(self.kernel, snapshot, registers)
+    @property
+    def session(self) -> Session:
+        """What lies below: to capture by hand, and to ask QEMU."""
+        return self.kernel.session
 
 
 @pytest.fixture
 def subject(guest: Guest) -> Iterator[Subject]:
-    with open_target(qemu=str(guest.qmp), ram=guest.ram, vmlinux=guest.vmlinux) as target:
-        assert target.vmlinux is not None
-        kernel = locate(target.memory, Vmlinux.load(target.vmlinux), target.vmcoreinfo())
-        yield Subject(guest, target, kernel, Agent(guest.agent))
+    with kvmtools.open(guest=guest.name) as kernel:
+        yield Subject(guest, kernel, Agent(guest.agent))
 
 
 def assert_same_walk(one: Walk, other: Walk) -> None:
@@ -57,10 +47,10 @@ def assert_same_walk(one: Walk, other: Walk) -> None:
 
 def test_a_sealed_snapshot_holds_all_that_the_observers_read(subject: Subject) -> None:
     """The same answers as from the guest's own memory, had it stood still all the while."""
-    with observed.prepare(subject.kernel) as capture, subject.target.paused():
+    with observed.prepare(subject.session.kernel) as capture, subject.kernel.paused():
         snapshot = capture.take()
-        seen = observed.observe(subject.kernel, snapshot)
-        truth = observed.observe(subject.kernel, subject.target.memory)
+        seen = observed.observe(subject.session.kernel, snapshot)
+        truth = observed.observe(subject.session.kernel, subject.session.target.memory)
     assert_same_walk(seen.walk, truth.walk)
     assert seen.processes == truth.processes
     assert seen.processes, "at least init has an address space"
@@ -77,17 +67,17 @@ def test_a_sealed_snapshot_holds_all_that_the_observers_read(subject: Subject) -
 
 
 def test_the_guest_runs_on_and_the_observation_stays(subject: Subject) -> None:
-    seen = subject.observe()
+    seen = subject.kernel.observe()
     assert [one.cpu for one in seen.registers] == list(range(subject.guest.smp))
-    assert subject.target.monitor is not None
-    assert subject.target.monitor.command("query-status")["running"]
+    assert subject.session.target.monitor is not None
+    assert subject.session.target.monitor.command("query-status")["running"]
     assert seen.kernel.variable("max_pfn") == seen.layout.max_pfn
 
 
 def test_processes_are_those_of_proc(subject: Subject) -> None:
     subject.agent.workload("anonymous", 3, 4)
     try:
-        seen = subject.observe()
+        seen = subject.kernel.observe()
     finally:
         subject.agent.quiesce()
     assert len(seen.processes) == 4
@@ -97,7 +87,7 @@ def test_processes_are_those_of_proc(subject: Subject) -> None:
 
 
 def test_configuration_is_what_the_guest_says_of_itself(subject: Subject) -> None:
-    said = subject.observe().configuration
+    said = subject.kernel.observe().configuration
     assert said.command_line.strip() == subject.agent.text("/proc/cmdline").strip()
     flags = set(subject.agent.text("/proc/cpuinfo").split("flags\t\t:")[1].split("\n")[0].split())
     assert said.pse == ("pse" in flags)
@@ -113,7 +103,7 @@ def test_configuration_is_what_the_guest_says_of_itself(subject: Subject) -> Non
 
 def test_layout_is_what_the_guest_prints(subject: Subject) -> None:
     """Headings of its page table dump, and lines of its boot log."""
-    layout = subject.observe().layout
+    layout = subject.kernel.observe().layout
     console = subject.guest.console.read_text(errors="replace")
     assert layout.high_memory is not None
     assert layout.page_offset is not None
@@ -137,21 +127,21 @@ def test_drgn_follows_the_kernels_pointers(subject: Subject) -> None:
     from drgn.helpers.linux.pid import for_each_task
     from drgn.helpers.linux.printk import get_dmesg
 
-    program = drgn_program(subject.target.memory, subject.kernel)
-    with subject.target.paused():
+    program, kernel = subject.kernel.program(), subject.session.kernel
+    with subject.kernel.paused():
         assert program["init_task"].comm.string_() == b"swapper/0"
-        assert len(program["pkmap_count"]) == (512 if subject.kernel.architecture is I386_PAE else 1024)
+        assert len(program["pkmap_count"]) == (512 if subject.kernel.pae else 1024)
         names = {task.comm.string_() for task in for_each_task(program)}
         assert {b"init", b"kthreadd"} <= names
         assert b"Linux version" in get_dmesg(program)
         # The driver is a module: its code is vmalloc'ed, out of the linear map's reach.
         module = program["modules"].next
-        assert int(cast("unsigned long", module)) >= subject.kernel.lowmem_end
+        assert int(cast("unsigned long", module)) >= kernel.lowmem_end
         assert module.prev == program["modules"].address_of_()
         with pytest.raises(FaultError, match="not present"):
             program.read(0, 4)
-        physical = subject.kernel.physical(subject.kernel.address("linux_banner"))
-        if subject.target.memory.ranges[-1].end > 1 << 32:
+        physical = subject.kernel.vtop("linux_banner").physical
+        if subject.session.target.memory.ranges[-1].end > 1 << 32:
             with pytest.raises(FaultError):
                 program.read(physical, 5, physical=True)
         else:

@@ -9,15 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from kvmtools.attach.open import open_target
-from kvmtools.attach.target import Target
+import kvmtools
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.lifecycle import Guest
-from kvmtools.observe.kernel import Kernel, locate
-from kvmtools.observe.kmap.kmap_local import KmapLocal, observe_kmap_local
-from kvmtools.observe.kmap.pkmap import Pkmap, observe_pkmap
-from kvmtools.observe.space.layout import kernel_walk
-from kvmtools.observe.symbols.vmlinux import Vmlinux
+from kvmtools.observe.kmap.kmap_local import KmapLocal
+from kvmtools.observe.kmap.pkmap import Pkmap
 
 PAGE_LINE = re.compile(r"^page \d+ pfn (0x\w+) page (0x\w+) address (0x\w+) users (\d+)$", re.MULTILINE)
 LOCAL_LINE = re.compile(r"^local (\d+) level (\d+) pfn (0x\w+) address (0x\w+)$", re.MULTILINE)
@@ -27,29 +23,24 @@ SLOTS, CPU, DEPTH = 300, 1, 3
 @dataclass(frozen=True)
 class Subject:
     agent: Agent
-    target: Target
-    kernel: Kernel
+    kernel: kvmtools.OpenKernel
 
     def pkmap(self) -> Pkmap:
-        with self.target.paused():
-            found = observe_pkmap(self.kernel, kernel_walk(self.kernel).tables)
-        assert found is not None
-        return found
+        slots = self.kernel.pkmap()
+        assert slots is not None
+        return slots.area
 
     def kmap_local(self) -> tuple[KmapLocal, ...]:
-        with self.target.paused():
-            return observe_kmap_local(self.kernel)
+        return self.kernel.observe(processes=False).kmap_local
 
 
 @pytest.fixture
 def subject(guest: Guest) -> Iterator[Subject]:
-    with open_target(qemu=str(guest.qmp), ram=guest.ram, vmlinux=guest.vmlinux) as target:
-        kernel = locate(target.memory, Vmlinux.load(guest.vmlinux), target.vmcoreinfo())
-        with Agent(guest.agent) as agent:
-            agent.quiesce()
-            yield Subject(agent, target, kernel)
-            agent.driver(f"local {CPU} 0")
-            agent.driver("free")
+    with kvmtools.open(guest=guest.name) as kernel, Agent(guest.agent) as agent:
+        agent.quiesce()
+        yield Subject(agent, kernel)
+        agent.driver(f"local {CPU} 0")
+        agent.driver("free")
 
 
 def test_an_idle_kernel_has_no_slot_in_use(subject: Subject) -> None:
@@ -113,7 +104,7 @@ def test_nested_local_maps_are_seen_on_their_cpu(subject: Subject) -> None:
     assert cpus[CPU].depth == DEPTH
     # Only a task has a note of what it mapped; a CPU (before 5.11) counts.
     expected = cpus[CPU].expected
-    assert (expected is not None) == subject.kernel.vmlinux.has_member(
+    assert (expected is not None) == subject.kernel.session.kernel.vmlinux.has_member(
         "struct task_struct", "kmap_ctrl.pteval"
     )
     for _cpu, level, pfn, address in held:

@@ -10,15 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from kvmtools.attach.open import open_target
+import kvmtools
 from kvmtools.attach.target import Target
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.lifecycle import Guest
-from kvmtools.observe.kernel import Kernel, locate
+from kvmtools.observe.kernel import locate
 from kvmtools.observe.paging.forms import LARGE, NO_EXECUTE
-from kvmtools.observe.paging.walk import Walk, translate, walk
-from kvmtools.observe.space.layout import kernel_walk
-from kvmtools.observe.symbols.vmlinux import Vmlinux
+from kvmtools.observe.paging.walk import Walk
 
 # Columns of QEMU's `info tlb` (target/i386/monitor.c, print_pte), and the entry bit behind each letter.
 TLB_FLAGS = (("X", 63), ("G", 8), ("P", 7), ("D", 6), ("A", 5), ("C", 4), ("T", 3), ("U", 2), ("W", 1))
@@ -31,15 +29,18 @@ PTDUMP_LINE = re.compile(r"0x([0-9a-f]{8})-0x([0-9a-f]{8}) +\d+[KMGT] (.{29}) (p
 @dataclass(frozen=True)
 class Subject:
     guest: Guest
-    target: Target
-    kernel: Kernel
+    kernel: kvmtools.OpenKernel
+
+    @property
+    def target(self) -> Target:
+        """For what QEMU and gdb say."""
+        return self.kernel.session.target
 
 
 @pytest.fixture
 def subject(guest: Guest) -> Iterator[Subject]:
-    with open_target(qemu=str(guest.qmp), gdb=str(guest.gdb), ram=guest.ram, vmlinux=guest.vmlinux) as target:
-        assert target.vmlinux is not None
-        yield Subject(guest, target, locate(target.memory, Vmlinux.load(target.vmlinux), target.vmcoreinfo()))
+    with kvmtools.open(guest=guest.name) as kernel:
+        yield Subject(guest, kernel)
 
 
 def hmp(target: Target, line: str, cpu: int) -> str:
@@ -51,9 +52,9 @@ def hmp(target: Target, line: str, cpu: int) -> str:
 def test_every_page_is_what_info_tlb_says(subject: Subject) -> None:
     """For each vCPU's current CR3: address, physical address and every flag of every entry."""
     target, kernel = subject.target, subject.kernel
-    with target.paused():
+    with kernel.paused():
         for registers in target.registers():
-            found = walk(kernel.memory, registers.cr3, kernel.paging)
+            found = kernel.walk(cpu=registers.cpu).walk
             lines = TLB_LINE.findall(hmp(target, "info tlb", registers.cpu))
             assert len(lines) > 1000
             theirs = np.array(
@@ -72,14 +73,14 @@ def test_every_page_is_what_info_tlb_says(subject: Subject) -> None:
 def test_translate_agrees_with_gva2gpa(subject: Subject) -> None:
     target, kernel = subject.target, subject.kernel
     generator = random.Random(5)
-    with target.paused():
+    with kernel.paused():
         for registers in target.registers():
-            found = walk(kernel.memory, registers.cr3, kernel.paging)
+            found = kernel.walk(cpu=registers.cpu).walk
             rows = generator.sample(range(len(found)), 50)
             mapped = [int(found.virtual[row]) + generator.randrange(int(found.size[row])) for row in rows]
-            for address in mapped + [generator.randrange(1 << 32) for _ in range(50)]:
-                way = translate(kernel.memory, registers.cr3, address, kernel.paging)
-                answer = hmp(target, f"gva2gpa {address:#x}", registers.cpu).strip()
+            addresses = mapped + [generator.randrange(1 << 32) for _ in range(50)]
+            for way in kernel.vtop_each(addresses, cpu=registers.cpu):
+                answer = hmp(target, f"gva2gpa {way.virtual:#x}", registers.cpu).strip()
                 assert answer == ("Unmapped" if way.physical is None else f"gpa: {way.physical:#x}")
 
 
@@ -102,9 +103,9 @@ def quiet_dump(subject: Subject) -> tuple[Walk, str]:
     """The kernel's dump of its page tables, and our walk, which was the same before and after it."""
     path = "/sys/kernel/debug/page_tables/kernel"
     for _ in range(10):
-        before = kernel_walk(subject.kernel)
+        before = subject.kernel.walk().walk
         text = Agent(subject.guest.agent).text(path)
-        after = kernel_walk(subject.kernel)
+        after = subject.kernel.walk().walk
         if np.array_equal(before.virtual, after.virtual) and np.array_equal(before.entry, after.entry):
             return after, text
     pytest.fail("the kernel's page tables do not hold still")
@@ -145,14 +146,14 @@ def test_gdb_reads_the_bytes_that_we_translate_to(subject: Subject) -> None:
     target, kernel = subject.target, subject.kernel
     generator = random.Random(11)
     with target.gdb() as gdb:
-        found = walk(kernel.memory, gdb.registers()[0].cr3, kernel.paging)
+        found = kernel.walk(cr3=gdb.registers()[0].cr3).walk
         in_ram = np.zeros(len(found), np.bool_)
-        for ram in kernel.memory.ranges:
+        for ram in target.memory.ranges:
             in_ram |= (found.physical >= ram.start) & (found.physical + found.size <= ram.end)
         high = np.flatnonzero(in_ram & (found.physical >= 1 << 32))
         rows = [generator.choice(np.flatnonzero(in_ram).tolist()) for _ in range(1000)]
         # 7.2 has no HIGHMEM64G any more, and leaves alone what lies there.
-        assert bool(len(high)) == (kernel.variable("max_pfn") > 1 << 20), (
+        assert bool(len(high)) == (kernel.layout()["max_pfn"].live > 1 << 20), (
             "of 400 highmem pages of 6 GiB some lie there"
         )
         if len(high):
@@ -161,11 +162,11 @@ def test_gdb_reads_the_bytes_that_we_translate_to(subject: Subject) -> None:
             mapping = found.mapping(row)
             offset = generator.randrange(mapping.size - 16)
             theirs = gdb.read(mapping.virtual + offset, 16)
-            assert theirs == kernel.memory.read(mapping.physical + offset, 16), hex(mapping.virtual + offset)
+            assert theirs == kernel.physical(mapping.physical + offset, 16), hex(mapping.virtual + offset)
 
 
 def test_the_slide_is_found_with_and_without_vmcoreinfo(subject: Subject) -> None:
     note = subject.target.vmcoreinfo()
     assert note is not None
     assert f"SYMBOL(_stext)={subject.kernel.address('_stext'):x}\n" in note
-    assert locate(subject.target.memory, subject.kernel.vmlinux).slide == subject.kernel.slide
+    assert locate(subject.target.memory, subject.kernel.session.kernel.vmlinux).slide == subject.kernel.slide

@@ -10,15 +10,9 @@ from typing import TypeVar
 import pytest
 from guest_says import zoneinfo
 
-from kvmtools.attach.open import open_target
-from kvmtools.attach.target import Target
+import kvmtools
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.lifecycle import Guest
-from kvmtools.observe.boot.ram import observe_ram
-from kvmtools.observe.kernel import Kernel, locate
-from kvmtools.observe.pages.memmap import observe_memmap
-from kvmtools.observe.symbols.vmlinux import Vmlinux
-from kvmtools.observe.zones.zones import Zone, observe_zones
 
 T = TypeVar("T")
 
@@ -28,18 +22,13 @@ ROUNDS = 20
 @dataclass(frozen=True)
 class Subject:
     agent: Agent
-    target: Target
-    kernel: Kernel
+    kernel: kvmtools.OpenKernel
 
-    def zones(self) -> tuple[Zone, ...]:
-        with self.target.paused():
-            return observe_zones(self.kernel, observe_memmap(self.kernel))
-
-    def both(self, path: str, read: Callable[[str], T]) -> tuple[T, tuple[Zone, ...]]:
+    def both(self, path: str, read: Callable[[str], T]) -> tuple[T, kvmtools.Zones]:
         """What the guest says, and what we see, at a time when the guest says the same before and after."""
         for _ in range(ROUNDS):
             before = read(self.agent.text(path))
-            zones = self.zones()
+            zones = self.kernel.zones()
             if read(self.agent.text(path)) == before:
                 return before, zones
         pytest.fail(f"{path} does not hold still")
@@ -47,11 +36,9 @@ class Subject:
 
 @pytest.fixture
 def subject(guest: Guest) -> Iterator[Subject]:
-    with open_target(qemu=str(guest.qmp), ram=guest.ram, vmlinux=guest.vmlinux) as target:
-        kernel = locate(target.memory, Vmlinux.load(guest.vmlinux), target.vmcoreinfo())
-        with Agent(guest.agent) as agent:
-            agent.quiesce()
-            yield Subject(agent, target, kernel)
+    with kvmtools.open(guest=guest.name) as kernel, Agent(guest.agent) as agent:
+        agent.quiesce()
+        yield Subject(agent, kernel)
 
 
 def test_zoneinfo_says_the_same(subject: Subject) -> None:
@@ -80,7 +67,7 @@ def test_zoneinfo_says_the_same(subject: Subject) -> None:
 def test_what_is_free_is_on_the_lists(subject: Subject) -> None:
     """All free pages are on sound lists; counted by blocks, and by the kernel's own statistics."""
     for _ in range(ROUNDS):
-        zones = subject.zones()
+        zones = subject.kernel.zones()
         if all(zone.free_pages == zone.buddy_pages for zone in zones):
             break
     for zone in zones:
@@ -113,11 +100,10 @@ def test_iomem_says_the_same(subject: Subject) -> None:
             r"^( *)([0-9a-f]+)-([0-9a-f]+) : (.*)$", text, re.MULTILINE
         )
     ]
-    with subject.target.paused():
-        ram = observe_ram(subject.kernel)
+    ram = subject.kernel.observe(processes=False).ram
     assert theirs
     assert theirs == [(each.start, each.end, each.name, each.depth) for each in ram.resources]
     # 7.2 has no HIGHMEM64G any more: what lies above 4 GiB is RAM that nobody uses.
-    end = subject.kernel.variable("max_pfn")
+    end = subject.kernel.layout()["max_pfn"].live
     used = sum(min(each.end, end) - each.start for each in ram.pages if each.start < end)
-    assert sum(zone.present for zone in subject.zones()) == used
+    assert sum(zone.present for zone in subject.kernel.zones()) == used
