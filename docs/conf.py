@@ -9,9 +9,10 @@ version = release = __version__
 extensions = ["sphinx.ext.autodoc"]
 exclude_patterns = ["_build"]
 
+autodoc_class_signature = "separated"
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
-autodoc_default_options = {"members": True, "show-inheritance": False}
+autodoc_default_options = {"members": True, "undoc-members": True}
 add_module_names = False
 python_use_unqualified_type_names = True
 toc_object_entries_show_parents = "hide"
@@ -20,7 +21,7 @@ nitpicky = True
 # What is documented elsewhere: the standard library, NumPy and drgn; and what lies behind the API, which is no promise.
 nitpick_ignore_regex = [
     (r"py:.*", r"kvmtools\.(api|attach|boot|compare|observe|model|records|show)(\..*)?"),
-    (r"py:.*", r"(tuple\[~)?kvmtools\.records\.\w+|Guest|Pausing|[TU]|SHOWN|MARKS"),
+    (r"py:.*", r"(tuple\[~)?kvmtools\.records\.\w+|Guest|Pause|Pausing|[TU]|SHOWN|MARKS"),
     (r"py:.*", r"(collections|contextlib|enum|functools|numpy|np|pathlib|types|typing|drgn)\..*"),
     (
         r"py:.*",

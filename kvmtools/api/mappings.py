@@ -102,6 +102,7 @@ class Mappings:
                 leaf.writable, leaf.user, leaf.executable, written, place, form.entry_size,
             )  # fmt: skip
 
+    @property
     def summary(self) -> str:
         """The page table, and how much it maps, in one line."""
         table, sizes = self.page_table, self.walk.size
@@ -109,7 +110,7 @@ class Mappings:
         return f"{table.name}, cr3 {table.cr3:#x}, {self.walk.form.name}: {found}"
 
     def __repr__(self) -> str:
-        return uncoloured(f"{self.summary()}\n{run_table(self.runs())}" if len(self) else self.summary())
+        return uncoloured(f"{self.summary}\n{run_table(self.runs())}" if len(self) else self.summary)
 
 
 def mapped(

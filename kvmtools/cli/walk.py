@@ -70,7 +70,7 @@ def command(
         rows = map(_page_json, found.pages()) if raw else map(_run_json, found.runs())
         emit_json("walk", page_table=head, **{"entries" if raw else "runs": list(rows)}, **said)
         return
-    emit(paint(found.summary(), bold=True))
+    emit(paint(found.summary, bold=True))
     if len(found):
         emit(page_table(found.pages()) if raw else run_table(found.runs()))
 

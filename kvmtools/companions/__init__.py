@@ -1,1 +1,1 @@
-"""What other tools load: names for a drgn prompt, commands for gdb, fixtures for pytest."""
+"""What other tools load: a plugin for drgn, commands for gdb, fixtures for pytest."""

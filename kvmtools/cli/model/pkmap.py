@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
@@ -72,41 +74,58 @@ def command(configuration: Configuration, script: str | None, slots: int | None,
             raise UsageError("the prompt speaks no JSON", hint="name a script, or write its lines to stdin")
         prompt(machine)
         return 0
-    steps: list[dict[str, Any]] = []
-    ending: KvmtoolsError | None = None
-    number = 0
-    for number, text in enumerate(script_text(script).splitlines(), 1):
-        try:
-            done = step(machine, number, text)
-        except UsageError as error:
-            ending = UsageError(f"line {number}: {error.message}", hint=error.hint)
-            break
-        except KernelBug as error:
-            ending = error
-            if form == "text":
-                emit(paint(f"{number:>3}  {code(text)}", bold=True) + "  → the kernel stops")
-            break
-        if done is not None:
-            steps.append(done)
-            if form == "text":
-                emit("\n".join(drawn(machine, done)))
+    run = _run(machine, script_text(script).splitlines(), draw=form == "text")
     if form == "json":
         emit_json(
             "model pkmap",
             era=prediction.era.name,
             base=hexadecimal(area.base),
             slots=area.slots,
-            steps=steps,
-            bug={"line": number, "condition": ending.condition, "message": ending.message}
-            if isinstance(ending, KernelBug)
-            else None,
-            error={"line": number, "message": told(ending)} if isinstance(ending, UsageError) else None,
+            steps=run.steps,
+            **run.ending_json(),
         )
-    elif steps:
+    elif run.steps:
         emit("\n" + paint(LEGEND, dim=True))
-    if ending is not None:
-        raise ending
+    if run.ending is not None:
+        raise run.ending
     return 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """What a script did, up to the line that ended it, if one did."""
+
+    steps: list[dict[str, Any]]
+    line: int
+    ending: KvmtoolsError | None = None
+
+    def ending_json(self) -> dict[str, Any]:
+        """The kernel's bug, or the error of who wrote the line."""
+        bug, error = None, None
+        if isinstance(self.ending, KernelBug):
+            bug = {"line": self.line, "condition": self.ending.condition, "message": self.ending.message}
+        elif self.ending is not None:
+            error = {"line": self.line, "message": told(self.ending)}
+        return {"bug": bug, "error": error}
+
+
+def _run(machine: ScriptedPkmap, lines: Sequence[str], *, draw: bool) -> _Run:
+    """Run line after line; ``draw`` each as soon as it is done."""
+    steps: list[dict[str, Any]] = []
+    for number, text in enumerate(lines, 1):
+        try:
+            done = step(machine, number, text)
+        except UsageError as error:
+            return _Run(steps, number, UsageError(f"line {number}: {error.message}", hint=error.hint))
+        except KernelBug as error:
+            if draw:
+                emit(paint(f"{number:>3}  {code(text)}", bold=True) + "  → the kernel stops")
+            return _Run(steps, number, error)
+        if done is not None:
+            steps.append(done)
+            if draw:
+                emit("\n".join(drawn(machine, done)))
+    return _Run(steps, len(lines))
 
 
 def _cut(area: PkmapArea, slots: int) -> PkmapArea:

@@ -95,16 +95,19 @@ def command(
         return FAULT if listing(tables, form) else MAPPED
     processor = None if attempt is None else _processor(tables, attempt)
     answers = [WalkAnswer(tables, processor, text, address) for text, address in addresses]
+    _tell(tables, attempt, answers, form)
+    return FAULT if any(isinstance(answer.found, Fault) for answer in answers) else MAPPED
+
+
+def _tell(
+    tables: WalkableTables, attempt: AccessRequest | None, answers: list[WalkAnswer], form: str
+) -> None:
     if form == "json":
-        emit_json(
-            "model walk",
-            page_table=head(tables),
-            access=None if attempt is None else attempt.text,
-            translations=[answer.json() for answer in answers],
-        )
+        access = None if attempt is None else attempt.text
+        translations = [answer.json() for answer in answers]
+        emit_json("model walk", page_table=head(tables), access=access, translations=translations)
     else:
         emit("\n".join([*title(tables), *(line for answer in answers for line in ("", *answer.lines()))]))
-    return FAULT if any(isinstance(answer.found, Fault) for answer in answers) else MAPPED
 
 
 def _processor(tables: WalkableTables, attempt: AccessRequest) -> Processor:
