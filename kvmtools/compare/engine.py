@@ -11,7 +11,7 @@ from kvmtools.compare.identity import identity
 from kvmtools.compare.needs import NEEDS
 from kvmtools.compare.rule import Examination, Rule
 from kvmtools.compare.rules import RULES
-from kvmtools.errors import MemoryFault, UsageError
+from kvmtools.errors import Inconclusive, MemoryFault, UsageError
 from kvmtools.findings import SHOWN, Finding, Outcome, Result, Status
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _examine(rule: Rule, case: Case) -> Examination:
         seen = rule.check(case)
     except MemoryFault as fault:
         return Examination(0, skipped=f"what it needs cannot be read: {fault}")
-    except UsageError as refusal:
+    except (UsageError, Inconclusive) as refusal:
         return Examination(0, skipped=f"the model cannot predict this guest: {refusal}")
     return replace(seen, findings=tuple(_signed(rule, found) for found in seen.findings))
 

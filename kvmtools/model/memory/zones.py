@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
-from kvmtools.errors import UsageError
+from kvmtools.errors import Inconclusive, UsageError
 from kvmtools.model import eras
 from kvmtools.model.command_line import size
 from kvmtools.model.memory import movable
@@ -74,7 +74,8 @@ def spans(configuration: Configuration, layout: Layout, ram: Ram) -> tuple[ZoneS
     """One span for every zone of every node, in the order of ``enum zone_type``; an empty zone is ``[0, 0)``.
 
     :param ram: as :func:`node` gives it
-    :raises UsageError: if the nodes overlap, or set lowmem apart for their ``mem_map``
+    :raises Inconclusive: if nodes lie within each other, as they may
+    :raises UsageError: if nodes of this era set lowmem apart for their ``mem_map``
     """
     possible = _possible(configuration, layout, ram)
     nodes = _nodes(configuration, ram)
@@ -96,7 +97,7 @@ def _nodes(configuration: Configuration, ram: Ram) -> list[tuple[int, Ram]]:
     told = sorted((node.start_pfn, node.end_pfn, node.number) for node in configuration.nodes)
     for (_start, end, one), (start, _end, other) in pairwise(node for node in told if node[0] < node[1]):
         if start < end:
-            raise UsageError(
+            raise Inconclusive(
                 f"nodes {one} and {other} overlap: where they begin and end does not tell whose a page is"
             )
     return [
