@@ -6,12 +6,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from recorded_guest import load
+from recorded_guest import RecordedGuest, load
 from whole_memory import WholeMemory
 
 from kvmtools.api.open_kernel import OpenKernel
 from kvmtools.api.session import Session
 from kvmtools.attach.monitor.pause import NoPause
+from kvmtools.observe.kernel import Kernel
 
 
 def always_opens(monkeypatch: pytest.MonkeyPatch, session: Session) -> None:
@@ -26,12 +27,17 @@ def always_opens(monkeypatch: pytest.MonkeyPatch, session: Session) -> None:
 def recorded_session(name: str) -> Session:
     """A recorded guest (``fixtures/guests``), ``pae`` or ``nopae``, as if it were a core."""
     guest = load(name)
+    return session_of(guest, guest.kernel.with_memory(WholeMemory(guest.snapshot)), f"core {name}")
+
+
+def session_of(guest: RecordedGuest, kernel: Kernel, description: str = "core recorded") -> Session:
+    """The same of a guest as a test has left it."""
     target = SimpleNamespace(
         monitor=None,
-        description=f"core {name}",
+        description=description,
         transport="a recording",
         registers=lambda: guest.registers,
         paused=lambda: NoPause(was_running=False),
         close=lambda: None,
     )
-    return Session(target, guest.kernel.with_memory(WholeMemory(guest.snapshot)))  # type: ignore[arg-type]
+    return Session(target, kernel)  # type: ignore[arg-type]

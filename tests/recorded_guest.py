@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from gdb_facts import GdbFacts
+
 from kvmtools.attach.memory.snapshot import Snapshot
 from kvmtools.compare import Case, Result, check
 from kvmtools.observe.kernel import Kernel
@@ -18,18 +20,10 @@ GUESTS = Path(__file__).resolve().parents[1] / "fixtures" / "guests"
 class RecordedGuest:
     """A guest at one moment, whose memory can be overwritten and looked at again."""
 
-    def __init__(self, path: Path) -> None:
-        document = json.loads(path.with_suffix(".json").read_text())
-        self.snapshot = Snapshot.load(path.with_suffix(".snapshot"))
-        self.vmlinux = Vmlinux.from_json(document["facts"])
-        self.kernel = Kernel(
-            vmlinux=self.vmlinux,
-            slide=document["slide"],
-            memory=self.snapshot,
-            page_offset=self.vmlinux.page_offset,
-            lowmem_end=document["lowmem_end"],
-        )
-        self.registers = tuple(Registers(**each) for each in document["registers"])
+    def __init__(self, kernel: Kernel, registers: tuple[Registers, ...], gdb: GdbFacts) -> None:
+        assert isinstance(kernel.memory, Snapshot)
+        self.kernel, self.registers, self.gdb = kernel, registers, gdb
+        self.snapshot, self.vmlinux = kernel.memory, kernel.vmlinux
         self.healthy = Case(self.observe())
 
     def observe(self) -> Observed:
@@ -55,7 +49,17 @@ class RecordedGuest:
 
 def load(name: str) -> RecordedGuest:
     """The guest ``pae`` or ``nopae``."""
-    return RecordedGuest(GUESTS / name)
+    document = json.loads((GUESTS / f"{name}.json").read_text())
+    vmlinux = Vmlinux.from_json(document["facts"])
+    kernel = Kernel(
+        vmlinux=vmlinux,
+        slide=document["slide"],
+        memory=Snapshot.load(GUESTS / f"{name}.snapshot"),
+        page_offset=vmlinux.page_offset,
+        lowmem_end=document["lowmem_end"],
+    )
+    registers = tuple(Registers(**each) for each in document["registers"])
+    return RecordedGuest(kernel, registers, GdbFacts(document["gdb"]))
 
 
 def exchanged(observed: Observed, **parts: object) -> Observed:

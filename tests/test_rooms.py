@@ -70,7 +70,7 @@ LAYERS = {
     ),
     "compare": "subjects free_blocks locks case places rule rules needs identity engine settle",
     "show": (
-        "style tables addresses printable drawing pages translations mappings page_use pkmap zones layout registers"
+        "style printable tables addresses drawing pages translations mappings page_use pkmap zones layout registers"
     ),
     "report": "heading explanations summary text catalogue document junit",
 }

@@ -17,6 +17,7 @@ from kvmtools.observe.paging.walk import Walk, walk
 from kvmtools.observe.space.regions import REGION_NAMES, Regions
 from kvmtools.records import PAGE_SIZE, Leaf
 from kvmtools.show.mappings import run_table, totals
+from kvmtools.show.printable import printable
 from kvmtools.show.style import uncoloured
 
 if TYPE_CHECKING:
@@ -107,7 +108,7 @@ class Mappings:
         """The page table, and how much it maps, in one line."""
         table, sizes = self.page_table, self.walk.size
         found = totals(len(sizes), int((sizes > PAGE_SIZE).sum()), int(sizes.sum()))
-        return f"{table.name}, cr3 {table.cr3:#x}, {self.walk.form.name}: {found}"
+        return printable(f"{table.name}, cr3 {table.cr3:#x}, {self.walk.form.name}: {found}")
 
     def __repr__(self) -> str:
         return uncoloured(f"{self.summary}\n{run_table(self.runs())}" if len(self) else self.summary)

@@ -12,6 +12,7 @@ from kvmtools.cli.group import Group
 from kvmtools.cli.options import complete_guest, format_option
 from kvmtools.cli.output import emit, emit_json, note, progress
 from kvmtools.errors import AttachError, GuestVanished, UsageError
+from kvmtools.show.printable import printable
 
 if TYPE_CHECKING:
     from kvmtools.boot.guests.lifecycle import Guest
@@ -285,7 +286,8 @@ def driver(name: str, words: tuple[str, ...]) -> None:
             f"guest '{name}' is paused: its driver cannot answer",
             hint="let it run, with QMP's cont or gdb's detach",
         )
-    emit(Agent(guest.agent).driver(" ".join(words)))
+    said = Agent(guest.agent).driver(" ".join(words))
+    emit("\n".join(map(printable, said.splitlines())))
 
 
 def _show(found: list[Guest], form: str, name: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from kvmtools.errors import KvmtoolsError
-from kvmtools.show.printable import told
+from kvmtools.show.printable import printable, told
 
 SCHEMA = "kvmtools/1"
 
@@ -40,7 +40,7 @@ def progress() -> Callable[[str], None]:
 
     def show(line: str) -> None:
         width = max(20, (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1)
-        text = f"{line}  [{time.monotonic() - started:.0f} s]"[:width]
+        text = f"{printable(line)}  [{time.monotonic() - started:.0f} s]"[:width]
         sys.stderr.write(f"\r\x1b[K{text}" if line else "\r\x1b[K")
         sys.stderr.flush()
 

@@ -16,6 +16,7 @@ from kvmtools.cli.output import note
 from kvmtools.cli.page_tables import PageTableChoice, page_table_options
 from kvmtools.cli.scripts import script_text
 from kvmtools.errors import KvmtoolsError, UsageError
+from kvmtools.show.printable import printable
 
 if TYPE_CHECKING:
     from kvmtools.api.open_kernel import OpenKernel
@@ -84,7 +85,7 @@ def _prompt(kernel: OpenKernel, table: PageTable) -> None:
     click.echo(version_header(), err=True)
     run_interactive(
         names["prog"],
-        banner_func=lambda banner: f"{banner}\n{HELP.format(table=table.name)}",
+        banner_func=lambda banner: f"{banner}\n{HELP.format(table=printable(table.name))}",
         globals_func=lambda found: {**found, **names},
     )
 

@@ -52,14 +52,10 @@ class Structure:
         return np.frombuffer(self.raw(member), dtype).astype(np.int64)
 
     def text(self, member: str) -> str:
-        """A ``char[]`` member, up to its NUL; see :func:`printable`."""
-        return printable(self.raw(member))
+        """A ``char[]`` member, up to its NUL, in Latin-1."""
+        return c_string(self.raw(member))
 
 
-def printable(text: bytes) -> str:
-    """What C sees of ``text``, for a person: up to its NUL, in Latin-1, what cannot be printed as ``\\x1b``.
-
-    The guest is not to speak to the terminal.
-    """
-    letters = text.partition(b"\0")[0].decode("latin-1")
-    return "".join(letter if letter.isprintable() else f"\\x{ord(letter):02x}" for letter in letters)
+def c_string(data: bytes) -> str:
+    """What C sees of ``data``: up to its NUL, in Latin-1 so that no byte is lost; whoever prints it filters it."""
+    return data.partition(b"\0")[0].decode("latin-1")

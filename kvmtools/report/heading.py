@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from kvmtools.findings import Result
+from kvmtools.show.printable import printable
 
 _KERNEL: dict[str, Callable[[dict[str, Any]], str]] = {
     "kernel": lambda kernel: str(kernel["release"]),
@@ -21,11 +22,12 @@ _KERNEL: dict[str, Callable[[dict[str, Any]], str]] = {
 
 def heading(result: Result) -> dict[str, str]:
     """Label and text, in order; what a damaged guest does not show is left out."""
-    return {
+    rows = {
         **dict(_kernel(result.kernel)),
         **({"core": result.core} if result.core else {}),
         **dict(_live(result)),
     }
+    return {label: printable(text) for label, text in rows.items()}
 
 
 def _kernel(kernel: dict[str, Any]) -> Iterator[tuple[str, str]]:

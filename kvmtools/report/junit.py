@@ -7,6 +7,7 @@ import xml.etree.ElementTree as ElementTree
 from kvmtools.findings import Outcome, Result, Status
 from kvmtools.report.heading import heading
 from kvmtools.report.text import finding_lines
+from kvmtools.show.printable import printable
 
 
 def to_junit(result: Result) -> str:
@@ -33,7 +34,7 @@ def _case(outcome: Outcome) -> ElementTree.Element:
     group, _, name = outcome.rule.partition(".")
     case = ElementTree.Element("testcase", classname=f"kvmtools.{group}", name=name)
     if outcome.status is Status.SKIPPED:
-        ElementTree.SubElement(case, "skipped", message=outcome.reason)
+        ElementTree.SubElement(case, "skipped", message=printable(outcome.reason))
     if outcome.status is Status.DISCREPANCY:
         failure = ElementTree.SubElement(
             case, "failure", message=f"{outcome.total} found; truth: {outcome.truth}"

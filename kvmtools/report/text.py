@@ -11,6 +11,7 @@ from kvmtools.findings import Finding, Outcome, Result, Status
 from kvmtools.report.explanations import explanations
 from kvmtools.report.heading import heading
 from kvmtools.report.summary import verdict
+from kvmtools.show.printable import printable
 from kvmtools.show.style import count, examined, paint
 
 LABEL = 10
@@ -55,7 +56,7 @@ def finding_lines(finding: Finding) -> Iterator[str]:
         "raw": "" if finding.raw is None else f"{finding.raw:#x}",
         "next": finding.next,
     }
-    return (f"{label:<{LABEL}}{text}" for label, text in rows.items() if text)
+    return (printable(f"{label:<{LABEL}}{text}") for label, text in rows.items() if text)
 
 
 def _with(result: Result, status: Status) -> list[Outcome]:
@@ -87,14 +88,16 @@ def _discrepancy(outcome: Outcome, explained: dict[Finding, list[Finding]], colo
         yield f"\n  and {outcome.total - SPELLED:,} more"
     if outcome.held:
         yield paint(
-            f"  held while the guest was stopped: {', '.join(outcome.held)}", fg="yellow", color=color
+            f"  held while the guest was stopped: {printable(', '.join(outcome.held))}",
+            fg="yellow",
+            color=color,
         )
 
 
 def _explains(consequences: list[Finding]) -> Iterator[str]:
     """A line for each discrepancy that a finding explains."""
     for number, one in enumerate(consequences[:SPELLED]):
-        yield f"{'' if number else 'explains':<{LABEL}}{one.rule}: {one.subject}"
+        yield printable(f"{'' if number else 'explains':<{LABEL}}{one.rule}: {one.subject}")
     if len(consequences) > SPELLED:
         yield f"{'':<{LABEL}}and {len(consequences) - SPELLED:,} more"
 
@@ -115,9 +118,9 @@ def _skipped(outcomes: list[Outcome], color: bool) -> Iterator[str]:
     yield paint("skipped", dim=True, color=color)
     width = max(len(outcome.rule) for outcome in outcomes)
     for outcome in outcomes:
-        yield f"  {outcome.rule:<{width}}  {outcome.reason}"
+        yield printable(f"  {outcome.rule:<{width}}  {outcome.reason}")
         for finding in outcome.unsettled[:SPELLED]:
-            yield f"    {finding.subject}: {finding.observed}, expected {finding.expected}"
+            yield printable(f"    {finding.subject}: {finding.observed}, expected {finding.expected}")
 
 
 def _agreeing(outcomes: list[Outcome], color: bool) -> Iterator[str]:

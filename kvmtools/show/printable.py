@@ -1,4 +1,9 @@
-"""What a message may repeat of a person's input: printable characters, and not more of them than people read."""
+"""What may be repeated of a guest's text, or a person's: printable characters; in messages, no more than people read.
+
+A guest names its processes, modules and memory, and writes its command line: none of it is to speak to the terminal, to
+begin a line of its own, or to end an XML document.  Observers leave text as it is, renderers pass it through
+:func:`printable`; JSON has escapes of its own and shows all.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +15,12 @@ _LEFT_OUT = " ... "
 
 
 def printable(text: str) -> str:
-    """``text`` for a terminal: what is no printable character is escaped."""
+    """``text`` for a line of a terminal or an XML document: what is no printable character is escaped as in Python.
+
+    No control character is printable, no line break, nothing that turns the direction of writing, no lone surrogate.
+    """
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from kvmtools.show.printable import printable
 from kvmtools.show.style import paint
 
 _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
@@ -28,7 +29,7 @@ def columns(titles: str) -> tuple[Column, ...]:
 def table(heads: Sequence[Column], rows: Iterable[Sequence[object]]) -> str:
     """Text with one line per row under one line of headings; columns are as wide as their widest cell."""
     cells = [[head.title for head in heads]]
-    cells.extend([str(cell) for cell in row] for row in rows)
+    cells.extend([printable(str(cell)) for cell in row] for row in rows)
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     pad = [str.rjust if head.right else str.ljust for head in heads]
     lines = [

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kvmtools.show.pages import page_lines
+from kvmtools.show.printable import printable
 from kvmtools.show.style import paint
 from kvmtools.show.tables import permissions, size
 
@@ -16,7 +17,8 @@ def translation_lines(way: Any) -> Iterator[str]:
     :param way: a :class:`kvmtools.TranslatedAddress`
     """
     symbol = f"{way.symbol}  " if way.symbol else ""
-    yield f"{paint(f'{way.virtual:08x}', bold=True)}  {symbol}{way.region}  [{way.page_table.name}]"
+    place = printable(f"{symbol}{way.region}  [{way.page_table.name}]")
+    yield f"{paint(f'{way.virtual:08x}', bold=True)}  {place}"
     for step in way.steps:
         entry = "outside RAM" if step.entry is None else f"{step.entry:0{2 * way.entry_size}x}  {step.flags}"
         yield f"  {step.name}  table {step.table:09x} [{step.index:>4}]  {entry}"

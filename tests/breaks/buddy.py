@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from breaks.patient import Break, Patient, page_word
-from kvmtools.observe.kernel import Kernel
+from breaks.patient import Break, Patient, page_word, set_flag, variable, zone_word
 from kvmtools.observe.zones.per_cpu_pages import PerCpuPages
 from kvmtools.observe.zones.zones import Zone
 
@@ -28,7 +27,7 @@ def _area(patient: Patient, pfn: int, zone: Zone) -> str:
 
 def list_bent(patient: Patient) -> str:
     zone, pfn = _block(patient, 0)
-    patient.write(page_word(patient, pfn, "lru") + 4, patient.healthy.address("max_pfn"))
+    patient.write(page_word(patient, pfn, "lru") + 4, variable(patient, "max_pfn"))
     return _area(patient, pfn, zone)
 
 
@@ -46,8 +45,7 @@ def head_referenced(patient: Patient) -> str:
 
 def head_flagged(patient: Patient) -> str:
     _zone, pfn = _block(patient, 0)
-    address = page_word(patient, pfn, "flags")
-    patient.write(address, patient.read(address) | patient.healthy.memmap.layout.bit("PG_dirty"))
+    set_flag(patient, pfn, "PG_dirty", on=True)
     return f"pfn {pfn:#x}"
 
 
@@ -83,15 +81,14 @@ def block_lost(patient: Patient) -> str:
 
 def nr_free_miscounted(patient: Patient) -> str:
     zone = patient.healthy.populated_zones[-1]
-    offset = patient.healthy.vmlinux.offset("struct zone", "free_area[4].nr_free")
-    patient.write(zone.address + offset, patient.read(zone.address + offset) + 1)
+    address = zone_word(patient, zone.name, "free_area[4].nr_free")
+    patient.write(address, patient.read(address) + 1)
     return f"zone {zone.name} order 4"
 
 
 def free_pages_miscounted(patient: Patient) -> str:
     zone = patient.healthy.populated_zones[-1]
-    item = patient.healthy.vmlinux.enumerators("zone_stat_item")["NR_FREE_PAGES"]
-    address = zone.address + patient.healthy.vmlinux.offset("struct zone", "vm_stat") + 4 * item
+    address = zone_word(patient, zone.name, "vm_stat[NR_FREE_PAGES]")
     patient.write(address, patient.read(address) + 5)
     return f"zone {zone.name}"
 
@@ -109,18 +106,18 @@ def block_reaches_out_of_its_zone(patient: Patient) -> str:
 
 def _pageset(patient: Patient) -> tuple[Zone, PerCpuPages, int]:
     """A zone, a pageset of it that holds pages, and the virtual address of its ``struct per_cpu_pages``."""
-    kernel: Kernel = patient.healthy.observed.kernel
     for zone in patient.healthy.populated_zones:
-        pointer = kernel.pointer(zone.address + kernel.vmlinux.offset("struct zone", "per_cpu_pageset"))
+        pointer = patient.read(zone_word(patient, zone.name, "per_cpu_pageset"))
         for pageset in zone.pcp:
             if pageset.pages:
-                return zone, pageset, kernel.per_cpu(pointer, pageset.cpu)
+                shift = patient.read(variable(patient, f"__per_cpu_offset[{pageset.cpu}]"))
+                return zone, pageset, (pointer + shift) % (1 << 32)
     raise AssertionError("no CPU keeps pages")
 
 
 def pcp_miscounted(patient: Patient) -> str:
     zone, pageset, record = _pageset(patient)
-    address = record + patient.healthy.vmlinux.offset("struct per_cpu_pages", "count")
+    address = record + patient.gdb.offset("struct per_cpu_pages", "count")
     patient.write(address, pageset.count + 1)
     return f"zone {zone.name} cpu {pageset.cpu}"
 
@@ -128,7 +125,7 @@ def pcp_miscounted(patient: Patient) -> str:
 def pcp_list_bent(patient: Patient) -> str:
     zone, pageset, _record = _pageset(patient)
     pfn = int(np.concatenate([each.pages for each in pageset.lists])[0])
-    patient.write(page_word(patient, pfn, "lru") + 4, patient.healthy.address("max_pfn"))
+    patient.write(page_word(patient, pfn, "lru") + 4, variable(patient, "max_pfn"))
     return f"zone {zone.name} cpu {pageset.cpu}"
 
 

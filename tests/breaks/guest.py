@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from breaks.patient import Break, Patient
+from breaks.patient import Break, Patient, variable
 
 NOWHERE = 0x100
 
@@ -15,26 +15,26 @@ def _leader(patient: Patient) -> tuple[int, int]:
 
 def task_list_loops(patient: Patient) -> str:
     task, _mm = _leader(patient)
-    link = task + patient.healthy.vmlinux.offset("struct task_struct", "tasks")
+    link = task + patient.gdb.offset("struct task_struct", "tasks")
     patient.write(link, link)
     return "task list"
 
 
 def page_tables_nowhere(patient: Patient) -> str:
     _task, mm = _leader(patient)
-    patient.write(mm + patient.healthy.vmlinux.offset("struct mm_struct", "pgd"), NOWHERE)
+    patient.write(mm + patient.gdb.offset("struct mm_struct", "pgd"), NOWHERE)
     return "pid 1"
 
 
 def pkmap_pointer_nowhere(patient: Patient) -> str:
-    patient.write(patient.healthy.address("pkmap_page_table"), NOWHERE)
+    patient.write(variable(patient, "pkmap_page_table"), NOWHERE)
     return "pkmap"
 
 
 def no_room_for_lowmem(patient: Patient) -> str:
     """The command line asks for more vmalloc area than there are addresses above ``PAGE_OFFSET``."""
     words = b"vmalloc=2000M "
-    line = patient.read(patient.healthy.address("saved_command_line"))
+    line = patient.read(variable(patient, "saved_command_line"))
     patient.write(line, int.from_bytes(words, "little"), len(words))
     return "configuration"
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from breaks.patient import Break, Patient
+from breaks.patient import Break, Patient, variable
 from breaks.pkmap import entry_of, slot
 from kvmtools.observe.kmap.page_address import HashEntry
 from kvmtools.records import PAGE_SIZE
@@ -16,7 +16,19 @@ def _entry(patient: Patient, number: int) -> HashEntry:
 
 
 def _member(patient: Patient, entry: HashEntry, member: str) -> int:
-    return entry.address + patient.healthy.vmlinux.offset("struct page_address_map", member)
+    assert entry.index is not None
+    place = variable(patient, "page_address_maps") + entry.index * patient.gdb(
+        "sizeof(struct page_address_map)"
+    )
+    return place + patient.gdb.offset("struct page_address_map", member)
+
+
+def _head(patient: Patient, bucket: int) -> int:
+    """Address of a bucket's ``struct list_head``."""
+    place = variable(patient, "page_address_htable") + bucket * patient.gdb(
+        "sizeof(struct page_address_slot)"
+    )
+    return place + patient.gdb.offset("struct page_address_slot", "lh")
 
 
 def _used(patient: Patient) -> int:
@@ -25,7 +37,7 @@ def _used(patient: Patient) -> int:
 
 def entry_names_another_page(patient: Patient) -> str:
     entry = _entry(patient, _used(patient))
-    patient.write(_member(patient, entry, PAGE), entry.page + patient.healthy.memmap.page_size)
+    patient.write(_member(patient, entry, PAGE), entry.page + patient.gdb("sizeof(struct page)"))
     return f"slot {entry.index}"
 
 
@@ -35,8 +47,8 @@ def slot_leads_to_another_page(patient: Patient) -> str:
     taken = set(patient.healthy.pkmap_pfns.tolist())
     pfn = int(patient.healthy.pkmap_pfns[number])
     other = next(each for each in range(pfn + 1, pfn + 4096) if each not in taken)
-    pte = int(patient.healthy.pkmap.ptes[number])
-    patient.write(entry_of(patient, number), pte + (other - pfn) * PAGE_SIZE, patient.healthy.entry_size)
+    place, size = entry_of(patient, number), patient.healthy.entry_size
+    patient.write(place, patient.read(place, size) + (other - pfn) * PAGE_SIZE, size)
     return f"slot {number}"
 
 
@@ -55,7 +67,7 @@ def entry_names_no_slot(patient: Patient) -> str:
 def list_bent(patient: Patient) -> str:
     """A bucket's head forgets its last entry."""
     bucket = next(each for each in patient.healthy.pkmap.buckets if each.entries)
-    head = bucket.address + patient.healthy.vmlinux.offset("struct page_address_slot", "lh")
+    head = _head(patient, bucket.index)
     patient.write(head + 4, head)
     return f"page_address_htable[{bucket.index}]"
 
@@ -69,10 +81,9 @@ def list_cut(patient: Patient) -> str:
 
 def entry_in_wrong_bucket(patient: Patient) -> str:
     """The first entry of a bucket is moved to the next one as list_move would: page_address() does not look there."""
-    offset = patient.healthy.vmlinux.offset("struct page_address_slot", "lh")
     full = next(each for each in patient.healthy.pkmap.buckets if each.entries)
     other = patient.healthy.pkmap.buckets[(full.index + 1) % len(patient.healthy.pkmap.buckets)]
-    entry, target = full.entries[0], other.address + offset
+    entry, target = full.entries[0], _head(patient, other.index)
     node = _member(patient, entry, LIST)
     patient.write(entry.prev, entry.next)
     patient.write(entry.next + 4, entry.prev)

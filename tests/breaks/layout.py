@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from breaks.patient import Break, Patient
+from breaks.patient import Break, Patient, variable
 
 
 def max_pfn_moved(patient: Patient) -> str:
-    address = patient.healthy.address("max_pfn")
+    address = variable(patient, "max_pfn")
     patient.write(address, patient.read(address) + 1)
     return "field max_pfn"
 
 
 def max_low_pfn_moved(patient: Patient) -> str:
-    address = patient.healthy.address("max_low_pfn")
+    address = variable(patient, "max_low_pfn")
     patient.write(address, patient.read(address) - 1)
     return "field max_low_pfn"
 
@@ -23,7 +23,7 @@ def high_memory_no_longer_follows(patient: Patient) -> str:
 
 
 def fixmap_above_its_top(patient: Patient) -> str:
-    patient.write(patient.healthy.address("__FIXADDR_TOP"), 0xFF00_0000)
+    patient.write(variable(patient, "__FIXADDR_TOP"), 0xFF00_0000)
     return "field fixaddr_top"
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 
-from breaks.patient import Break, Patient, page_word
+from breaks.patient import Break, Patient, page_word, set_flag, variable
 from kvmtools.records import PAGE_SIZE
 
 BIOS_PFN = 0xA0
+ZONE_SHIFT = 30
+"""The zone is in the two highest bits of ``flags`` where these hold no node and no section
+(include/linux/page-flags-layout.h).
+"""
 
 
 def _flip_zone(patient: Patient, pfn: int) -> str:
-    shift = patient.healthy.memmap.layout.zone.shift
     address = page_word(patient, pfn, "flags")
-    patient.write(address, patient.read(address) ^ 1 << shift)
+    patient.write(address, patient.read(address) ^ 1 << ZONE_SHIFT)
     return f"pfn {pfn:#x}"
 
 
@@ -32,8 +35,7 @@ def per_cpu_page_in_wrong_zone(patient: Patient) -> str:
 
 
 def hole_given_away(patient: Patient) -> str:
-    address = page_word(patient, BIOS_PFN, "flags")
-    patient.write(address, patient.read(address) & ~patient.healthy.memmap.layout.bit("PG_reserved"))
+    set_flag(patient, BIOS_PFN, "PG_reserved", on=False)
     return f"pfn {BIOS_PFN:#x}"
 
 
@@ -43,14 +45,12 @@ def hole_taken(patient: Patient) -> str:
 
 
 def _text_pfn(patient: Patient) -> int:
-    healthy = patient.healthy
-    return (healthy.prediction.configuration.image.sections["_stext"] - healthy.page_offset) // PAGE_SIZE + 5
+    return (variable(patient, "_stext") - patient.healthy.page_offset) // PAGE_SIZE + 5
 
 
 def text_given_away(patient: Patient) -> str:
     pfn = _text_pfn(patient)
-    address = page_word(patient, pfn, "flags")
-    patient.write(address, patient.read(address) & ~patient.healthy.memmap.layout.bit("PG_reserved"))
+    set_flag(patient, pfn, "PG_reserved", on=False)
     return f"pfn {pfn:#x}"
 
 
@@ -73,7 +73,7 @@ def page_put_too_often(patient: Patient) -> str:
 
 
 def max_mapnr_moved(patient: Patient) -> str:
-    address = patient.healthy.address("max_mapnr")
+    address = variable(patient, "max_mapnr")
     patient.write(address, patient.read(address) + 1)
     return "field max_mapnr"
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from breaks.patient import Break, Patient, change_entry, leaf_at, page_word, virtual
+from breaks.patient import Break, Patient, change_entry, entry_place, kernel_entry, page_word, variable
 from kvmtools.records import PAGE_SIZE
 
 PRESENT, RW, US, ACCESSED, DIRTY, LARGE, NX = 1, 1 << 1, 1 << 2, 1 << 5, 1 << 6, 1 << 7, 1 << 63
@@ -14,65 +14,58 @@ def _small_leaf(patient: Patient) -> int:
     """A 4 KiB leaf of the direct map above the first MiB, in plain data."""
     walk = patient.healthy.kernel_walk
     start = np.uint64(patient.healthy.page_offset + (1 << 20))
-    rows = np.flatnonzero((walk.virtual >= start) & (walk.level == 1) & walk.writable)
-    return int(rows[0])
+    return int(walk.virtual[(walk.virtual >= start) & (walk.level == 1) & walk.writable][0])
 
 
 def direct_map_leads_elsewhere(patient: Patient) -> str:
-    return f"virtual {change_entry(patient, _small_leaf(patient), lambda entry: entry + PAGE_SIZE):#x}"
+    return change_entry(patient, _small_leaf(patient), lambda entry: entry + PAGE_SIZE)
 
 
 def direct_map_torn(patient: Patient) -> str:
-    return f"virtual {change_entry(patient, _small_leaf(patient), lambda entry: entry & ~PRESENT):#x}"
+    return change_entry(patient, _small_leaf(patient), lambda entry: entry & ~PRESENT)
 
 
 def text_made_writable(patient: Patient) -> str:
-    text = patient.healthy.prediction.configuration.image.sections["_stext"]
-    return f"virtual {change_entry(patient, leaf_at(patient, text), lambda entry: entry | RW):#x}"
+    text = variable(patient, "_stext")
+    return change_entry(patient, text, lambda entry: entry | RW)
 
 
 def rodata_made_writable(patient: Patient) -> str:
-    rodata = patient.healthy.prediction.configuration.image.sections["__start_rodata"]
-    return f"virtual {change_entry(patient, leaf_at(patient, rodata), lambda entry: entry | RW):#x}"
+    rodata = variable(patient, "__start_rodata")
+    return change_entry(patient, rodata, lambda entry: entry | RW)
 
 
 def data_made_executable(patient: Patient) -> str:
-    return f"virtual {change_entry(patient, _small_leaf(patient), lambda entry: entry & ~NX):#x}"
+    return change_entry(patient, _small_leaf(patient), lambda entry: entry & ~NX)
 
 
 def vmalloc_made_executable(patient: Patient) -> str:
     walk, layout = patient.healthy.kernel_walk, patient.healthy.predicted
     assert layout.vmalloc_start is not None
     assert layout.vmalloc_end is not None
-    rows = np.arange(len(walk))[walk.within(layout.vmalloc_start, layout.vmalloc_end)]
-    row = int(rows[walk.writable[rows]][0])
-    return f"virtual {change_entry(patient, row, lambda entry: entry & ~NX):#x}"
+    within = walk.virtual[walk.within(layout.vmalloc_start, layout.vmalloc_end)]
+    writable = walk.writable[walk.within(layout.vmalloc_start, layout.vmalloc_end)]
+    return change_entry(patient, int(within[writable][0]), lambda entry: entry & ~NX)
 
 
 def lowmem_opened_to_user_mode(patient: Patient) -> str:
-    return f"virtual {change_entry(patient, _small_leaf(patient), lambda entry: entry | US):#x}"
+    return change_entry(patient, _small_leaf(patient), lambda entry: entry | US)
 
 
 def impossible_bit_set(patient: Patient) -> str:
     """Bit 55 of a PAE entry; without PAE, bit 21 of a large page."""
     walk = patient.healthy.kernel_walk
     if patient.healthy.entry_size == 8:
-        return f"virtual {change_entry(patient, _small_leaf(patient), lambda entry: entry | 1 << 55):#x}"
-    row = int(np.flatnonzero(walk.level == 2)[-1])
-    return f"virtual {change_entry(patient, row, lambda entry: entry | 1 << 21):#x}"
+        return change_entry(patient, _small_leaf(patient), lambda entry: entry | 1 << 55)
+    return change_entry(patient, int(walk.virtual[walk.level == 2][-1]), lambda entry: entry | 1 << 21)
 
 
 def _hook_large_page(patient: Patient, address: int) -> str:
     """Let the directory map a large page at ``address``, as a stray write might."""
-    form, tables = patient.healthy.prediction.form, patient.healthy.kernel_walk.tables
-    directory = form.levels[-2]
-    index = address >> directory.shift
-    rows = np.flatnonzero((tables.level == directory.number) & (tables.virtual <= np.uint64(address)))
-    table = int(tables.physical[rows[np.argmax(tables.virtual[rows])]])
+    form = patient.healthy.prediction.form
     entry = PRESENT | RW | ACCESSED | DIRTY | LARGE | (NX if form.entry_size == 8 else 0)
-    place = table + index % (1 << directory.bits) * form.entry_size
-    patient.write(virtual(patient, place), entry, form.entry_size)
-    return f"virtual {index << directory.shift:#x}"
+    patient.write(kernel_entry(patient, address, level=2), entry, form.entry_size)
+    return f"virtual {address & -form.levels[-2].span:#x}"
 
 
 def guard_page_mapped(patient: Patient) -> str:
@@ -97,10 +90,8 @@ def free_block_mapped(patient: Patient) -> str:
     pages = directory.span // PAGE_SIZE
     aligned = np.arange(0, healthy.memmap.length - pages, pages)
     pfn = int(aligned[healthy.free_blocks.hold(aligned)][0])
-    tables = healthy.processes[0].walk.tables
-    (first,) = np.flatnonzero((tables.level == directory.number) & (tables.virtual == 0))
     entry = pfn * PAGE_SIZE | PRESENT | RW | US | ACCESSED | DIRTY | LARGE
-    patient.write(virtual(patient, int(tables.physical[first])), entry, healthy.entry_size)
+    patient.write(entry_place(patient, healthy.processes[0].root, 0, level=2), entry, healthy.entry_size)
     return f"pfn {pfn:#x}"
 
 
@@ -108,17 +99,16 @@ def idt_unmapped(patient: Patient) -> str:
     """The next exception of any CPU is its last."""
     base = patient.healthy.predicted.cpu_entry_area_base
     assert base is not None
-    return f"virtual {change_entry(patient, leaf_at(patient, base), lambda _entry: 0):#x}"
+    return change_entry(patient, base, lambda _entry: 0)
 
 
 def entry_stack_guard_mapped(patient: Patient) -> str:
     """CPU 0's GDT (the page behind the IDT's) shows in the guard page above it, too: no overflow faults there."""
     base = patient.healthy.predicted.cpu_entry_area_base
     assert base is not None
-    walk, size = patient.healthy.kernel_walk, patient.healthy.entry_size
-    gdt = leaf_at(patient, base + PAGE_SIZE)
-    place = int(walk.table[gdt]) + (int(walk.index[gdt]) + 1) * size
-    patient.write(virtual(patient, place), int(walk.entry[gdt]), size)
+    size = patient.healthy.entry_size
+    gdt = kernel_entry(patient, base + PAGE_SIZE)
+    patient.write(gdt + size, patient.read(gdt, size), size)
     return f"virtual {base + 2 * PAGE_SIZE:#x}"
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from breaks.patient import Break, Patient, page_word, virtual
+from breaks.patient import Break, Patient, entry_place, page_word, variable
 from kvmtools.records import PAGE_SIZE
 
 RW, WRITE_THROUGH = 1 << 1, 1 << 3
@@ -19,18 +19,17 @@ def slot(patient: Patient, wanted: Callable[[int], bool]) -> int:
 
 def entry_of(patient: Patient, number: int) -> int:
     """Virtual address of a slot's PTE."""
-    size = patient.healthy.entry_size
-    return virtual(patient, patient.healthy.pkmap.page_table_physical + number * size)
+    return patient.read(variable(patient, "pkmap_page_table")) + number * patient.healthy.entry_size
 
 
 def _set_count(patient: Patient, number: int, count: int) -> str:
-    patient.write(patient.healthy.address("pkmap_count") + 4 * number, count)
+    patient.write(variable(patient, "pkmap_count") + 4 * number, count)
     return f"slot {number}"
 
 
 def _change_pte(patient: Patient, number: int, change: Callable[[int], int]) -> str:
-    pte = int(patient.healthy.pkmap.ptes[number])
-    patient.write(entry_of(patient, number), change(pte), patient.healthy.entry_size)
+    place, size = entry_of(patient, number), patient.healthy.entry_size
+    patient.write(place, change(patient.read(place, size)), size)
     return f"slot {number}"
 
 
@@ -80,16 +79,12 @@ def two_slots_one_page(patient: Patient) -> str:
 
 
 def cursor_out_of_range(patient: Patient) -> str:
-    kernel = patient.healthy.observed.kernel
-    slots = len(patient.healthy.pkmap.counts)
-    patient.write(kernel.vmlinux.symbol_like("last_pkmap_nr") + kernel.slide, slots)
+    patient.write(variable(patient, "last_pkmap_nr"), len(patient.healthy.pkmap.counts))
     return "cursor"
 
 
 def waiter_forgotten(patient: Patient) -> str:
-    kernel = patient.healthy.observed.kernel
-    queue = kernel.vmlinux.symbol_like("pkmap_map_wait") + kernel.slide
-    head = queue + kernel.vmlinux.offset("struct wait_queue_head", "head")
+    head = variable(patient, "pkmap_map_wait") + patient.gdb.offset("struct wait_queue_head", "head")
     patient.write(head, head + 64)
     return "pkmap wait queue"
 
@@ -103,12 +98,7 @@ def mapped_page_freed(patient: Patient) -> str:
 def process_hooks_another_table(patient: Patient) -> str:
     healthy = patient.healthy
     space, base, size = healthy.processes[0], healthy.area.base, healthy.entry_size
-    directory = healthy.prediction.form.levels[-2]
-    table = space.root
-    if size == 8:  # the PDPTE of the last GiB leads to the directory
-        table = patient.read(virtual(patient, space.root + 3 * size), size) & -PAGE_SIZE
-    index = base >> directory.shift & ((1 << directory.bits) - 1)
-    place = virtual(patient, table + index * size)
+    place = entry_place(patient, space.root, base, level=2)
     patient.write(place, patient.read(place, size) + PAGE_SIZE, size)
     return f"pid {space.pid} virtual {base:#x}"
 

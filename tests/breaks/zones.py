@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from breaks.patient import Break, Patient
-from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.structure import Structure
+from breaks.patient import Break, Patient, variable, zone_word
 from kvmtools.observe.zones.zones import Zone
 from kvmtools.records import PAGE_SIZE
 
@@ -14,7 +12,7 @@ def _zone(patient: Patient, name: str) -> Zone:
 
 
 def _change(patient: Patient, name: str, member: str, change: int) -> str:
-    address = _zone(patient, name).address + patient.healthy.vmlinux.offset("struct zone", member)
+    address = zone_word(patient, name, member)
     patient.write(address, patient.read(address) + change)
     return f"zone {name}"
 
@@ -33,7 +31,7 @@ def page_no_longer_present(patient: Patient) -> str:
 
 
 def total_miscounted(patient: Patient) -> str:
-    address = patient.healthy.address("_totalram_pages")
+    address = variable(patient, "_totalram_pages")
     patient.write(address, patient.read(address) + 1)
     return "field _totalram_pages"
 
@@ -45,24 +43,22 @@ def zones_overlap(patient: Patient) -> str:
 
 def ram_cut_short(patient: Patient) -> str:
     """The last "System RAM" of the resource tree loses its last page."""
-    record = _last_system_ram(patient.healthy.observed.kernel)
-    end = record.unsigned("end")
-    size = patient.healthy.vmlinux.sizeof("struct resource", "end")
-    patient.write(record.at("end"), end - PAGE_SIZE, size)
+    place, end = _last_system_ram(patient)
+    patient.write(place, end - PAGE_SIZE, patient.gdb("sizeof(((struct resource *)0)->end)"))
     pfn = (end + 1) // PAGE_SIZE
     return f"System RAM of /proc/iomem pfns [{pfn - 1:#x}, {pfn:#x})"
 
 
-def _last_system_ram(kernel: Kernel) -> Structure:
-    root = Structure(kernel, "struct resource", kernel.address("iomem_resource"))
-    address, found = root.unsigned("child"), None
+def _last_system_ram(patient: Patient) -> tuple[int, int]:
+    """Where the end of the last "System RAM" stands, and what stands there."""
+    at = {name: patient.gdb.offset("struct resource", name) for name in ("end", "name", "child", "sibling")}
+    size = patient.gdb("sizeof(((struct resource *)0)->end)")
+    address, found = patient.read(variable(patient, "iomem_resource") + at["child"]), 0
     while address:
-        record = Structure(kernel, "struct resource", address)
-        if kernel.read(record.unsigned("name"), 10) == b"System RAM":
-            found = record
-        address = record.unsigned("sibling")
-    assert found is not None
-    return found
+        if patient.read(patient.read(address + at["name"]), 10) == int.from_bytes(b"System RAM", "little"):
+            found = address + at["end"]
+        address = patient.read(address + at["sibling"])
+    return found, patient.read(found, size)
 
 
 BREAKS = (

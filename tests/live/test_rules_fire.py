@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 import pytest
 from breaks import Break, buddy, hashing, memmap, pagetable, pkmap
+from gdb_facts import GdbFacts
 
 import kvmtools
 from kvmtools.api.session import Session
@@ -39,20 +40,21 @@ class RunningPatient:
     """A guest that stands still, written to through gdb; remembers what was there."""
 
     healthy: Case
-    gdb: Gdb
+    gdb: GdbFacts
+    stub: Gdb
     before: list[tuple[int, bytes]] = field(default_factory=list)
 
     def read(self, virtual: int, size: int = 4) -> int:
-        return int.from_bytes(self.gdb.read(virtual, size), "little")
+        return int.from_bytes(self.stub.read(virtual, size), "little")
 
     def write(self, virtual: int, value: int, size: int = 4) -> None:
-        self.before.append((virtual, self.gdb.read(virtual, size)))
-        self.gdb.write(virtual, (value % (1 << 8 * size)).to_bytes(size, "little"))
+        self.before.append((virtual, self.stub.read(virtual, size)))
+        self.stub.write(virtual, (value % (1 << 8 * size)).to_bytes(size, "little"))
 
     def restore(self) -> None:
         """Undo every write, the last one first."""
         while self.before:
-            self.gdb.write(*self.before.pop())
+            self.stub.write(*self.before.pop())
 
 
 @pytest.fixture
@@ -89,10 +91,12 @@ def test_pkmap_in_every_state_agrees(session: Session) -> None:
 
 def test_each_break_is_found_by_its_rule_and_heals(session: Session) -> None:
     """The guest stands still throughout: it must not run with its page tables broken."""
-    with session.target.paused(), session.target.gdb() as gdb:
+    vmlinux = session.target.vmlinux
+    assert vmlinux is not None
+    with GdbFacts.of(vmlinux) as facts, session.target.paused(), session.target.gdb() as stub:
         healthy = Case(session.observe())
         for brk in BREAKS:
-            patient = RunningPatient(healthy, gdb)
+            patient = RunningPatient(healthy, facts, stub)
             try:
                 subject = brk.do(patient)
                 result = judge(session)

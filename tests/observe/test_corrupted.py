@@ -265,10 +265,7 @@ DAMAGES = {
         directory_entry(0x0600_0063), ("pagetable.tables-in-ram",)
     ),
     "top table leads to itself": Damage(top_entries_lead_to_themselves, ("pagetable.direct-map",)),
-    "e820 of 4 billion entries": Damage(
-        member(e820, "struct e820_table", "nr_entries", WORD - 1),
-        RAM_MAP,
-    ),
+    "e820 of 4 billion entries": Damage(member(e820, "struct e820_table", "nr_entries", WORD - 1), READABLE),
     "e820 without entries": Damage(
         member(e820, "struct e820_table", "nr_entries", 0), ("layout.matches-model",)
     ),

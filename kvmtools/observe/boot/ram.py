@@ -117,7 +117,11 @@ def _entries(table: Structure) -> tuple[E820Entry, ...]:
         start = first + index * size + offset
         return int.from_bytes(table.data[start : start + width], "little")
 
-    count = min(table.unsigned("nr_entries"), vmlinux.array_length(_TABLE, "entries"))
+    count, room = table.unsigned("nr_entries"), vmlinux.array_length(_TABLE, "entries")
+    if count > room:
+        raise MemoryFault(
+            table.address, f"an e820 table of {count} entries with room for {room}", space="virtual"
+        )
     return tuple(E820Entry(field(i, "addr"), field(i, "size"), field(i, "type")) for i in range(count))
 
 

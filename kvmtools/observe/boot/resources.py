@@ -13,7 +13,7 @@ from kvmtools.errors import MemoryFault
 from kvmtools.observe.broken import Broken, noted
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.per_cpu import physical_ranges, read_virtual
-from kvmtools.observe.structure import Structure, printable
+from kvmtools.observe.structure import Structure, c_string
 from kvmtools.records import PAGE_SIZE, Range
 
 _TYPE = "struct resource"
@@ -85,7 +85,7 @@ def _name(kernel: Kernel, address: int) -> str:
             break
         if b"\0" in text:
             break
-    return printable(text)
+    return c_string(text)
 
 
 def _name_pieces(address: int) -> Iterator[tuple[int, int]]:
