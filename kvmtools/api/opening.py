@@ -39,12 +39,13 @@ def open_kernel(
     from kvmtools.observe.kernel import locate
     from kvmtools.observe.symbols.vmlinux import Vmlinux
 
-    target = _target(guest, qemu, gdb, _path(core), _path(symbols), pause)
+    target, console = _target(guest, qemu, gdb, _path(core), _path(symbols), pause)
     try:
         if target.vmlinux is None:
             raise SymbolsError("no vmlinux is known for this target", hint="give one with -s/--symbols PATH")
         vmlinux = Vmlinux.load(target.vmlinux)
-        session = Session(target, locate(target.memory, vmlinux, target.vmcoreinfo(), target.registers()))
+        kernel = locate(target.memory, vmlinux, target.vmcoreinfo(), target.registers())
+        session = Session(target, kernel, console=console)
         return OpenKernel(session, demand_gdb=gdb is not None)
     except BaseException:
         target.close()
@@ -53,8 +54,8 @@ def open_kernel(
 
 def _target(
     guest: str | None, qemu: str | None, gdb: str | None, core: Path | None, symbols: Path | None, pause: bool
-) -> Target:
-    """The one target that is named."""
+) -> tuple[Target, Path | None]:
+    """The one target that is named; of a guest of ours, what its kernel printed."""
     from kvmtools.attach.open import open_target
 
     choice = {"guest": guest, "qemu": qemu, "core": core}
@@ -66,16 +67,17 @@ def _target(
     if gdb is not None and qemu is None:
         raise UsageError("gdb goes with qemu", hint="a guest of ours is known with its GDB socket")
     if core is not None:
-        return open_target(core=core, vmlinux=symbols)
+        return open_target(core=core, vmlinux=symbols), None
     if qemu is not None:
-        return open_target(qemu=qemu, gdb=gdb, vmlinux=symbols, pause=pause)
+        return open_target(qemu=qemu, gdb=gdb, vmlinux=symbols, pause=pause), None
 
     from kvmtools.boot.guests import lifecycle
 
     ours = lifecycle.find(guest if guest is not None else _only_guest())
-    return open_target(
+    target = open_target(
         qemu=str(ours.qmp), gdb=str(ours.gdb), ram=ours.ram, vmlinux=symbols or ours.vmlinux, pause=pause
     )
+    return target, ours.console
 
 
 def _path(path: str | Path | None) -> Path | None:

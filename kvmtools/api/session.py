@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from kvmtools.errors import Inconclusive, MemoryFault, UsageError
@@ -24,11 +25,15 @@ ATTEMPTS = 5
 
 @dataclass
 class Session:
-    """A target and the kernel found in it; ``pauses`` remembers every time we stopped the guest."""
+    """A target and the kernel found in it; ``pauses`` remembers every time we stopped the guest.
+
+    :ivar console: the file with what its kernel printed, if the guest is ours
+    """
 
     target: Target
     kernel: Kernel
     pauses: list[Pause] = field(default_factory=list)
+    console: Path | None = None
 
     def observe(self, *, processes: bool = True) -> Observed:
         """Capture what the observers need while the guest is paused, then decode it while it runs on.
@@ -106,12 +111,16 @@ class Session:
     @property
     def live(self) -> dict[str, str | float]:
         """What this run did to a live guest, for the result (the longest of its pauses); empty for a core."""
+        from kvmtools.boot.guests import console
+
         if self.target.monitor is None:
             return {}
         live: dict[str, str | float] = {
             "target": self.target.description,
             "transport": self.target.transport,
         }
+        if self.console is not None and (panic := console.panic(self.console)):
+            live["panic"] = panic
         if self.pauses and not self.runs():
             live["consistency"] = "the guest was paused before, and stays so"
         elif any(pause.held for pause in self.pauses):

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 import kvmtools
+from kvmtools.api.session import Session
 
 
 @pytest.fixture
@@ -40,7 +41,12 @@ def guests(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
 
 def guest(name: str) -> SimpleNamespace:
     return SimpleNamespace(
-        name=name, qmp=Path("qmp"), gdb=Path("gdb"), ram=Path("ram"), vmlinux=Path("no-such-vmlinux")
+        name=name,
+        qmp=Path("qmp"),
+        gdb=Path("gdb"),
+        ram=Path("ram"),
+        vmlinux=Path("no-such-vmlinux"),
+        console=Path("console.log"),
     )
 
 
@@ -103,3 +109,15 @@ def test_the_answers_of_the_vmlinux_are_kept_and_the_guest_let_go() -> None:
     with pytest.raises(OSError, match="disk full"):
         kvmtools.OpenKernel(session).close()  # type: ignore[arg-type]
     assert done == ["saved", "closed"]
+
+
+def test_a_result_says_that_the_guest_panicked(tmp_path: Path) -> None:
+    """As far as its console is known: that of a guest of ours."""
+    target: Any = SimpleNamespace(monitor=object(), description="QEMU", transport="qmp")
+    log = tmp_path / "console.log"
+    log.write_text("[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n")
+    kernel: Any = None
+    assert Session(target, kernel, console=log).live["panic"].endswith("VFS: Unable to mount root fs")
+    assert "panic" not in Session(target, kernel).live
+    log.write_text("[    1.0] Freeing unused kernel memory\r\n")
+    assert "panic" not in Session(target, kernel, console=log).live

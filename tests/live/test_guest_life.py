@@ -16,7 +16,7 @@ import pytest
 from guest_says import leaves_ram_above_4_gib
 
 from kvmtools.attach.monitor.qmp import Monitor
-from kvmtools.boot.guests import lifecycle, ram_location, registry
+from kvmtools.boot.guests import console, lifecycle, ram_location, registry
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.qemu_command import MEMORY_BELOW_4G
 from kvmtools.boot.host import accelerator, detached
@@ -147,6 +147,53 @@ def test_a_panic_while_booting_is_shown() -> None:
         lifecycle.start(
             NAME, kernel="nopae", memory="128M", append="rdinit=/missing init=/missing", accel="tcg"
         )
+
+
+def test_a_guest_that_dies_before_its_console_says_where_it_is() -> None:
+    """No RAM at all is left to the kernel: it panics long before anything could be printed."""
+    with pytest.raises(AttachError, match=r"the console is empty; CPU 0 runs at 0x[0-9a-f]+ \(\w+\+0x\w+\)"):
+        lifecycle.start(
+            NAME, kernel="nopae", memory="128M", append="memmap=exactmap", accel="tcg", timeout=15.0
+        )
+
+
+def test_a_kernel_that_panics_after_the_start_is_said_to_have(capsys: pytest.CaptureFixture[str]) -> None:
+    """One without an initrd, given by path, is ready as soon as QEMU is; its panic comes later."""
+    built = reference.ensure("nopae", progress=print)
+    guest = lifecycle.start(
+        NAME, kernel=str(built.bzimage), vmlinux=built.vmlinux, memory="128M", accel="tcg"
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not lifecycle.state(guest).panic and time.monotonic() < deadline:
+            time.sleep(0.5)
+        assert "No working init found" in lifecycle.state(guest).panic
+        shown = kvmtools("guest", "status", NAME).stdout
+        assert shown.startswith(f"{NAME}: panicked, ")
+        assert "Kernel panic - not syncing: No working init found" in shown
+        checked = kvmtools("check", "-g", NAME)
+        assert checked.returncode in (0, 1, 5)
+        assert "Kernel panic - not syncing: No working init found" in checked.stdout
+    finally:
+        lifecycle.stop(guest)
+
+
+def test_a_console_is_kept_within_bounds_while_qemu_writes_to_it() -> None:
+    with (
+        lifecycle.booted(NAME, kernel="nopae", memory="128M", accel="tcg") as guest,
+        Agent(guest.agent) as agent,
+    ):
+        with guest.console.open("ab") as file:
+            file.write(b"[    9.000000] flood\n" * (2 * console.LARGEST // 20))
+        assert guest.console.stat().st_blocks * 512 > console.LARGEST
+        lifecycle.state(guest)
+        assert guest.console.stat().st_blocks * 512 <= console.LARGEST
+        agent.write("/dev/ttyS0", "after the flood")
+        deadline = time.monotonic() + 30
+        while "after the flood" not in console.last_line(guest.console):
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert guest.console.read_bytes().startswith(b"[    0.000000] Linux version")
 
 
 def test_a_built_kernel_named_by_its_path_has_its_init_and_symbols() -> None:

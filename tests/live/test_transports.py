@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import time
 from pathlib import Path
 
@@ -125,6 +126,35 @@ def test_a_monitor_on_tcp(start: Start) -> None:
         assert target.monitor is not None
         with pytest.raises(AttachError, match="no file can be passed to QEMU here"):
             PmemsaveMemory(target.monitor, target.memory.ranges)
+
+
+def test_a_socket_that_was_passed_to_qemu(tmp_path: Path) -> None:
+    """As libvirtd does it: it listens, QEMU accepts, and SO_PEERCRED names the one who listened."""
+    address = tmp_path / "qmp"
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(address))
+        listener.listen()
+        command = ["qemu-system-i386", "-accel", "tcg", "-nodefaults", "-display", "none", "-m", "64M"]
+        command += ["-chardev", f"socket,id=qmp,fd={listener.fileno()},server=on,wait=off"]
+        command += ["-mon", "chardev=qmp,mode=control"]
+        with subprocess.Popen(command, pass_fds=[listener.fileno()]) as process:
+            try:
+                with Monitor(str(address)) as monitor:
+                    assert monitor.peer_pid() == process.pid
+                with open_target(qemu=str(address)) as target:
+                    assert target.transport.startswith("proc-mem (proved against qmp: ")
+            finally:
+                process.kill()
+
+
+def test_nothing_that_qemu_was_lent_stays(split: Machine) -> None:
+    with Monitor(split.qmp) as monitor:
+        ranges = [Range(b.start, b.end) for b in flat_view.ram(monitor)]
+        memory = PmemsaveMemory(monitor, ranges)
+        assert len(monitor.command("query-fdsets")) == 1
+        memory.read(0, PAGE_SIZE)
+        memory.close()
+        assert monitor.command("query-fdsets") == []
 
 
 def test_qemu_killed_under_its_memory(start: Start) -> None:

@@ -1,16 +1,8 @@
-"""Talking to our init inside the guest, over the unix socket of its serial line (protocol: ``qemu/README.md``).
-
-A request is one line.  The answer is any number of ``data LENGTH`` lines, each followed by that many raw bytes, and
-then ``ok`` or ``err ERRNO WHAT``.  Whoever connects first sends a line-kill character and ``sync TOKEN``, and skips
-everything before the echo of the token: so a client that died in the middle of a request or a reply costs nothing.
-"""
+"""Talking to our init inside the guest, over the unix socket of its serial line (protocol: ``qemu/README.md``)."""
 
 from __future__ import annotations
 
 import errno
-import os
-import secrets
-import socket
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,11 +10,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+from kvmtools.boot.guests.agent_line import Line, Refused, stuck
 from kvmtools.errors import AttachError, GuestVanished, UsageError
 
-_KILL_LINE = b"\x15"
 _LONGEST_REQUEST = 4000  # init's line buffer is 4,096 bytes
-_RECEIVE = 1 << 18
 _GLANCE = 0.05  # seconds between two tries to connect
 _CALL_AGAIN = 1.0  # seconds
 _DRIVER_HINTS = {
@@ -49,7 +40,7 @@ class Agent:
     def __init__(self, socket_path: Path, timeout: float = 30.0) -> None:
         self._path = socket_path
         self._timeout = timeout
-        self._line: _Line | None = None
+        self._line: Line | None = None
 
     def __enter__(self) -> Self:
         self._line = self._connect(self._timeout)
@@ -119,7 +110,7 @@ class Agent:
         """
         try:
             return self._ask(f"driver {command}").decode()
-        except _Refused as refusal:
+        except Refused as refusal:
             way_out = _DRIVER_HINTS.get(refusal.errno)
             if way_out is None:
                 raise
@@ -161,11 +152,11 @@ class Agent:
             return line.ask(request)
 
     @contextmanager
-    def _connected(self) -> Iterator[_Line]:
+    def _connected(self) -> Iterator[Line]:
         if self._line is not None:
             try:
                 yield self._line
-            except _Refused:
+            except Refused:
                 raise
             except BaseException:
                 # What is left of the reply would be taken for the next one: the next request synchronises anew.
@@ -178,7 +169,7 @@ class Agent:
         finally:
             line.close()
 
-    def _connect(self, timeout: float) -> _Line:
+    def _connect(self, timeout: float) -> Line:
         """A line that answers, in step with us.
 
         Silence of a second is met by hanging up and calling again: the end of a reply to somebody who has just left
@@ -188,7 +179,7 @@ class Agent:
         """
         deadline = time.monotonic() + timeout
         while (left := deadline - time.monotonic()) > 0:
-            line = _Line(self._path, min(left, _CALL_AGAIN))
+            line = Line(self._path, min(left, _CALL_AGAIN))
             try:
                 line.synchronise()
             except TimeoutError:
@@ -199,123 +190,7 @@ class Agent:
             else:
                 line.timeout(self._timeout)
                 return line
-        raise _stuck(self._path)
-
-
-class _Refused(AttachError):
-    """The guest answered, and said no: the line is in order."""
-
-    def __init__(self, message: str, number: int) -> None:
-        super().__init__(message)
-        self.errno = number
-
-
-class _Line:
-    """One connection: lines and blocks out of a stream of bytes."""
-
-    def __init__(self, path: Path, timeout: float) -> None:
-        self._path = path
-        self._buffer = bytearray()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        try:
-            self._socket.settimeout(timeout)
-            self._socket.connect(os.fspath(path))
-        except OSError as error:
-            self._socket.close()
-            raise AttachError(
-                f"the guest's agent cannot be reached at {path}: {error.strerror or error}",
-                hint="is the guest running? kvmtools guest status",
-            ) from error
-
-    def close(self) -> None:
-        self._socket.close()
-
-    def timeout(self, seconds: float) -> None:
-        self._socket.settimeout(seconds)
-
-    def synchronise(self) -> None:
-        """Throw away what an earlier client left behind, in both directions.
-
-        :raises TimeoutError: if the guest does not answer
-        """
-        token = secrets.token_hex(8).encode()
-        self._send(_KILL_LINE + b"sync " + token + b"\n")
-        mark = b"data %d\n%sok\n" % (len(token), token)
-        while (at := self._buffer.find(mark)) < 0:
-            del self._buffer[: -len(mark)]
-            self._receive()
-        del self._buffer[: at + len(mark)]
-
-    def ask(self, request: str) -> bytes:
-        try:
-            self._send(request.encode() + b"\n")
-            return b"".join(self._blocks(request))
-        except TimeoutError:
-            raise _stuck(self._path) from None
-
-    def _blocks(self, request: str) -> Iterator[bytes]:
-        while True:
-            word, _, rest = self._take_line().partition(b" ")
-            if word == b"ok":
-                return
-            if word == b"data" and rest.isdigit():
-                yield self._take(int(rest))
-                continue
-            if word == b"err":
-                number, _, what = rest.decode(errors="replace").partition(" ")
-                reason = os.strerror(int(number)) if number.isdigit() else number
-                message = f"the guest's agent refused '{request}': {what}: {reason}"
-                raise _Refused(message, int(number) if number.isdigit() else 0)
-            raise AttachError(
-                f"the guest's agent answered '{request}' with {bytes(word[:40])!r}", hint="is it ours?"
-            )
-
-    def _take_line(self) -> bytes:
-        while (end := self._buffer.find(b"\n")) < 0:
-            self._receive()
-        line = bytes(self._buffer[:end])
-        del self._buffer[: end + 1]
-        return line
-
-    def _take(self, length: int) -> bytes:
-        while len(self._buffer) < length:
-            self._receive()
-        block = bytes(self._buffer[:length])
-        del self._buffer[:length]
-        return block
-
-    def _send(self, data: bytes) -> None:
-        """:raises TimeoutError: if the guest takes nothing"""
-        try:
-            self._socket.sendall(data)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise self._gone() from error
-
-    def _receive(self) -> None:
-        """:raises TimeoutError: if the guest says nothing"""
-        try:
-            received = self._socket.recv(_RECEIVE)
-        except TimeoutError:
-            raise
-        except OSError as error:
-            raise self._gone() from error
-        if not received:
-            raise self._gone()
-        self._buffer += received
-
-    def _gone(self) -> GuestVanished:
-        return GuestVanished(
-            f"the guest hung up: {self._path}", hint="its QEMU ended; see kvmtools guest status"
-        )
-
-
-def _stuck(path: Path) -> AttachError:
-    return AttachError(
-        f"the guest's agent says nothing on {path}",
-        hint="is the guest paused, still booting, or another client connected?",
-    )
+        raise stuck(self._path)
 
 
 def _one_word(word: str) -> str:

@@ -103,7 +103,7 @@ def _all_or_nothing(name: str) -> Iterator[None]:
         with held():
             guest = registry.look(name)
             if isinstance(guest, Guest):
-                # There is nothing in it worth a goodbye.
+                # Nothing in it is worth waiting for.
                 detached.end(guest.pid, guest.started, patience=0)
             registry.remove(name)
         raise

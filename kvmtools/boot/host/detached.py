@@ -2,7 +2,7 @@
 
 A pid alone is a number that gets recycled; with the start time from ``/proc/PID/stat`` (field 22, clock ticks
 since the host booted, proc(5)) it names one process.  Signals go through a pidfd that was checked against the
-start time, so that they cannot reach a stranger.
+start time, so that they cannot reach another process.
 """
 
 from __future__ import annotations
