@@ -111,7 +111,7 @@ def stop(guest: Guest, *, patience: float = 3.0) -> None:
             if ask_politely(guest, patience):
                 detached.wait_for_end(guest.pid, guest.started, patience)
     detached.end(guest.pid, guest.started, patience=patience)
-    with registry.held(guest.name, wait=5.0) as found:
+    with registry.locked(guest.name, wait=5.0) as found:
         # Whoever was starting it may have cleaned up already, and started anew.
         if found == guest:
             registry.remove(guest.name)

@@ -75,7 +75,7 @@ def claimed(name: str) -> Iterator[Path]:
     :raises UsageError: if a guest of that name runs or may run, another process holds the folder, or it is not ours
     :raises OSError: if it cannot be made
     """
-    with _locked(name, create=True) as directory:
+    with _holding(name, create=True) as directory:
         assert directory is not None
         _demand_free(name, directory)
         remove(name)
@@ -84,12 +84,12 @@ def claimed(name: str) -> Iterator[Path]:
 
 
 @contextmanager
-def held(name: str, *, wait: float = 0.0) -> Iterator[Record | None]:
+def locked(name: str, *, wait: float = 0.0) -> Iterator[Record | None]:
     """What is on file under ``name``, while nobody else can change it; ``None`` if nothing of ours is.
 
     :raises UsageError: if another process still holds the folder after ``wait`` seconds
     """
-    with _locked(name, wait=wait) as directory:
+    with _holding(name, wait=wait) as directory:
         yield None if directory is None else record.read(directory)
 
 
@@ -114,7 +114,7 @@ def remove(name: str) -> DeadGuest | None:
 def clean_up(name: str) -> DeadGuest | None:
     """Remove ``name`` if its QEMU ended or was never started; ``None`` if it lives, may live, or somebody holds it."""
     try:
-        with held(name) as found:
+        with locked(name) as found:
             if isinstance(found, Unreadable) or (isinstance(found, Guest) and found.alive):
                 return None
             return remove(name)
@@ -144,7 +144,7 @@ def _not_ours(directory: Path) -> UsageError:
 
 
 @contextmanager
-def _locked(name: str, *, create: bool = False, wait: float = 0.0) -> Iterator[Path | None]:
+def _holding(name: str, *, create: bool = False, wait: float = 0.0) -> Iterator[Path | None]:
     """Hold the guest's folder; ``None`` if there is none with a record, and ``create`` is false.
 
     If it is empty at the end, it is removed.

@@ -101,9 +101,12 @@ def probe(accel: str, seconds: float = 4.0) -> Verdict:
 
 
 def _watch(command: tuple[str, ...], serial: Path, log: Path, seconds: float) -> Verdict:
-    with held():
-        pid, started = detached.spawn_detached(command, log)
+    running: list[tuple[int, int]] = []
     try:
+        # A signal that was held is raised as the block ends: by then the process is known.
+        with held():
+            running.append(detached.spawn_detached(command, log))
+        ((pid, started),) = running
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             if _LETTER in serial.read_bytes():
@@ -114,7 +117,8 @@ def _watch(command: tuple[str, ...], serial: Path, log: Path, seconds: float) ->
         return Verdict(False, f"a test guest printed nothing in {seconds:.0f} s")
     finally:
         with held():
-            detached.end(pid, started, patience=1.0)
+            for process in running:
+                detached.end(*process, patience=1.0)
 
 
 def _verdict_file() -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -135,3 +136,20 @@ def test_the_version_of_qemu_is_one_line(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert "\n" not in qemu.version()
     monkeypatch.setenv("PATH", str(tmp_path))
     assert qemu.version() == ""
+
+
+def test_a_probe_that_is_interrupted_as_it_starts_leaves_no_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    spawn, started = detached.spawn_detached, []
+
+    def interrupted(command: tuple[str, ...], log: Path) -> tuple[int, int]:
+        started.append(spawn(["sleep", "60"], log))
+        signal.raise_signal(signal.SIGINT)
+        return started[-1]
+
+    monkeypatch.setattr(detached, "spawn_detached", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        accelerator.probe("tcg")
+    ((pid, ticks),) = started
+    alive = detached.is_alive(pid, ticks)
+    detached.end(pid, ticks, patience=0)
+    assert not alive
