@@ -1,5 +1,5 @@
-"""No guest of two nodes is recorded: the PAE guest is told anew, as if its highmem were parted between two nodes, and its
-``mem_map`` were one section of SPARSEMEM.
+"""A guest of two nodes, which none of the recorded ones is: the PAE guest is told anew, as if its highmem were parted
+between two nodes and its ``mem_map`` were one section of SPARSEMEM.
 """
 
 from __future__ import annotations
