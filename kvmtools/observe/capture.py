@@ -20,10 +20,10 @@ from kvmtools.observe.boot.configuration import observe_configuration
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.kmap import kmap_local, pkmap
 from kvmtools.observe.pages import memmap
-from kvmtools.observe.paging.walk import touch_tables
+from kvmtools.observe.paging.walk import last_tables
 from kvmtools.observe.per_cpu import physical_ranges, possible_cpus
 from kvmtools.observe.space.kexec import observe_control_pages
-from kvmtools.observe.space.layout import kernel_walk, observe_layout
+from kvmtools.observe.space.layout import observe_layout
 from kvmtools.observe.tasks.processes import observe_processes
 from kvmtools.observe.zones import zones
 from kvmtools.records import PAGE_SIZE, Range
@@ -56,14 +56,15 @@ class Capture:
         The guest runs meanwhile, so a list may lead nowhere: that is no matter, the facts about it are known
         now.
         """
-        rehearsal = self._kernel.with_memory(Snapshot(self._kernel.memory))
+        discarded = Snapshot(self._kernel.memory)
+        rehearsal = self._kernel.with_memory(discarded)
         for needs in (_sections, *_NEEDS):
             with suppress(MemoryFault):
                 for each in needs(rehearsal):
                     if len(each) > _WHOLE:
                         self._snapshot.prepare(each.start, len(each))
         with suppress(MemoryFault):
-            self._observe(rehearsal)
+            self._observe(discarded)
 
     def take(self) -> Snapshot:
         """Copy what the observers read; call this while the guest is paused.  The snapshot is sealed.
@@ -78,36 +79,31 @@ class Capture:
         for needs in _NEEDS:
             with suppress(MemoryFault):
                 for each in needs(kernel):
-                    self._keep(each)
+                    with suppress(MemoryFault):
+                        _read(self._snapshot, each)
         with suppress(MemoryFault):
-            self._observe(kernel)
+            self._observe(self._snapshot)
         self._snapshot.seal()
         return self._snapshot
 
-    def _keep(self, wanted: Range) -> None:
-        with suppress(MemoryFault):
-            if len(wanted) > _WHOLE:
-                self._snapshot.keep(wanted.start, len(wanted))
-            elif len(wanted):
-                self._snapshot.view(wanted.start, len(wanted))
-
-    def _observe(self, kernel: Kernel) -> None:
+    def _observe(self, snapshot: Snapshot) -> None:
         """Run observers that are cheaper to run than to describe; the snapshot keeps what they read."""
-        pkmap_base = None
+        kernel, pkmap_base = self._kernel.with_memory(snapshot), None
         with suppress(MemoryFault):
             observe_configuration(kernel)
         with suppress(MemoryFault):
             observe_control_pages(kernel)
         with suppress(MemoryFault):
-            pkmap_base = observe_layout(kernel, kernel_walk(kernel)).pkmap_base
+            _keep_tables(snapshot, kernel, [kernel.root])
+        with suppress(MemoryFault):
+            pkmap_base = observe_layout(kernel).pkmap_base
         pgds = [process.pgd for process in observe_processes(kernel)]
         if not self._with_processes:
             return
-        touch_tables(kernel.memory, pgds, kernel.paging, end=kernel.page_offset)
+        _keep_tables(snapshot, kernel, pgds, end=kernel.page_offset)
         if pkmap_base is not None:
             # With page-table isolation every process has middle tables of its own for the kernel's half.
-            end = pkmap_base + PAGE_SIZE
-            touch_tables(kernel.memory, pgds, kernel.paging, start=pkmap_base, end=end)
+            _keep_tables(snapshot, kernel, pgds, start=pkmap_base, end=pkmap_base + PAGE_SIZE)
 
     def __enter__(self) -> Self:
         return self
@@ -123,6 +119,30 @@ def prepare(kernel: Kernel, *, processes: bool = True) -> Capture:
     capture = Capture(kernel, processes=processes)
     capture.prepare()
     return capture
+
+
+def _read(snapshot: Snapshot, wanted: Range) -> None:
+    """Copy a range, as a whole if it is large, else page by page.
+
+    :raises MemoryFault: if it is not all RAM
+    """
+    if len(wanted) > _WHOLE:
+        snapshot.keep(wanted.start, len(wanted))
+    elif len(wanted):
+        snapshot.view(wanted.start, len(wanted))
+
+
+def _keep_tables(
+    snapshot: Snapshot, kernel: Kernel, roots: list[int], *, start: int = 0, end: int | None = None
+) -> None:
+    """Copy the page tables that map ``[start, end)``; of a run of them that leaves RAM, those that are there."""
+    for run in last_tables(snapshot, roots, kernel.paging, start=start, end=end):
+        try:
+            _read(snapshot, run)
+        except MemoryFault:
+            for page in range(run.start, run.end, PAGE_SIZE):
+                with suppress(MemoryFault):
+                    _read(snapshot, Range(page, page + PAGE_SIZE))
 
 
 def _sections(kernel: Kernel) -> Iterator[Range]:

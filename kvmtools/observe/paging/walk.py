@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,7 +23,7 @@ from kvmtools.records import Leaf, Range
 if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
 
-__all__ = ["Step", "Tables", "Translation", "Walk", "touch_tables", "translate", "walk"]
+__all__ = ["Step", "Tables", "Translation", "Walk", "last_tables", "translate", "walk"]
 
 U64 = NDArray[np.uint64]
 Flags = NDArray[np.bool_]
@@ -119,7 +120,7 @@ def walk(memory: PhysicalMemory, cr3: int, form: Form, *, start: int = 0, end: i
     :param end: the end of the address space if ``None``
     :raises MemoryFault: if a table lies in RAM that a snapshot has not captured
     """
-    span = Range(start, form.address_end if end is None else end)
+    wanted = Range(start, form.address_end if end is None else end)
     front = _Front(_u64(cr3 & form.cr3), _u64(0), _u64(cr3), _u64(WRITABLE | USER))
     leaves: list[dict[str, NDArray[np.generic]]] = []
     tables: list[dict[str, NDArray[np.generic]]] = []
@@ -134,7 +135,7 @@ def walk(memory: PhysicalMemory, cr3: int, form: Form, *, start: int = 0, end: i
                 "readable": readable,
             }
         )
-        found, front = _step(front, level, entries, span)
+        found, front = _step(front, level, entries, wanted)
         leaves.append(found)
     columns = _concatenate(leaves)
     order = np.argsort(columns["virtual"], kind="stable")
@@ -145,21 +146,34 @@ def walk(memory: PhysicalMemory, cr3: int, form: Form, *, start: int = 0, end: i
     )
 
 
-def touch_tables(
-    memory: PhysicalMemory, roots: Sequence[int], form: Form, *, start: int = 0, end: int
-) -> None:
-    """Read the tables that map ``[start, end)`` in all address spaces at once, for a snapshot to keep them.
+def last_tables(
+    memory: PhysicalMemory, roots: Sequence[int], form: Form, *, start: int = 0, end: int | None = None
+) -> Iterator[Range]:
+    """Where the last level's tables for ``[start, end)`` lie, in all address spaces at once; all above them is read.
 
-    A walk of each would read the same; but the guest is held meanwhile, and there may be hundreds.
+    A walk of each would read as much and decode it; but the guest is held meanwhile, and there may be hundreds, or a
+    million entries.
 
     :param roots: what CR3 would hold, one for each address space
     """
+    wanted = Range(start, form.address_end if end is None else end)
     tops = np.array(roots, np.uint64) & np.uint64(form.cr3)
     front = _Front(tops, np.zeros_like(tops), tops, np.full_like(tops, WRITABLE | USER))
     for level in form.levels[:-1]:
         entries, _readable = _read_tables(memory, front.physical, level, form.entry_size)
-        _leaves, front = _step(front, level, entries, Range(start, end))
-    _read_tables(memory, front.physical, form.levels[-1], form.entry_size)
+        _leaves, front = _step(front, level, entries, wanted)
+    tables, size = np.unique(front.physical), form.levels[-1].entries * form.entry_size
+    for rows in _side_by_side(tables, size):
+        first = int(tables[rows.start])
+        yield Range(first, first + len(rows) * size)
+
+
+def _side_by_side(tables: U64, size: int) -> Iterator[range]:
+    """Rows of ascending tables of ``size`` bytes each that follow each other without a gap."""
+    cuts = (np.flatnonzero(np.diff(tables) != size) + 1).tolist()
+    for first, last in pairwise([0, *cuts, len(tables)]):
+        if first < last:  # there may be no tables at all
+            yield range(first, last)
 
 
 def _u64(value: int) -> U64:
@@ -235,16 +249,13 @@ def _read_tables(
     unique, inverse = np.unique(physical, return_inverse=True)
     entries = np.zeros((len(unique), level.entries), kind)
     readable = np.ones(len(unique), np.bool_)
-    cuts = np.flatnonzero(np.diff(unique) != size) + 1
-    for first, last in zip([0, *cuts.tolist()], [*cuts.tolist(), len(unique)], strict=True):
-        if first == last:
-            continue  # no tables at all
+    for rows in _side_by_side(unique, size):
         try:
-            view = memory.view(int(unique[first]), size * (last - first))
+            view = memory.view(int(unique[rows.start]), size * len(rows))
         except MemoryFault:
-            _read_one_by_one(memory, unique, range(first, last), entries, readable)
+            _read_one_by_one(memory, unique, rows, entries, readable)
         else:
-            entries[first:last] = np.frombuffer(view, kind).reshape(last - first, level.entries)
+            entries[rows.start : rows.stop] = np.frombuffer(view, kind).reshape(len(rows), level.entries)
     return entries[inverse], readable[inverse]
 
 
