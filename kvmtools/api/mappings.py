@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, fields, replace
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,10 @@ from kvmtools.show.style import uncoloured
 
 if TYPE_CHECKING:
     from kvmtools.api.session import Session
+
+
+_BATCH = 4096
+"""Leaves that are turned into rows at a time: there may be a million."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,11 +49,26 @@ class MappedRun:
     region: str
 
 
-@dataclass(frozen=True, slots=True)
-class MappedPage(Leaf):
-    """One leaf: ``size`` bytes at ``virtual`` lead to ``physical``; ``entry`` is raw, at ``index`` of ``table``."""
+class MappedPage(NamedTuple):
+    """One leaf: ``size`` bytes at ``virtual`` lead to ``physical``; permissions are effective."""
 
+    virtual: int
+    physical: int
+    size: int
+    """Bytes."""
+    entry: int
+    """Raw."""
+    level: int
+    """1 for the table of 4 KiB pages, counting upwards."""
+    table: int
+    """Physical address of the table that holds the entry."""
+    index: int  # type: ignore[assignment]  # a column of the walk, not tuple.index()
+    """The entry's place in the table."""
+    writable: bool
+    user: bool
+    executable: bool
     flags: str
+    """``"P RW A D G NX"``."""
     region: str
     """The kernel's name for the place, with the slot where it is made of slots."""
     entry_size: int
@@ -91,17 +110,18 @@ class Mappings:
 
     def pages(self) -> Iterator[MappedPage]:
         """Every leaf by itself, with its raw entry and where that stands."""
-        form = self.walk.form
+        walk, form = self.walk, self.walk.form
         words = cache(lambda flags, level: flags_text(flags, level, form))
-        flags = self.walk.entry & ~np.uint64(form.level(1).address)
-        for leaf, bits in zip(self.walk.mappings(), flags.tolist(), strict=True):
-            # Large pages are few, and have flags where others have an address.
-            written = words(bits if leaf.level == 1 else leaf.entry, leaf.level)
-            place = self.regions.describe(leaf.virtual)
-            yield MappedPage(
-                leaf.virtual, leaf.physical, leaf.size, leaf.entry, leaf.level, leaf.table, leaf.index,
-                leaf.writable, leaf.user, leaf.executable, written, place, form.entry_size,
-            )  # fmt: skip
+        # Large pages are few, and have flags where others have an address.
+        flags = np.where(walk.level == 1, walk.entry & ~np.uint64(form.level(1).address), walk.entry)
+        columns = [getattr(walk, name) for name in MappedPage._fields[:10]]
+        for start in range(0, len(walk), _BATCH):
+            rows = slice(start, start + _BATCH)
+            levels = walk.level[rows].tolist()
+            written = map(words, flags[rows].tolist(), levels)
+            places = self.regions.describe_all(walk.virtual[rows])
+            values = zip(*(column[rows].tolist() for column in columns), written, places, strict=True)
+            yield from (MappedPage._make((*row, form.entry_size)) for row in values)
 
     @property
     def summary(self) -> str:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import cache
 from typing import Any
 
 from kvmtools.show.tables import columns, permissions, size, table
 
 _RUNS = columns("virtual_range >size >pages physical access flags region")
 _PAGES = columns("virtual >page physical >table [index] entry access flags region")
+# Of a million pages, the few sizes and permissions that there are.
+_size, _permissions = cache(size), cache(permissions)
 
 
 def run_table(runs: Iterable[Any]) -> str:
@@ -43,12 +46,12 @@ def _run_cells(run: Any) -> tuple[object, ...]:
 def _page_cells(page: Any) -> tuple[object, ...]:
     return (
         f"{page.virtual:08x}",
-        size(page.size),
+        _size(page.size),
         f"{page.physical:#011x}",
         f"{page.table:#011x}",
         f"[{page.index:>4}]",
         f"{page.entry:#0{2 * page.entry_size + 2}x}",
-        permissions(page.writable, page.executable, page.user),
+        _permissions(page.writable, page.executable, page.user),
         page.flags,
         page.region,
     )

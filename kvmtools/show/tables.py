@@ -28,14 +28,17 @@ def columns(titles: str) -> tuple[Column, ...]:
 
 def table(heads: Sequence[Column], rows: Iterable[Sequence[object]]) -> str:
     """Text with one line per row under one line of headings; columns are as wide as their widest cell."""
-    cells = [[head.title for head in heads]]
-    cells.extend([printable(str(cell)) for cell in row] for row in rows)
-    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    pad = [str.rjust if head.right else str.ljust for head in heads]
-    lines = [
-        "  ".join(fit(cell, width) for fit, cell, width in zip(pad, row, widths, strict=True)).rstrip()
-        for row in cells
-    ]
+    # Column by column: there may be a million rows.
+    padded = []
+    for head, column in zip(heads, zip(*([head.title for head in heads], *rows), strict=True), strict=True):
+        cells = list(map(str, column))
+        if not all(map(str.isprintable, cells)):
+            cells = list(map(printable, cells))
+        width = max(map(len, cells))
+        padded.append(
+            [cell.rjust(width) for cell in cells] if head.right else [cell.ljust(width) for cell in cells]
+        )
+    lines = [row.rstrip() for row in map("  ".join, zip(*padded, strict=True))]
     return "\n".join([paint(lines[0], bold=True), *lines[1:]])
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -39,3 +42,16 @@ def session(guest: lifecycle.Guest) -> Iterator[Session]:
     with kvmtools.open(guest=guest.name) as kernel:
         kernel.observe()
         yield kernel.session
+
+
+@pytest.fixture(scope="session")
+def run() -> Callable[[list[str]], None]:
+    """``run(words)``: the command line as a user has it, with the byte code that the first run leaves."""
+    program = Path(sys.executable).with_name("kvmtools")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
+
+    def command(words: list[str]) -> None:
+        done = subprocess.run([program, *words], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    return command

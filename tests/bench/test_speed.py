@@ -5,10 +5,7 @@ Two walkers of the same tables are measured side by side: on a noisy machine the
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -23,7 +20,7 @@ from kvmtools.observe.pages.memmap import observe_memmap
 from kvmtools.observe.pages.stable_page_flags import kpageflags
 from kvmtools.observe.paging.walk import walk
 
-KVMTOOLS = Path(sys.executable).with_name("kvmtools")
+Run = Callable[[list[str]], None]
 
 
 @pytest.mark.benchmark(group="walk of the kernel's page tables, 2 GiB")
@@ -83,20 +80,13 @@ def test_compare(benchmark: Any, session: Session) -> None:
 
 @pytest.mark.benchmark(group="whole processes, 2 GiB")
 @pytest.mark.parametrize("command", ["--help", "vtop 0xc0100000", "check"])
-def test_process(benchmark: Any, guest: lifecycle.Guest, command: str) -> None:
+def test_process(benchmark: Any, guest: lifecycle.Guest, command: str, run: Run) -> None:
     words = command.split()
     if words[0] != "--help":
         words[1:1] = ["-g", guest.name]
-    benchmark.pedantic(_run, args=(words,), rounds=7, warmup_rounds=1)
+    benchmark.pedantic(run, args=(words,), rounds=7, warmup_rounds=1)
 
 
 @pytest.mark.benchmark(group="whole processes, 16 GiB")
-def test_large_check(benchmark: Any, large_guest: lifecycle.Guest) -> None:
-    benchmark.pedantic(_run, args=(["check", "-g", large_guest.name],), rounds=5, warmup_rounds=1)
-
-
-def _run(words: list[str]) -> None:
-    # As a user has it: with the byte code that the first run leaves.
-    environment = {key: value for key, value in os.environ.items() if key != "PYTHONDONTWRITEBYTECODE"}
-    done = subprocess.run([KVMTOOLS, *words], capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_large_check(benchmark: Any, large_guest: lifecycle.Guest, run: Run) -> None:
+    benchmark.pedantic(run, args=(["check", "-g", large_guest.name],), rounds=5, warmup_rounds=1)

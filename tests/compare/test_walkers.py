@@ -21,15 +21,22 @@ def test_little_is_looked_at_in_full(recorded: RecordedGuest) -> None:
     assert walkers_agree(healthy).examined == sum(len(space.walk) for space in healthy.address_spaces)
 
 
-def test_of_much_an_even_choice_beside_all_of_the_kernel(
+def test_of_much_an_even_choice_of_the_kernel_and_of_the_processes(
     recorded: RecordedGuest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    healthy = recorded.healthy
+    healthy, shift = recorded.healthy, directory_shift(recorded)
     users = sum(len(space.walk) for space in healthy.processes)
-    monkeypatch.setattr(walkers, "PLAIN_LEAVES", users // 2)
+    monkeypatch.setattr(walkers, "PLAIN_LEAVES", min(users, len(healthy.kernel_walk)) // 2)
+    chosen = [
+        (space, part)
+        for spaces in ((healthy.kernel_space,), healthy.processes)
+        for space, part in plain_share(spaces, shift, walkers.PLAIN_LEAVES)
+    ]
+    leaves = [space.walk.within(part.start, part.end) for space, part in chosen]
     seen = walkers_agree(healthy)
-    assert 0 < seen.examined - len(healthy.kernel_walk) < users
     assert seen.total == 0
+    assert seen.examined == sum(rows.stop - rows.start for rows in leaves) < users + len(healthy.kernel_walk)
+    assert {space.pid for space, _part in chosen} > {None}
 
 
 def test_the_choice_is_every_nth_part_and_always_the_same(recorded: RecordedGuest) -> None:

@@ -13,6 +13,9 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from kvmtools.errors import MemoryFault, SymbolsError
 from kvmtools.observe.boot.configuration import observe_image
 from kvmtools.observe.space.modules import Module, observe_modules
@@ -120,6 +123,15 @@ class Regions:
             if self._entry_area_size:
                 return f"CPU entry area of CPU {(offset - PAGE_SIZE) // self._entry_area_size}"
         return region.name
+
+    def describe_all(self, addresses: NDArray[np.unsignedinteger]) -> list[str]:
+        """:meth:`describe` of many; one by one only where a region is made of slots."""
+        rows = np.searchsorted(self._starts, addresses, "right") - 1
+        regions, slotted = self._regions, {*_FIXMAPS, "pkmap", "CPU entry area"}
+        return [
+            self.describe(address) if (name := regions[row].name) in slotted else name
+            for row, address in zip(rows.tolist(), addresses.tolist(), strict=True)
+        ]
 
     def _fixmap_slot(self, address: int) -> str:
         """A name of the enum, or the one before it plus n; slots count down from ``FIXADDR_TOP``."""
