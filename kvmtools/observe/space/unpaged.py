@@ -9,7 +9,7 @@ from kvmtools.records import Range, Registers
 # Intel SDM vol. 3A, 2.5.
 _CR0_PE = 1 << 0
 
-_FIRMWARE = (Range(0xC_0000, 0x10_0000), Range(0xFFC0_0000, 1 << 32))
+_FIRMWARE = (Range(0xC_0000, 0x10_0000), Range(0xFFC0_0000, 4 << 30))
 """A PC's option ROMs and BIOS, and its flash below 4 GiB: QEMU hw/i386/pc.c, x86.c."""
 
 
