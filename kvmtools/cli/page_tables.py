@@ -13,7 +13,7 @@ from kvmtools.cli.options import TargetOptions
 from kvmtools.errors import KvmtoolsError
 
 
-class PageTableChoice(TypedDict):
+class PageTableWords(TypedDict):
     """What the options said, as the API takes it."""
 
     cr3: str | None
@@ -33,7 +33,7 @@ def complete_pid(ctx: click.Context, _param: click.Parameter, incomplete: str) -
 
 
 def page_table_options(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add ``--cr3``, ``--cpu`` and ``--pid``; the function gets one :class:`PageTableChoice`, ``table``."""
+    """Add ``--cr3``, ``--cpu`` and ``--pid``; the function gets one :class:`PageTableWords`, ``table``."""
 
     @click.option("--cr3", metavar="ADDRESS", help="Walk the page table at this physical address.")
     @click.option("--cpu", metavar="N", type=int, help="Walk the page table that vCPU N uses now.")
@@ -46,6 +46,6 @@ def page_table_options(function: Callable[..., Any]) -> Callable[..., Any]:
     )
     @functools.wraps(function)
     def wrapper(*args: Any, cr3: str | None, cpu: int | None, pid: int | None, **kwargs: Any) -> Any:
-        return function(*args, table=PageTableChoice(cr3=cr3, cpu=cpu, pid=pid), **kwargs)
+        return function(*args, table=PageTableWords(cr3=cr3, cpu=cpu, pid=pid), **kwargs)
 
     return wrapper

@@ -13,7 +13,7 @@ import click
 
 from kvmtools.cli.options import TargetOptions, target_options
 from kvmtools.cli.output import note
-from kvmtools.cli.page_tables import PageTableChoice, page_table_options
+from kvmtools.cli.page_tables import PageTableWords, page_table_options
 from kvmtools.cli.scripts import script_text
 from kvmtools.errors import KvmtoolsError, UsageError
 from kvmtools.show.printable import printable
@@ -36,7 +36,7 @@ def command(
     script: Path | None,
     arguments: tuple[str, ...],
     code: str | None,
-    table: PageTableChoice,
+    table: PageTableWords,
 ) -> int:
     """A drgn prompt on the guest, or a script run on it.
 

@@ -12,7 +12,7 @@ import click
 from kvmtools.cli.consistency import consistency
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json, note
-from kvmtools.cli.page_tables import PageTableChoice, page_table_options
+from kvmtools.cli.page_tables import PageTableWords, page_table_options
 from kvmtools.cli.words import batches, refuse_nothing
 from kvmtools.errors import UsageError
 from kvmtools.show.pages import page_json
@@ -31,7 +31,7 @@ MAPPED, UNMAPPED, REFUSED = 0, 1, 2
 @target_options
 @page_table_options
 @format_option
-def command(options: TargetOptions, addresses: tuple[str, ...], table: PageTableChoice, form: str) -> int:
+def command(options: TargetOptions, addresses: tuple[str, ...], table: PageTableWords, form: str) -> int:
     """Translate virtual addresses: every level with its raw entry, the struct page, the region's name.
 
     An ADDRESS is 0xc1000000, c1000000, a symbol or symbol+0x10; without one, or for -, they are read from

@@ -10,7 +10,7 @@ from click.shell_completion import CompletionItem
 from kvmtools.cli.consistency import consistency
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json
-from kvmtools.cli.page_tables import PageTableChoice, page_table_options
+from kvmtools.cli.page_tables import PageTableWords, page_table_options
 from kvmtools.show.mappings import page_table, run_table
 from kvmtools.show.style import paint
 from kvmtools.show.tables import hexadecimal
@@ -43,7 +43,7 @@ def complete_region(_ctx: click.Context, _param: click.Parameter, incomplete: st
 @format_option
 def command(
     options: TargetOptions,
-    table: PageTableChoice,
+    table: PageTableWords,
     raw: bool,
     start: str | None,
     end: str | None,

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from kvmtools.observe.pages.memmap import MemMap
 from kvmtools.observe.zones.zones import Zone
 
-Column = NDArray[np.int64]
+Pfns = NDArray[np.int64]
 
 _WIDTH = 16
 """Room for orders and for zones in a key; the largest stands for all that are out of range."""
@@ -23,22 +23,22 @@ _NODES = 1 << 10
 class FreeBlocks:
     """Columns of shape ``(number of PageBuddy pages,)``, by ascending pfn."""
 
-    heads: Column
-    orders: Column
+    heads: Pfns
+    orders: Pfns
     """``page->private`` as it is, however large."""
-    ends: Column
+    ends: Pfns
     """First pfn behind the block; an impossible order counts as 0."""
-    keys: Column
+    keys: Pfns
     """pfn, order, node and zone in one number; see :func:`unpack`."""
 
-    def hold(self, pfns: Column) -> NDArray[np.bool_]:
+    def hold(self, pfns: Pfns) -> NDArray[np.bool_]:
         """Which pfns lie in a free block."""
         if not len(self.heads):
             return np.zeros(len(pfns), np.bool_)
         at = np.searchsorted(self.heads, pfns, "right") - 1
         return (at >= 0) & (pfns < self.ends[at])
 
-    def touch(self, starts: Column, ends: Column) -> NDArray[np.bool_]:
+    def touch(self, starts: Pfns, ends: Pfns) -> NDArray[np.bool_]:
         """Which ranges of pfns ``[start, end)`` have a page in a free block."""
         heads_within = np.searchsorted(self.heads, ends) - np.searchsorted(self.heads, starts)
         return self.hold(starts) | (heads_within > 0)
@@ -54,7 +54,7 @@ def free_blocks(memmap: MemMap) -> FreeBlocks:
     return FreeBlocks(heads, orders, heads + sizes, pack(heads, orders, nodes, zones))
 
 
-def linked_blocks(zones: Iterable[Zone]) -> Column:
+def linked_blocks(zones: Iterable[Zone]) -> Pfns:
     """Keys of the blocks on the zones' free lists; the list says what order and zone they have."""
     keys = [
         pack(each.pages, np.int64(area.order), np.int64(zone.place.node), np.int64(zone.place.index))
@@ -65,10 +65,10 @@ def linked_blocks(zones: Iterable[Zone]) -> Column:
     return np.concatenate([np.empty(0, np.int64), *keys])
 
 
-def pack(pfns: Column, order: Column | np.int64, node: Column | np.int64, zone: Column | np.int64) -> Column:
+def pack(pfns: Pfns, order: Pfns | np.int64, node: Pfns | np.int64, zone: Pfns | np.int64) -> Pfns:
     """One number for a block, its order, its node and its zone."""
     block = pfns * _WIDTH + np.minimum(order, _WIDTH - 1)
-    packed: Column = (block * _NODES + node) * _WIDTH + zone
+    packed: Pfns = (block * _NODES + node) * _WIDTH + zone
     return packed
 
 
@@ -78,6 +78,6 @@ def unpack(key: int) -> tuple[int, int, int, int]:
     return block // _WIDTH, block % _WIDTH, place // _WIDTH, place % _WIDTH
 
 
-def pfns_of(keys: Column) -> Column:
+def pfns_of(keys: Pfns) -> Pfns:
     """The pfns of a column of keys."""
     return keys // (_NODES * _WIDTH * _WIDTH)

@@ -12,21 +12,21 @@ _UNITS = ((1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class Heading:
     """A heading, and whether the cells lean to the right as numbers do."""
 
     title: str
     right: bool = False
 
 
-def columns(titles: str) -> tuple[Column, ...]:
+def columns(titles: str) -> tuple[Heading, ...]:
     """Columns by their titles; a ``>`` before one leans it right: ``"zone >present >managed"``."""
     return tuple(
-        Column(title.lstrip(">").replace("_", " "), title.startswith(">")) for title in titles.split()
+        Heading(title.lstrip(">").replace("_", " "), title.startswith(">")) for title in titles.split()
     )
 
 
-def table(heads: Sequence[Column], rows: Iterable[Sequence[object]]) -> str:
+def table(heads: Sequence[Heading], rows: Iterable[Sequence[object]]) -> str:
     """Text with one line per row under one line of headings; columns are as wide as their widest cell."""
     # Column by column: there may be a million rows.
     padded = []

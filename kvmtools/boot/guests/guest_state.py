@@ -14,7 +14,7 @@ _MONITOR_SECONDS = 3.0  # QEMU greets at once, unless it serves another client
 
 
 @dataclass(frozen=True)
-class Vcpu:
+class VcpuThread:
     """One virtual CPU: its index in the guest, and the host thread that runs it."""
 
     index: int
@@ -31,7 +31,7 @@ class GuestState:
     """
 
     status: str
-    vcpus: tuple[Vcpu, ...]
+    vcpus: tuple[VcpuThread, ...]
     uptime_seconds: float
     ram_touched_bytes: int
     panic: str = ""
@@ -41,12 +41,12 @@ def ask(guest: Guest) -> GuestState:
     """What QEMU and the console of ``guest`` say; that it is busy if nobody answers.  A large console is trimmed."""
     from kvmtools.attach.monitor.qmp import Monitor
 
-    vcpus: tuple[Vcpu, ...] = ()
+    vcpus: tuple[VcpuThread, ...] = ()
     try:
         with Monitor(str(guest.qmp), greeting_seconds=_MONITOR_SECONDS) as monitor:
             status = str(monitor.command("query-status")["status"])
             answer = monitor.command("query-cpus-fast")
-        vcpus = tuple(Vcpu(int(cpu["cpu-index"]), int(cpu["thread-id"])) for cpu in answer)
+        vcpus = tuple(VcpuThread(int(cpu["cpu-index"]), int(cpu["thread-id"])) for cpu in answer)
     except AttachError:
         status = BUSY
     console.trim(guest.console)

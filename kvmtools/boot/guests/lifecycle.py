@@ -6,7 +6,7 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from kvmtools.boot.guests import guest_state, registry
-from kvmtools.boot.guests.guest_state import GuestState, Vcpu
+from kvmtools.boot.guests.guest_state import GuestState, VcpuThread
 from kvmtools.boot.guests.record import Guest, Unreadable
 from kvmtools.boot.guests.registry import DeadGuest
 from kvmtools.boot.guests.starting import silent, start
@@ -18,7 +18,7 @@ __all__ = [
     "Guest",
     "GuestState",
     "Unreadable",
-    "Vcpu",
+    "VcpuThread",
     "all_guests",
     "booted",
     "find",

@@ -23,7 +23,7 @@ from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, ZoneSpan
 from kvmtools.show.drawing import Edge, staircase
 from kvmtools.show.printable import printable
 from kvmtools.show.style import paint
-from kvmtools.show.tables import Column, columns, hexadecimal, size, table
+from kvmtools.show.tables import Heading, columns, hexadecimal, size, table
 
 _LIMITS = ("max_low_pfn", "max_pfn", "max_mapnr")
 _NOT_SWITCHES = {"marks"}
@@ -193,7 +193,11 @@ def _show_difference(request: MachineOptions, names: tuple[str, str], form: str)
             switches=[era_json(name, switches) for name in names],
         )
         return
-    heads = (Column("boundary"), *(Column(name, right=True) for name in names), Column("moved", right=True))
+    heads = (
+        Heading("boundary"),
+        *(Heading(name, right=True) for name in names),
+        Heading("moved", right=True),
+    )
     rows = [(n, _value(n, a) or "-", _value(n, b) or "-", _distance(n, a, b)) for n, a, b in moved]
     lines = [paint(line, bold=True) for line in _machines(names, both)]
     if rows:

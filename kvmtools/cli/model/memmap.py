@@ -21,7 +21,7 @@ from kvmtools.model.memmaps.sparse_map import SparseMap, sparse_map
 from kvmtools.model.memmaps.virtual_map import BACKINGS, VirtualMap, virtual_map
 from kvmtools.records import PAGE_SIZE, Configuration
 from kvmtools.show.style import paint
-from kvmtools.show.tables import Column, columns, hexadecimal, size, table
+from kvmtools.show.tables import Heading, columns, hexadecimal, size, table
 
 KINDS = ("flat", "sparse", "virtual")
 LEAVES = {"4K": 4 << 10, "2M": 2 << 20, "4M": 4 << 20}
@@ -164,7 +164,7 @@ def _summary_text(maps: dict[str, MemMapKind]) -> Iterator[str]:
         [MeasuredAnswer(name).name, *(_cost(measured.get(name)) for measured in costs.values())]
         for name in operations
     ]
-    yield table([Column("operation"), *(Column(_TITLES[kind]) for kind in maps)], rows)
+    yield table([Heading("operation"), *(Heading(_TITLES[kind]) for kind in maps)], rows)
     yield paint(_measured(maps), dim=True)
     yield from (paint(line, dim=True) for line in _HIGHMEM)
 
@@ -210,9 +210,9 @@ def _questions_text(asked: list[Question], maps: dict[str, MemMapKind]) -> Itera
     for each in asked:
         yield ""
         said = {kind: {answer.name: answer for answer in answers(m, each)} for kind, m in maps.items()}
-        heads = [Column(each.text)]
+        heads = [Heading(each.text)]
         for kind in maps:
-            heads += [Column(_TITLES[kind]), Column("cost")]
+            heads += [Heading(_TITLES[kind]), Heading("cost")]
         rows = []
         for name in dict.fromkeys(name for by_name in said.values() for name in by_name):
             row = [name]

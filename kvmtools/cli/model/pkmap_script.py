@@ -40,7 +40,7 @@ DEADLOCK = "deadlock, unless another thread unmaps a page"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
+class ScriptLine:
     """One line of a script, taken apart."""
 
     thread: str | None
@@ -54,7 +54,7 @@ def code(text: str) -> str:
     return " ".join(text.partition("#")[0].split())
 
 
-def parse(text: str) -> Line | None:
+def parse(text: str) -> ScriptLine | None:
     """A line taken apart; ``None`` if there is nothing on it.
 
     :raises UsageError: if it is not of the language
@@ -78,7 +78,7 @@ def parse(text: str) -> Line | None:
         )
     if len(words) != WORDS[word]:
         raise UsageError(f"{word} takes {'one page number' if WORDS[word] else 'no page number'}")
-    return Line(thread, word, _number(words[0]) if words else None, start)
+    return ScriptLine(thread, word, _number(words[0]) if words else None, start)
 
 
 WORDS = {"kmap": 1, "kunmap": 1, "flush": 0, "lowmem": 1, "interrupt": 0, "step": 0, "run": 0}
@@ -124,7 +124,7 @@ class ScriptedPkmap:
         """The number of a highmem page whose struct page is at an address."""
         return (page - self.first_highmem) // self._page_struct_size
 
-    def do(self, line: Line) -> str:
+    def do(self, line: ScriptLine) -> str:
         """Do what a line says; returns what came of it.
 
         :raises UsageError: if the thread cannot, or the page is not where the word wants it

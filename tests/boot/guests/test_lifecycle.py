@@ -29,7 +29,7 @@ def test_a_guest_is_started_found_and_stopped(place: Place) -> None:
     assert lifecycle.find("fake") == guest
     assert lifecycle.all_guests() == [guest]
     assert lifecycle.state(guest).status == "running"
-    assert lifecycle.state(guest).vcpus == (lifecycle.Vcpu(0, 4711),)
+    assert lifecycle.state(guest).vcpus == (lifecycle.VcpuThread(0, 4711),)
     lifecycle.stop(guest)
     assert not guest.alive
     assert place.left_behind() == []

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from kvmtools.cli.model.pkmap_script import HELP, STARTABLE, WORDS, Line, parse
+from kvmtools.cli.model.pkmap_script import HELP, STARTABLE, WORDS, ScriptLine, parse
 from kvmtools.cli.model.pkmap_steps import listed
 from kvmtools.errors import UsageError
 from kvmtools.model.bugs import KernelBug
@@ -165,9 +165,9 @@ def test_a_line_that_makes_no_sense_is_named(invoke: Invoke, script: str, says: 
 def test_lines_are_taken_apart() -> None:
     assert parse("") is None
     assert parse("  # kmap 3") is None
-    assert parse(" C:start  kunmap 1048575 # x") == Line("C", "kunmap", 1048575, True)
-    assert parse("lowmem 0X1f") == Line(None, "lowmem", 31, False)
-    assert parse("run") == Line(None, "run", None, False)
+    assert parse(" C:start  kunmap 1048575 # x") == ScriptLine("C", "kunmap", 1048575, True)
+    assert parse("lowmem 0X1f") == ScriptLine(None, "lowmem", 31, False)
+    assert parse("run") == ScriptLine(None, "run", None, False)
 
 
 def test_scripts_come_from_files(invoke: Invoke, tmp_path: Path) -> None:
