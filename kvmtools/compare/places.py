@@ -26,7 +26,10 @@ def of_page(memmap: MemMap, number: int, member: str, expected: str, observed: s
         pfn=number,
         virtual=address,
         physical=address - memmap.base + memmap.physical,
-        symbol=f"mem_map[{number:#x}].{member}",
+        # Only FLATMEM has an array of that name.
+        symbol=f"pfn_to_page({number:#x})->{member}"
+        if memmap.max_mapnr is None
+        else f"mem_map[{number:#x}].{member}",
         raw=int(memmap.column(member)[number]),
         **more,
     )

@@ -99,6 +99,7 @@ def test_a_finding_about_a_pages_zone_names_the_node(numa: Observed) -> None:
     pfn = int(np.flatnonzero(numa.memmap.refcount[:BORDER] > 0)[-1])
     (finding,) = check(with_flag(numa, pfn, ZONE_BIT)).findings
     assert (finding.expected, finding.observed) == ("node 0 zone HIGHMEM", "node 0 zone MOVABLE")
+    assert finding.symbol == f"pfn_to_page({pfn:#x})->flags"
 
 
 @pytest.mark.parametrize("where", ["on a free list", "on a CPU's list"])
