@@ -16,6 +16,7 @@ from pathlib import Path
 import drgn
 
 from kvmtools.errors import SymbolsError
+from kvmtools.observe.symbols.facts_cache import Answer
 
 I386 = drgn.Platform(drgn.Architecture.I386, drgn.PlatformFlags.IS_LITTLE_ENDIAN)
 
@@ -27,16 +28,15 @@ class DebugInfo:
     """
 
     def __init__(self, vmlinux: Path) -> None:
+        self._vmlinux = vmlinux
         self._program = drgn.Program(I386)
         # An "extra" module lies at the file's own addresses and asks nothing of a running program.
         module = self._program.extra_module(vmlinux.name, create=True)
-        try:
+        with self._read_by_drgn():
             module.try_file(vmlinux, force=True)
-        except Exception as error:  # drgn reports a damaged DWARF as a bare Exception
-            raise SymbolsError(f"drgn cannot read {vmlinux}: {error}") from error
         if module.debug_file_status is not drgn.ModuleFileStatus.HAVE:
             raise SymbolsError(f"drgn finds no debugging information in {vmlinux}")
-        with _split_files_missed() as missed, suppress(LookupError):
+        with _split_files_missed() as missed, self._read_by_drgn(), suppress(LookupError):
             self._program.type("struct page")  # any name: at the first one drgn makes its index of all files
         if missed:
             raise SymbolsError(
@@ -44,6 +44,26 @@ class DebugInfo:
                 f"of them: {missed[0]}" + ", ..." * (len(missed) > 1),
                 hint="put them back where they were built, or build the kernel with CONFIG_DEBUG_INFO_SPLIT=n",
             )
+
+    def answer(self, question: str, *about: str) -> Answer:
+        """The answer to a question, which is one of the methods below by its name.
+
+        :raises SymbolsError: if the DWARF is damaged where the answer stands
+        """
+        with self._read_by_drgn():
+            found: Answer = getattr(self, question)(*about)
+        return found
+
+    @contextmanager
+    def _read_by_drgn(self) -> Iterator[None]:
+        """Say which file it is that cannot be read; drgn reports damage as a bare :class:`Exception`."""
+        try:
+            yield
+        except Exception as error:
+            raise SymbolsError(
+                f"drgn cannot read {self._vmlinux}: {error}",
+                hint="is the file damaged? build or install it again",
+            ) from error
 
     def symbol(self, name: str) -> int | None:
         """Address of the symbol ``name``; of several (file-static) ones, an object's rather than a

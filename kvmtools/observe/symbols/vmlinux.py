@@ -214,5 +214,4 @@ class Vmlinux:
             from kvmtools.observe.symbols.debuginfo import DebugInfo  # drgn: not before it is needed
 
             self._debuginfo = DebugInfo(self._file.path)
-        answer: Answer = getattr(self._debuginfo, question)(*about)
-        return answer
+        return self._debuginfo.answer(question, *about)

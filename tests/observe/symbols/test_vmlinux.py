@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from kvmtools.attach.elf import ElfFile
 from kvmtools.errors import SymbolsError
 from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.symbols import facts_cache
@@ -342,6 +344,39 @@ def test_split_dwarf_is_whole_or_refused(
     away.rename(there)
     assert vmlinux.sizeof("struct page") == 32
     assert caplog.messages == []
+
+
+def ask_everything(path: Path) -> None:
+    vmlinux = Vmlinux.load(path)
+    vmlinux.has_symbol("mem_map")
+    for type_name, member in (("struct page", "order"), ("typeof(first_pages)", ""), ("pte_t", "pte")):
+        vmlinux.has_type(type_name)
+        vmlinux.has_member(type_name, member)
+    vmlinux.has_constant("ANONYMOUS")
+    vmlinux.enumerators("zone_type")
+    vmlinux.symbol_like("last_pkmap_nr")
+    vmlinux.array_length("struct page", "tail")
+
+
+def test_damaged_dwarf_is_answered_or_refused(path: Path, tmp_path: Path) -> None:
+    """Wherever it is: no other exception than ours, with the file's name."""
+    whole, damaged = path.read_bytes(), tmp_path / "damaged"
+    with path.open("rb") as file:
+        elf = ElfFile(file.fileno())
+        sections = [elf.section(name) for name in (".debug_info", ".debug_abbrev", ".debug_str", ".symtab")]
+    refused = 0
+    choose = random.Random(7)
+    for section in sections * 10:
+        assert section is not None
+        data = bytearray(whole)
+        for _ in range(choose.choice((1, 5, 50))):
+            data[section.offset + choose.randrange(section.size)] = choose.randrange(256)
+        damaged.write_bytes(data)
+        try:
+            ask_everything(damaged)
+        except SymbolsError as error:
+            refused += str(damaged) in error.message
+    assert refused > 5
 
 
 def test_without_a_build_id_the_content_is_the_key(compiled: Compile) -> None:
