@@ -6,7 +6,7 @@ project = "kvmtools"
 author = "the kvmtools developers"
 version = release = __version__
 
-extensions = ["sphinx.ext.autodoc"]
+extensions = ["sphinx.ext.autodoc", "myst_parser"]
 exclude_patterns = ["_build"]
 
 autodoc_class_signature = "separated"
@@ -21,7 +21,7 @@ nitpicky = True
 # What is documented elsewhere: the standard library, NumPy and drgn; and what lies behind the API, which is no promise.
 nitpick_ignore_regex = [
     (r"py:.*", r"kvmtools\.(api|attach|boot|compare|observe|model|records|show)(\..*)?"),
-    (r"py:.*", r"(tuple\[~)?kvmtools\.records\.\w+|Guest|Pause|Pausing|[TU]|SHOWN|MARKS"),
+    (r"py:.*", r"(tuple\[~)?kvmtools\.records\.\w+|Address|Guest|Pause|Pausing|[TU]|SHOWN|MARKS"),
     (r"py:.*", r"(collections|contextlib|enum|functools|numpy|np|pathlib|types|typing|drgn)\..*"),
     (
         r"py:.*",

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         UsageError,
     )
     from kvmtools.findings import Finding, Outcome, Result, RuleEntry, Status
+    from kvmtools.report import render
 
 __all__ = [
     "AttachError",
@@ -80,12 +81,14 @@ __all__ = [
     "booted",
     "model",
     "open",
+    "render",
     "rules",
 ]
 
 _HOMES = {
     "errors": "AttachError BuildError GuestVanished Inconclusive KvmtoolsError MemoryFault SymbolsError UsageError",
     "findings": "Finding Outcome Result RuleEntry Status",
+    "report": "render",
     "api.checking": "rules",
     "api.guests": "booted",
     "api.layout": "KernelLayout",

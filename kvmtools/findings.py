@@ -160,6 +160,9 @@ class Result:
     live: dict[str, str | float] = field(default_factory=dict)
     core: str = ""
 
+    def __str__(self) -> str:
+        return self.summary
+
     @property
     def findings(self) -> tuple[Finding, ...]:
         """All findings that are shown, in the order of the rules."""

@@ -35,7 +35,7 @@ ARROWS = {
     "companions": frozenset({"api", "show", "errors"}),
     "cli": frozenset({"api", "show", "report", "boot", "findings", "records", "errors"}),
     "cli/model": frozenset({"cli", "model", "show", "records", "errors"}),
-    "__init__": frozenset({"api", "model", "findings", "errors"}),
+    "__init__": frozenset({"api", "model", "report", "findings", "errors"}),
     "__main__": frozenset({"cli"}),
 }
 """Room to the rooms it may import, itself aside."""
@@ -55,8 +55,8 @@ ROOMS = {name for name in ARROWS if name != "__init__"}
 
 LAYERS = {
     "api": (
-        "session page_tables pages translations mappings page_use pkmap zones layout registers checking guests"
-        " open_kernel prompt opening"
+        "session addresses page_tables pages translations mappings page_use pkmap zones layout registers checking"
+        " guests open_kernel prompt opening"
     ),
     "attach": "elf monitor memory proof transports target core_target live_target open",
     "boot": "host kernels guests",

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
 from kvmtools.api import checking, mappings, page_use, pages, pkmap, translations
+from kvmtools.api.addresses import Address, virtual
 from kvmtools.api.layout import KernelLayout, kernel_layout
 from kvmtools.api.mappings import Mappings
 from kvmtools.api.page_tables import PageTable, PageTableChoice
@@ -40,10 +41,10 @@ class OpenKernel:
     """One guest's kernel; a context manager that lets go of the guest at its end.
 
     Every question reads the guest anew, and holds it for the milliseconds that this takes; what belongs together is
-    asked under :meth:`paused`.  An *address* is a number, or a text as the command line takes it: ``"c1000000"``, a
-    symbol, ``"init_task+8"``.  Virtual addresses go through the kernel's own page table (``swapper_pg_dir``), or
-    through that of a process (``pid``), of a vCPU (``cpu``), or the one at a physical address (``cr3``); at most one is
-    named.
+    asked under :meth:`paused`.  An *address* is a number (NumPy's too), or a text as the command line takes it:
+    ``"c1000000"``, a symbol, ``"init_task+8"``.  Virtual addresses go through the kernel's own page table
+    (``swapper_pg_dir``), or through that of a process (``pid``), of a vCPU (``cpu``), or the one at a physical address
+    (``cr3``); at most one is named.
 
     All questions may raise :exc:`~kvmtools.GuestVanished` if QEMU is gone, :exc:`~kvmtools.MemoryFault` if what they
     need cannot be read, and :exc:`~kvmtools.Inconclusive` if it cannot be because the guest was not to be paused.
@@ -67,11 +68,11 @@ class OpenKernel:
 
     def vtop(
         self,
-        address: int | str,
+        address: Address,
         *,
         pid: int | None = None,
         cpu: int | None = None,
-        cr3: int | str | None = None,
+        cr3: Address | None = None,
     ) -> TranslatedAddress:
         """Translate a virtual address: every level with its raw entry, the region, the ``struct page``.
 
@@ -83,24 +84,24 @@ class OpenKernel:
 
     def vtop_each(
         self,
-        addresses: Sequence[int | str],
+        addresses: Sequence[Address],
         *,
         pid: int | None = None,
         cpu: int | None = None,
-        cr3: int | str | None = None,
+        cr3: Address | None = None,
     ) -> list[TranslatedAddress]:
         """:meth:`vtop` of each, all at one moment."""
         return translations.translated(self.session, addresses, PageTableChoice(cr3, cpu, pid))
 
     def walk(
         self,
-        start: int | str = 0,
-        end: int | str | None = None,
+        start: Address = 0,
+        end: Address | None = None,
         *,
         region: str | None = None,
         pid: int | None = None,
         cpu: int | None = None,
-        cr3: int | str | None = None,
+        cr3: Address | None = None,
     ) -> Mappings:
         """All that a page table maps in ``[start, end)``.
 
@@ -112,7 +113,7 @@ class OpenKernel:
         last = None if end is None else self.address(end)
         return mappings.mapped(self.session, choice, self.address(start), last, region)
 
-    def page(self, which: int | str) -> Page:
+    def page(self, which: Address) -> Page:
         """One ``struct page`` in full.
 
         :param which: a pfn, the address of a ``struct page`` (a number from ``PAGE_OFFSET`` up), or one of them as the
@@ -121,9 +122,7 @@ class OpenKernel:
         """
         return self.pages([which])[0]
 
-    def pages(
-        self, which: Sequence[int | str], *, refuse: Callable[[UsageError], None] = _raise
-    ) -> list[Page]:
+    def pages(self, which: Sequence[Address], *, refuse: Callable[[UsageError], None] = _raise) -> list[Page]:
         """:meth:`page` of each, all at one moment.
 
         :param refuse: is told of each that names no page; raises the error unless another is given
@@ -172,15 +171,15 @@ class OpenKernel:
         """
         return self.session.observe(processes=processes)
 
-    def address(self, text: int | str) -> int:
+    def address(self, text: Address) -> int:
         """The virtual address that a symbol or any other text means.
 
         :raises UsageError: if it means none
         """
-        return translations.virtual(self.session.kernel, text)
+        return virtual(self.session.kernel, text)
 
     def page_table(
-        self, *, pid: int | None = None, cpu: int | None = None, cr3: int | str | None = None
+        self, *, pid: int | None = None, cpu: int | None = None, cr3: Address | None = None
     ) -> PageTable:
         """A page table by its CR3, and whose it is.
 
@@ -191,12 +190,12 @@ class OpenKernel:
 
     def read(
         self,
-        address: int | str,
+        address: Address,
         size: int,
         *,
         pid: int | None = None,
         cpu: int | None = None,
-        cr3: int | str | None = None,
+        cr3: Address | None = None,
     ) -> bytes:
         """``size`` bytes at a virtual address, as they are now: the guest is not held.
 
@@ -215,7 +214,7 @@ class OpenKernel:
         return self.session.kernel.memory.read(address, size)
 
     def program(
-        self, *, pid: int | None = None, cpu: int | None = None, cr3: int | str | None = None
+        self, *, pid: int | None = None, cpu: int | None = None, cr3: Address | None = None
     ) -> drgn.Program:
         """A drgn program of the kernel; virtual addresses go through the page table.
 

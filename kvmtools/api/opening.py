@@ -42,7 +42,10 @@ def open_kernel(
     target, console = _target(guest, qemu, gdb, _path(core), _path(symbols), pause)
     try:
         if target.vmlinux is None:
-            raise SymbolsError("no vmlinux is known for this target", hint="give one with -s/--symbols PATH")
+            raise SymbolsError(
+                "no vmlinux is known for this target",
+                hint="give one with -s/--symbols PATH, in a script with symbols=",
+            )
         vmlinux = Vmlinux.load(target.vmlinux)
         kernel = locate(target.memory, vmlinux, target.vmcoreinfo(), target.registers())
         session = Session(target, kernel, console=console)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kvmtools.api.addresses import Address, spelled
 from kvmtools.errors import UsageError
 from kvmtools.show.addresses import LONGEST_CR3, physical_address
 
@@ -28,7 +29,7 @@ class PageTableChoice:
     :raises UsageError: if there is more than one
     """
 
-    cr3: int | str | None = None
+    cr3: Address | None = None
     cpu: int | None = None
     pid: int | None = None
 
@@ -48,7 +49,7 @@ class PageTableChoice:
         :raises UsageError: if there is no such vCPU or process, or the vCPU's paging is off
         """
         if self.cr3 is not None:
-            cr3 = physical_address(self.cr3 if isinstance(self.cr3, str) else hex(self.cr3), LONGEST_CR3)
+            cr3 = physical_address(spelled(self.cr3), LONGEST_CR3)
             return PageTable(cr3, f"at {cr3:#x}")
         if self.cpu is not None:
             return PageTable(session.paging_vcpu(self.cpu).cr3, f"vCPU {self.cpu}")

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kvmtools.api.addresses import Address, spelled
 from kvmtools.errors import UsageError
 from kvmtools.records import PAGE_SHIFT
 from kvmtools.show.addresses import page_frame
@@ -61,7 +62,7 @@ class Page:
         return "\n".join(page_lines(self))
 
 
-def page_of(kernel: Kernel, which: int | str) -> Page:
+def page_of(kernel: Kernel, which: Address) -> Page:
     """The page that a number or a word names; reads one ``struct page``.
 
     :raises UsageError: if it names none
@@ -69,7 +70,7 @@ def page_of(kernel: Kernel, which: int | str) -> Page:
     from kvmtools.observe.pages.memmap import page_at, page_pfn
     from kvmtools.observe.paging.translate import is_ram
 
-    text = which if isinstance(which, str) else hex(which)
+    text = spelled(which)
     try:
         pfn = page_frame(text, kernel.page_offset, lambda address: page_pfn(kernel, address))
         return Page(**page_at(kernel, pfn))
@@ -90,9 +91,7 @@ def page_behind(kernel: Kernel, physical: int) -> Page | None:
         return None
 
 
-def pages_of(
-    session: Session, words: Sequence[int | str], refuse: Callable[[UsageError], None]
-) -> list[Page]:
+def pages_of(session: Session, words: Sequence[Address], refuse: Callable[[UsageError], None]) -> list[Page]:
     """The pages that are named, all at one moment; ``refuse`` is told of each that names none."""
     refused: list[UsageError] = []
 

@@ -138,5 +138,5 @@ def _in_flux(pause: Pause) -> bool:
 def _never_at_rest(reason: str) -> Inconclusive:
     return Inconclusive(
         f"the guest ran while it was read, and something could not be: {reason}",
-        hint="without --no-pause it is held for some milliseconds",
+        hint="without --no-pause (pause=False) it is held for some milliseconds",
     )

@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
+from kvmtools.api.addresses import Address, virtual
 from kvmtools.api.page_tables import PageTable, PageTableChoice
 from kvmtools.api.pages import Page, page_behind
 from kvmtools.observe.paging.translate import Translation, translate
-from kvmtools.show.addresses import is_symbol, virtual_address
+from kvmtools.show.addresses import is_symbol
 from kvmtools.show.style import uncoloured
 from kvmtools.show.translations import translation_lines
 
@@ -29,7 +30,7 @@ class TranslatedAddress(Translation):
     ``entry`` (raw; ``None`` outside RAM) and ``flags`` in words.
     """
 
-    argument: int | str
+    argument: Address
     """As it was asked."""
     region: str
     """The kernel's name for the place: ``"vmalloc"``, ``"pkmap slot 3"``, ..."""
@@ -50,16 +51,8 @@ class TranslatedAddress(Translation):
         return uncoloured("\n".join(translation_lines(self)))
 
 
-def virtual(kernel: Kernel, address: int | str) -> int:
-    """The virtual address that a number or a word means.
-
-    :raises UsageError: if it means none
-    """
-    return virtual_address(address if isinstance(address, str) else hex(address), kernel.address)
-
-
 def translated(
-    session: Session, addresses: Sequence[int | str], choice: PageTableChoice
+    session: Session, addresses: Sequence[Address], choice: PageTableChoice
 ) -> list[TranslatedAddress]:
     """Every address's way, all at one moment.
 
@@ -84,7 +77,7 @@ def _translated(
     regions: Regions,
     table: PageTable,
     choice: PageTableChoice,
-    argument: int | str,
+    argument: Address,
     address: int,
 ) -> TranslatedAddress:
     way = translate(kernel.memory, table.cr3, address, kernel.paging)

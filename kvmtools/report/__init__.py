@@ -29,6 +29,7 @@ FORMATS = tuple(RENDERERS)
 def render(result: Result, form: str = "text", *, color: bool = False, verbose: bool = False) -> str:
     """``result`` as ``form``; ends without a newline.
 
+    :param form: ``"text"``, ``"json"`` or ``"junit"``
     :param verbose: list the rules that agree, too (text; the other formats always do)
     :raises UsageError: if there is no such format
     """

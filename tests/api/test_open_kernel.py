@@ -64,6 +64,15 @@ def test_a_number_is_as_good_as_a_text(kernel: kvmtools.OpenKernel) -> None:
     )
 
 
+def test_numbers_of_numpy_are_numbers(kernel: kvmtools.OpenKernel) -> None:
+    first = kernel.walk().walk.virtual[0]
+    assert kernel.vtop(first) == kernel.vtop(int(first))
+    assert kernel.page(np.int64(PFN)) == kernel.page(PFN)
+    for nonsense in (-1, 1 << 32, "narnia"):
+        with pytest.raises(kvmtools.UsageError):
+            kernel.vtop(nonsense)
+
+
 def test_many_are_asked_at_one_moment(kernel: kvmtools.OpenKernel) -> None:
     before = len(kernel.pauses)
     ways = kernel.vtop_each(["linux_banner", 0xC000_0000])
@@ -184,6 +193,13 @@ def test_the_verdict(kernel: kvmtools.OpenKernel) -> None:
     with pytest.raises(kvmtools.UsageError, match="no rule is called 'narnia'"):
         kernel.check(only=["narnia"])
     assert len(kernel.pauses) == asked, "the guest was bothered for nothing"
+
+
+def test_a_verdict_prints_as_its_summary_and_in_full(kernel: kvmtools.OpenKernel) -> None:
+    result = kernel.check(only=["zones"])
+    assert str(result) == result.summary
+    assert kvmtools.render(result, verbose=True).endswith(f"✓ {result.summary}")
+    assert kvmtools.render(result, "json").startswith("{")
 
 
 def test_who_it_is(kernel: kvmtools.OpenKernel) -> None:
