@@ -24,12 +24,6 @@ def _hash(case: Case) -> str:
     return "this kernel keeps no page_address_htable"
 
 
-def _indexed(case: Case) -> str:
-    if not case.vmlinux.has_symbol("page_address_pool"):
-        return ""
-    return "this kernel takes hash entries from page_address_pool: their index means nothing"
-
-
 def _pool(case: Case) -> str:
     if case.vmlinux.has_symbol("page_address_pool"):
         return ""
@@ -91,7 +85,6 @@ def _processes(case: Case) -> str:
 NEEDS: dict[str, Need] = {
     "pkmap": _pkmap,
     "page-address-hash": _hash,
-    "indexed-page-address-maps": _indexed,
     "page-address-pool": _pool,
     "page-virtual": _virtual,
     "nx": _nx,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from breaks import buddy, guest, hashing, layout, memmap, pagetable, pkmap, zones
 from breaks.patient import Break, Patient
 
-__all__ = ["ALONE", "BREAKS", "Break", "Patient"]
+__all__ = ["BREAKS", "Break", "Patient"]
 
 BREAKS: tuple[Break, ...] = (
     *guest.BREAKS,
@@ -22,6 +22,3 @@ BREAKS: tuple[Break, ...] = (
     *buddy.BREAKS,
 )
 """Breaks after which one rule has one finding, and no other rule has any."""
-
-ALONE: tuple[Break, ...] = (*layout.ALONE, *hashing.ALONE, *zones.ALONE, *buddy.ALONE)
-"""Breaks that another rule explains: the rule is meant for kernels or tools that do without that one."""

@@ -96,7 +96,7 @@ def entry_in_wrong_bucket(patient: Patient) -> str:
 def two_entries_one_page(patient: Patient) -> str:
     first, second = patient.healthy.hash_entries[:2]
     patient.write(_member(patient, second, PAGE), first.page)
-    return f"page_address_maps[{second.index}]"
+    return f"slot {second.index}"
 
 
 BREAKS = (
@@ -107,9 +107,5 @@ BREAKS = (
     Break("pkmap.hash-lists", list_bent),
     Break("pkmap.hash-lists", list_cut),
     Break("pkmap.hash-bucket", entry_in_wrong_bucket),
-)
-
-ALONE = (
-    Break("pkmap.hash-total", entry_names_no_slot),
-    Break("pkmap.hash-page-once", two_entries_one_page),
+    Break("pkmap.slot-hashed", two_entries_one_page),
 )

@@ -17,9 +17,10 @@ def max_low_pfn_moved(patient: Patient) -> str:
     return "field max_low_pfn"
 
 
-def high_memory_no_longer_follows(patient: Patient) -> str:
-    max_low_pfn_moved(patient)
-    return "field high_memory"
+def max_mapnr_moved(patient: Patient) -> str:
+    address = variable(patient, "max_mapnr")
+    patient.write(address, patient.read(address) + 1)
+    return "field max_mapnr"
 
 
 def fixmap_above_its_top(patient: Patient) -> str:
@@ -30,9 +31,6 @@ def fixmap_above_its_top(patient: Patient) -> str:
 BREAKS = (
     Break("layout.matches-model", max_pfn_moved),
     Break("layout.matches-model", max_low_pfn_moved),
-)
-
-ALONE = (
-    Break("layout.high-memory", high_memory_no_longer_follows),
-    Break("layout.ordered", fixmap_above_its_top),
+    Break("layout.matches-model", max_mapnr_moved),
+    Break("layout.matches-model", fixmap_above_its_top),
 )

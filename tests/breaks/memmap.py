@@ -72,12 +72,6 @@ def page_put_too_often(patient: Patient) -> str:
     return f"pfn {pfn:#x}"
 
 
-def max_mapnr_moved(patient: Patient) -> str:
-    address = variable(patient, "max_mapnr")
-    patient.write(address, patient.read(address) + 1)
-    return "field max_mapnr"
-
-
 BREAKS = (
     Break("memmap.zone", used_page_in_wrong_zone),
     Break("memmap.zone", free_page_in_wrong_zone),
@@ -87,5 +81,4 @@ BREAKS = (
     Break("memmap.image-reserved", text_given_away),
     Break("memmap.image-reserved", text_put_once_too_often),
     Break("memmap.refcount-not-negative", page_put_too_often),
-    Break("memmap.max-mapnr", max_mapnr_moved),
 )

@@ -36,11 +36,6 @@ def total_miscounted(patient: Patient) -> str:
     return "field _totalram_pages"
 
 
-def zones_overlap(patient: Patient) -> str:
-    _change(patient, "NORMAL", "spanned_pages", 1)
-    return "zone HIGHMEM"
-
-
 def ram_cut_short(patient: Patient) -> str:
     """The last "System RAM" of the resource tree loses its last page."""
     place, end = _last_system_ram(patient)
@@ -68,5 +63,3 @@ BREAKS = (
     Break("zones.managed-total", total_miscounted),
     Break("zones.system-ram", ram_cut_short),
 )
-
-ALONE = (Break("zones.disjoint", zones_overlap),)

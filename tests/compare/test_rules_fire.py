@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from _pytest.mark import ParameterSet
-from breaks import ALONE, BREAKS, Break
+from breaks import BREAKS, Break
 from recorded_guest import RecordedGuest
 
 from kvmtools.compare import RULES, Result, Status
@@ -29,7 +29,9 @@ def test_a_healthy_guest_agrees(recorded: RecordedGuest) -> None:
     result = recorded.check()
     assert found(result) == []
     assert result.exit_code == 0
-    assert result.count(Status.AGREE) >= 45
+    skipped = {outcome.rule for outcome in result.outcomes if outcome.status is Status.SKIPPED}
+    without_nx = set() if recorded.healthy.entry_size == 8 else {"pagetable.write-xor-execute"}
+    assert skipped == NEED_ANOTHER_KERNEL | without_nx
 
 
 def test_a_healthy_guest_has_pkmap_in_every_state(recorded: RecordedGuest) -> None:
@@ -46,17 +48,7 @@ def test_exactly_the_rule_that_is_meant(recorded: RecordedGuest, brk: Break) -> 
     assert result.exit_code == 1
 
 
-@pytest.mark.parametrize(("recorded", "brk"), possible(ALONE), indirect=["recorded"])
-def test_a_rule_that_another_one_explains(recorded: RecordedGuest, brk: Break) -> None:
-    subject = brk.do(recorded)
-    everything = recorded.check()
-    (explained,) = [outcome for outcome in everything.outcomes if outcome.rule == brk.rule]
-    assert subject in [finding.subject for finding in explained.consequences]
-    assert explained.status is Status.AGREE
-    assert everything.exit_code == 1
-    assert (brk.rule, subject) in found(recorded.check(only=(brk.rule,)))
-
-
-def test_every_rule_is_broken_once() -> None:
-    broken = {brk.rule for brk in (*BREAKS, *ALONE)}
+def test_every_rule_reports_alone() -> None:
+    """A rule whose findings another one always explains asks nothing of its own, and goes."""
+    broken = {brk.rule for brk in BREAKS}
     assert broken | NEED_ANOTHER_KERNEL | NEED_ANOTHER_WALKER == {rule.id for rule in RULES}

@@ -46,7 +46,7 @@ def test_it_agrees(numa: Observed) -> None:
     assert found(result) == []
     status = {outcome.rule: outcome.status for outcome in result.outcomes}
     rules = (
-        "zones.spans", "zones.present", "zones.disjoint", "memmap.zone", "memmap.node", "memmap.section",
+        "zones.spans", "zones.present", "memmap.zone", "memmap.node", "memmap.section",
         "memmap.holes-reserved", "buddy.listed", "buddy.block-in-zone", "pcp.pages-free",
     )  # fmt: skip
     assert {rule: status[rule] for rule in rules} == dict.fromkeys(rules, Status.AGREE)
@@ -116,11 +116,6 @@ def test_a_free_page_of_another_node(numa: Observed, where: str) -> None:
     alone = "pcp.pages-free" if where == "on a CPU's list" else "buddy.listed"
     (finding,) = check(with_flag(numa, pfn, NODE_BIT), only=(alone,)).findings
     assert "node 0 zone HIGHMEM" in f"{finding.expected} {finding.observed}"
-
-
-def test_zones_of_one_node_that_overlap(numa: Observed) -> None:
-    grown = changed(numa, 0, "NORMAL", lambda zone: replace(zone, spanned=zone.spanned + 1))
-    assert found(check(grown, only=("zones.disjoint",))) == [("zones.disjoint", "node 0 zone HIGHMEM")]
 
 
 def test_a_node_that_begins_elsewhere(numa: Observed) -> None:

@@ -225,9 +225,9 @@ DAMAGES = {
     "mem_map NULL": Damage(variable("mem_map", 0), READABLE),
     "mem_map behind lowmem": Damage(variable("mem_map", BEHIND_LOWMEM), READABLE),
     "mem_map elsewhere": Damage(variable("mem_map", 0xC100_0000), ("memmap.zone", "memmap.holes-reserved")),
-    "max_mapnr 0": Damage(variable("max_mapnr", 0), ("memmap.max-mapnr",)),
-    "max_mapnr 1": Damage(variable("max_mapnr", 1), ("memmap.max-mapnr",)),
-    "max_mapnr insane": Damage(variable("max_mapnr", WORD - 1), ("memmap.max-mapnr",)),
+    "max_mapnr 0": Damage(variable("max_mapnr", 0), ("layout.matches-model",)),
+    "max_mapnr 1": Damage(variable("max_mapnr", 1), ("layout.matches-model",)),
+    "max_mapnr insane": Damage(variable("max_mapnr", WORD - 1), ("layout.matches-model",)),
     "node spans everything": Damage(
         member(node, "struct pglist_data", "node_spanned_pages", WORD - 1), READABLE
     ),
@@ -280,9 +280,7 @@ DAMAGES = {
     "resource tree loops": Damage(resource_loop, READABLE),
     "high_memory 0": Damage(variable("high_memory", 0), ("layout.matches-model",)),
     "high_memory in the image": Damage(variable("high_memory", 0xC010_0000), ("layout.matches-model",)),
-    "high_memory too low": Damage(
-        variable("high_memory", 0xC280_0000), ("layout.matches-model", "layout.high-memory")
-    ),
+    "high_memory too low": Damage(variable("high_memory", 0xC280_0000), ("layout.matches-model", *READABLE)),
     "high_memory too high": Damage(variable("high_memory", WORD - 1), ("layout.matches-model",)),
     "max_low_pfn insane": Damage(variable("max_low_pfn", WORD - 1), ("layout.matches-model",)),
     "max_pfn 0": Damage(variable("max_pfn", 0), ("layout.matches-model",)),

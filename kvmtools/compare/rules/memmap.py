@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from kvmtools.compare import places, subjects
+from kvmtools.compare import places
 from kvmtools.compare.case import Case
 from kvmtools.compare.rule import Examination, Rule, violations
 from kvmtools.findings import Finding
@@ -127,22 +127,6 @@ def refcount_not_negative(case: Case) -> Examination:
     return violations(np.count_nonzero(valid), np.flatnonzero((memmap.refcount < 0) & valid), spell)
 
 
-def max_mapnr(case: Case) -> Examination:
-    """``max_mapnr`` is where ``pfn_valid`` ends."""
-    observed, expected = case.memmap.max_mapnr, case.predicted.max_mapnr
-    if observed is None or expected is None:
-        return Examination(0, skipped="SPARSEMEM: max_mapnr is not set, pfn_valid asks the sections")
-    finding = Finding(
-        subjects.field("max_mapnr"),
-        f"{expected:#x}",
-        f"{observed:#x}",
-        virtual=case.address("max_mapnr"),
-        symbol="max_mapnr",
-        raw=observed,
-    )
-    return violations(1, [finding] if observed != expected else [], lambda found: found)
-
-
 RULES = (
     Rule(
         "memmap.zone",
@@ -219,15 +203,5 @@ RULES = (
             "pkmap.mapped-page-in-use",
             "pcp.pages-free",
         ),
-    ),
-    Rule(
-        "memmap.max-mapnr",
-        "max_mapnr is the end of the highest zone: up to 6.12 highend_pfn (or max_low_pfn without highmem)",
-        "find_low_pfn_range, initmem_init (arch/x86/mm/init_32.c), 6.1",
-        "words",
-        "print max_mapnr, highend_pfn and max_low_pfn in kvmtools shell; the e820 map in the boot log",
-        check=max_mapnr,
-        exceptions="SPARSEMEM does not set it; from 7.2 on it is rounded up to 1024 pages",
-        invariants=(46,),
     ),
 )

@@ -17,6 +17,8 @@ from kvmtools.observe.kmap.page_address import Bucket, HashEntry
 SOURCE = "set_page_address, page_address: mm/highmem.c, 6.1 (since 2.6)"
 LOOK = "kvmtools pkmap: the slots beside their hash entries; a list_head overwritten, or a race without kmap_lock?"
 LOCKS = ("kmap_lock", "page_address_htable")
+POOL = "page_address_pool"
+"""Kernels that have it take hash entries from there, in any order."""
 
 
 def entry_finding(case: Case, entry: HashEntry, expected: str, observed: str, **more: Any) -> Finding:
@@ -87,26 +89,6 @@ def slot_hashed(case: Case) -> Examination:
     return violations(len(slots), findings, lambda found: found)
 
 
-def hash_total(case: Case) -> Examination:
-    """As many entries as slots in use, and no entry that names no slot."""
-    findings = [
-        entry_finding(
-            case,
-            entry,
-            f"a page-aligned address from {case.area.base:#x} on, of {case.area.slots} slots",
-            f"virtual {entry.virtual:#x}",
-            raw=entry.virtual,
-        )
-        for entry in case.hash_entries
-        if case.slot_of(entry.virtual) is None
-    ]
-    limit = len(case.pkmap.counts)
-    if len(case.hash_entries) > limit:
-        total = len(case.hash_entries)
-        findings.append(Finding("page_address_htable", f"at most {limit} entries", f"{total} entries"))
-    return violations(len(case.hash_entries), findings, lambda found: found)
-
-
 def hash_bucket(case: Case) -> Examination:
     """An entry hangs in the bucket that its page hashes to, or page_address() does not find it."""
 
@@ -119,20 +101,6 @@ def hash_bucket(case: Case) -> Examination:
 
     rows = [(bucket, entry) for bucket in case.pkmap.buckets for entry in bucket.entries]
     return violations(len(rows), [row for row in rows if case.bucket_of(row[1].page) != row[0].index], spell)
-
-
-def hash_page_once(case: Case) -> Examination:
-    """page_address() takes the first entry of a page: a second one would never be found."""
-    first: dict[int, HashEntry] = {}
-    findings: list[Finding] = []
-    for entry in case.hash_entries:
-        other = first.setdefault(entry.page, entry)
-        if other is not entry:
-            observed = f"page {entry.page:#x}, which {entry_name(other)} names, too"
-            both = (*_slots(case, entry), entry_name(other), *_slots(case, other))
-            expected = "a page that no other entry names"
-            findings.append(entry_finding(case, entry, expected, observed, raw=entry.page, touches=both))
-    return violations(len(case.hash_entries), findings, lambda found: found)
 
 
 def _slots_of(case: Case, bucket: int) -> Iterator[str]:
@@ -163,25 +131,26 @@ def hash_lists(case: Case) -> Examination:
 
 
 def hash_entry_index(case: Case) -> Examination:
-    """The entry of slot n is ``page_address_maps[n]``."""
+    """An entry speaks for a slot: that of ``page_address_maps[n]`` for slot n."""
+    indexed = not case.vmlinux.has_symbol(POOL)
 
     def spell(entry: HashEntry) -> Finding:
         slot = case.slot_of(entry.virtual)
         place = f"slot {slot}" if slot is not None else "no slot"
-        return entry_finding(
-            case,
-            entry,
-            f"virtual {case.area.address_of(entry.index):#x}"
-            if entry.index is not None
-            else "in page_address_maps",
-            f"virtual {entry.virtual:#x}, {place}",
-            raw=entry.virtual,
-        )
+        if not indexed:
+            expected = f"a page-aligned address from {case.area.base:#x} on, of {case.area.slots} slots"
+        elif entry.index is None:
+            expected = "in page_address_maps"
+        else:
+            expected = f"virtual {case.area.address_of(entry.index):#x}"
+        return entry_finding(case, entry, expected, f"virtual {entry.virtual:#x}, {place}", raw=entry.virtual)
+
+    def speaks_for_none(entry: HashEntry) -> bool:
+        slot = case.slot_of(entry.virtual)
+        return slot is None or (indexed and entry.index != slot)
 
     entries = case.hash_entries
-    return violations(
-        len(entries), [entry for entry in entries if entry.index != case.slot_of(entry.virtual)], spell
-    )
+    return violations(len(entries), [entry for entry in entries if speaks_for_none(entry)], spell)
 
 
 RULES = (
@@ -199,21 +168,21 @@ RULES = (
     ),
     Rule(
         "pkmap.hash-entry-index",
-        "the hash entry of slot n is page_address_maps[n]",
+        "every hash entry has the address of a pkmap slot: page_address_maps[n] that of slot n",
         "set_page_address: mm/highmem.c, 5.10, 6.1, 6.12, 7.2",
         "hash entries",
         LOOK,
         check=hash_entry_index,
         exceptions="2.6 takes entries from a pool, in any order",
-        invariants=(9,),
-        needs=("pkmap", "page-address-hash", "indexed-page-address-maps"),
+        invariants=(7, 9),
+        needs=("pkmap", "page-address-hash"),
         locks=LOCKS,
         defers_to=("pkmap.hash-lists",),
     ),
     Rule(
         "pkmap.slot-hashed",
         "a slot has exactly one hash entry if its pkmap_count is 1 or more, none otherwise, and the entry's page is "
-        "the page that the slot's PTE leads to",
+        "the page that the slot's PTE leads to, so that no page has two entries",
         SOURCE,
         "slots",
         LOOK,
@@ -232,18 +201,6 @@ RULES = (
         ),
     ),
     Rule(
-        "pkmap.hash-total",
-        "the hash holds only addresses of pkmap slots, and not more of them than there are slots",
-        SOURCE,
-        "hash entries",
-        LOOK,
-        check=hash_total,
-        invariants=(7,),
-        needs=("pkmap", "page-address-hash"),
-        locks=LOCKS,
-        defers_to=("pkmap.hash-lists", "pkmap.hash-entry-index"),
-    ),
-    Rule(
         "pkmap.hash-bucket",
         "every hash entry is in bucket hash_ptr(page, 7) = (u32)(page * 0x61c88647) >> 25",
         f"page_slot: mm/highmem.c; hash_ptr, GOLDEN_RATIO_32: include/linux/hash.h, 6.1; {SOURCE}",
@@ -255,17 +212,5 @@ RULES = (
         needs=("pkmap", "page-address-hash"),
         locks=LOCKS,
         defers_to=("pkmap.hash-lists", "pkmap.slot-hashed"),
-    ),
-    Rule(
-        "pkmap.hash-page-once",
-        "no page has two hash entries",
-        SOURCE,
-        "hash entries",
-        LOOK,
-        check=hash_page_once,
-        invariants=(8,),
-        needs=("pkmap", "page-address-hash"),
-        locks=LOCKS,
-        defers_to=("pkmap.hash-lists", "pkmap.slot-hashed", "pkmap.pages-distinct"),
     ),
 )

@@ -87,30 +87,12 @@ def _absent(case: Case, covered: NDArray[np.bool_], base: int) -> Examination:
     return violations(total, edges.reshape(-1, 2), spell)
 
 
-def _empty(case: Case, start: int | None, end: int | None, why: str) -> Examination:
-    """No leaf in ``[start, end)``."""
-    if start is None or end is None or start >= end:
-        return Examination(0, skipped="this configuration has no such area")
-    rows = rows_within(case, start, end)
+def _empty(case: Case, region: Expectation) -> Examination:
+    """No leaf in the region."""
     return violations(
-        (end - start) >> PAGE_SHIFT,
-        rows,
-        lambda row: leaf_finding(case, row, f"nothing mapped: {why}", "a present leaf"),
-    )
-
-
-def guard_pages(case: Case) -> Examination:
-    """Nothing is mapped between the vmalloc area and pkmap."""
-    layout = case.predicted
-    above = layout.pkmap_base if layout.pkmap_base is not None else layout.ldt_base
-    return _empty(case, layout.vmalloc_end, above, "guard pages above the vmalloc area")
-
-
-def gap_below_vmalloc(case: Case) -> Examination:
-    """Nothing is mapped between lowmem and the vmalloc area."""
-    layout = case.predicted
-    return _empty(
-        case, layout.high_memory, layout.vmalloc_start, "the hole that catches stray pointers past lowmem"
+        (region.end - region.start) >> PAGE_SHIFT,
+        rows_within(case, region.start, region.end),
+        lambda row: leaf_finding(case, row, f"nothing mapped: {region.name}", "a present leaf"),
     )
 
 
@@ -122,7 +104,7 @@ def presence(case: Case) -> Examination:
         if region.start < lowmem_end:
             continue
         if region.presence == NONE:
-            seen += _empty(case, region.start, region.end, region.name)
+            seen += _empty(case, region)
         elif region.presence == ALL:
             pages = np.arange(region.start, region.end, PAGE_SIZE, dtype=np.uint64)
 
@@ -154,27 +136,6 @@ RULES = (
         defers_to=("pagetable.reserved-bits",),
     ),
     Rule(
-        "pagetable.guard-pages",
-        "nothing is mapped in the two pages between VMALLOC_END and PKMAP_BASE",
-        "VMALLOC_END: arch/x86/include/asm/pgtable_32_areas.h, 6.1",
-        "pages",
-        LOOK,
-        check=guard_pages,
-        invariants=(17,),
-        locks=LOCKS,
-    ),
-    Rule(
-        "pagetable.gap-below-vmalloc",
-        "nothing is mapped between high_memory and VMALLOC_START, 8 MiB above it",
-        "VMALLOC_OFFSET: arch/x86/include/asm/pgtable_32_areas.h, 6.1",
-        "pages",
-        LOOK,
-        check=gap_below_vmalloc,
-        exceptions="in 2.4 and 2.6.18 the last large page of lowmem may reach into the gap",
-        invariants=(17, 22),
-        locks=LOCKS,
-    ),
-    Rule(
         "pagetable.presence",
         "above lowmem, what every CPU needs (the IDT, CPU 0's GDT, TSS and stacks) is mapped, and nothing is mapped in "
         "the guard pages and in the gaps between the areas",
@@ -184,10 +145,10 @@ RULES = (
         LOOK,
         check=presence,
         exceptions="areas that the kernel fills at run time (vmalloc, pkmap, fixmap); the entry areas of other CPUs, "
-        "which may not exist",
-        invariants=(16, 17),
+        "which may not exist; in 2.4 and 2.6.18 the last large page of lowmem may reach into the gap above it",
+        invariants=(16, 17, 22),
         needs=("booted",),
         locks=LOCKS,
-        defers_to=("pagetable.guard-pages", "pagetable.gap-below-vmalloc", "pagetable.reserved-bits"),
+        defers_to=("pagetable.reserved-bits",),
     ),
 )

@@ -216,8 +216,6 @@ RULES = (
         locks=LOCKS,
         defers_to=(
             "pagetable.reserved-bits",
-            "pagetable.guard-pages",
-            "pagetable.gap-below-vmalloc",
             "pagetable.presence",
             "pagetable.direct-map",
         ),

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-from itertools import pairwise
-
 from kvmtools.compare import places, subjects
 from kvmtools.compare.case import Case
 from kvmtools.compare.rule import Examination, Rule, violations
@@ -45,25 +42,6 @@ def spans(case: Case) -> Examination:
             texts = [f"[{start:#x}, {end:#x})" for start, end in (expected, observed)]
             findings.append(_finding(case, zone, member, texts[0], texts[1], raw))
     return violations(len(case.observed.zones), findings, lambda found: found)
-
-
-def disjoint(case: Case) -> Examination:
-    """The zones of a node follow one another without overlap; nodes may lie within each other."""
-    zones = sorted(case.populated_zones, key=lambda zone: (zone.place.node, zone.start_pfn))
-
-    def spell(row: tuple[Zone, Zone]) -> Finding:
-        low, high = row
-        expected = f"a start at or above {low.end_pfn:#x}, where {low.place.title} ends"
-        observed = f"start {high.start_pfn:#x}"
-        finding = _finding(case, high, "zone_start_pfn", expected, observed, high.start_pfn)
-        return replace(finding, touches=(subjects.zone(low.place.title),))
-
-    overlapping = [
-        (low, high)
-        for low, high in pairwise(zones)
-        if low.place.node == high.place.node and low.end_pfn > high.start_pfn
-    ]
-    return violations(len(zones), overlapping, spell)
 
 
 def counts_ordered(case: Case) -> Examination:
@@ -160,17 +138,6 @@ RULES = (
         exceptions="kernelcore= and movablecore= cut MOVABLE out of the highest zone, in every node a part of it",
         invariants=(40,),
         needs=("zones",),
-    ),
-    Rule(
-        "zones.disjoint",
-        "the zones of a node do not overlap",
-        "free_area_init: mm/page_alloc.c, 6.1",
-        "zones",
-        LOOK,
-        check=disjoint,
-        invariants=(39,),
-        needs=("zones",),
-        defers_to=("zones.spans",),
     ),
     Rule(
         "zones.counts-ordered",
