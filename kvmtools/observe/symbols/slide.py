@@ -32,6 +32,7 @@ ALIGNMENTS = (0x20_0000, 0x2000)
 #: No i386 image can lie higher than its linear map reaches.
 SEARCH_END = 0x4000_0000
 
+_NOTES = ("__start_notes", "__stop_notes")
 _CHUNK = 4 << 20
 _VMCOREINFO = re.compile(
     rb"OSRELEASE=[^\n]{1,200}\n(?:[^\n=]{1,80}=[^\n]*\n){0,3}?BUILD-ID=([0-9a-f]{8,64})\n"
@@ -96,13 +97,8 @@ def _the_one_that_runs(users: dict[int, list[bool | None]]) -> int:
 
 
 def _slides(slides: Iterable[int]) -> str:
-    named = [f"{slide:#x}" for slide in sorted(slides)]
-    return (
-        "KASLR slide"
-        + "s" * (len(named) > 1)
-        + " "
-        + " and ".join(filter(None, (", ".join(named[:-1]), named[-1])))
-    )
+    named = " and ".join(f"{slide:#x}" for slide in sorted(slides))
+    return f"KASLR slide{'s' * (' and ' in named)} {named}"
 
 
 def _candidates(
@@ -110,7 +106,7 @@ def _candidates(
 ) -> Iterator[int]:
     """Slides worth a look: what the note says, which a later boot may have left stale, and all that are aligned."""
     noted = re.search(r"^SYMBOL\(_stext\)=([0-9a-f]+)$", vmcoreinfo or "", re.MULTILINE)
-    if noted:
+    if noted and vmlinux.has_symbol("_stext"):
         yield int(noted[1], 16) - vmlinux.symbol("_stext")
     end = min(SEARCH_END, memory.ranges[-1].end if memory.ranges else 0)
     banner = vmlinux.symbol("linux_banner") - vmlinux.page_offset
@@ -124,9 +120,11 @@ def _is_at(memory: PhysicalMemory, vmlinux: Vmlinux, slide: int) -> bool:
     try:
         if memory.view(vmlinux.symbol("linux_banner") + physical, len(banner)) != banner:
             return False
-        if vmlinux.build_id.startswith("sha256-"):
-            return True  # the vmlinux carries no build id: the banner, with its time of build, has to do
-        start, stop = vmlinux.symbol("__start_notes"), vmlinux.symbol("__stop_notes")
+        if vmlinux.build_id.startswith("sha256-") or not all(map(vmlinux.has_symbol, _NOTES)):
+            return (
+                True  # no build id, or nobody says where it is: the banner, with its time of build, has to do
+            )
+        start, stop = map(vmlinux.symbol, _NOTES)
         return build_id_among(parse_notes(memory.read(start + physical, stop - start))) == vmlinux.build_id
     except (MemoryFault, ElfError):
         return False

@@ -53,11 +53,6 @@ class VmlinuxFile:
             raise SymbolsError(f"{self.path} holds nothing at {virtual:#x}")
         return data
 
-    def nearest_symbol(self, virtual: int) -> tuple[str, int] | None:
-        """The symbol that ``virtual`` (a link address) belongs to, and how many bytes behind its start."""
-        with _opened(self.path) as elf:
-            return elf.nearest_symbol(virtual)
-
 
 def read_vmlinux(path: Path) -> VmlinuxFile:
     """Read the headers of ``path``.

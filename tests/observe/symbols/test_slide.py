@@ -94,6 +94,18 @@ def test_a_copy_of_the_banner_is_not_a_kernel(kernel_of: Build, memory: Any) -> 
     assert locate(memory, vmlinux).slide == 0x60_0000
 
 
+def test_only_the_banner_is_needed(kernel_of: Build, memory: Any) -> None:
+    """A vmlinux without the other names: the note is passed over, and the banner has to do."""
+    path = kernel_of("one")
+    load_image(memory, path, 0x60_0000)
+    facts = Vmlinux.load(path)
+    locate(memory, facts)
+    absent = dict.fromkeys((f"symbol {name}" for name in ("_stext", "__start_notes", "__stop_notes")), None)
+    answers = {**facts.to_json()["answers"], **absent}
+    vmlinux = Vmlinux.from_json({**facts.to_json(), "answers": answers})
+    assert locate(memory, vmlinux, "SYMBOL(_stext)=c1a00000\n").slide == 0x60_0000
+
+
 def test_another_kernels_vmlinux_is_refused_with_both_build_ids(kernel_of: Build, memory: Any) -> None:
     booted, other = kernel_of("one"), kernel_of("two")
     load_image(memory, booted, 0x20_0000)
