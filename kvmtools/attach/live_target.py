@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class LiveTarget(Target):
-    """A QEMU reached through QMP; see :func:`kvmtools.attach.target.open_target` for the arguments.
+    """A QEMU reached through QMP; see :func:`kvmtools.attach.open.open_target` for the arguments.
 
     :raises AttachError: if there is no way to it
     """

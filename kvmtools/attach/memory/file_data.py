@@ -11,9 +11,11 @@ import errno
 import os
 from bisect import bisect_right
 
+from kvmtools.records import PAGE_SIZE
+
 
 class FileData:
-    """What is known of where a file has data; each stretch is looked for once.
+    """What is known of where a file has data; each page is looked for once.
 
     Data is taken to stay: were it given back to the host meanwhile (a balloon), looking there would allocate a page.
 
@@ -33,16 +35,14 @@ class FileData:
         """
         end = offset + size
         index = bisect_right(self._starts, offset) - 1
-        known = self._ends[index] if index >= 0 and offset < self._ends[index] else offset
-        while known < end:
-            if self.next(known) != known:
-                return False
-            hole = os.lseek(self._descriptor, known, os.SEEK_HOLE)
-            if hole <= known:  # the end of the file, or data that went away meanwhile
-                return False
-            self._remember(known, hole)
-            known = hole
-        return True
+        known = self._ends[index] if index >= 0 and offset < self._ends[index] else offset & -PAGE_SIZE
+        first = known
+        # SEEK_HOLE would tell more at once; but on tmpfs it looks at every page up to the next hole, which may be far.
+        while known < end and self.next(known) == known:
+            known += PAGE_SIZE
+        if known > first:
+            self._remember(first, known)
+        return known >= end
 
     def next(self, offset: int) -> int | None:
         """The first offset from ``offset`` on that is in no hole; ``None`` if only a hole is left.
