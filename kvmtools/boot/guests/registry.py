@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvmtools.boot.guests import ram_location, record
+from kvmtools.boot.guests import console, ram_location, record
 from kvmtools.boot.guests.files import GuestFiles
 from kvmtools.boot.guests.record import Guest, Record, Unreadable
 from kvmtools.errors import UsageError
@@ -31,14 +31,17 @@ class DeadGuest:
     """What is known of a guest whose QEMU ended.
 
     :ivar last_output: what QEMU, or else the kernel's console, said last
+    :ivar messages: where all that the kernel printed is kept, if it did
     """
 
     name: str
     pid: int
     last_output: str
+    messages: Path | None = None
 
     def __str__(self) -> str:
-        return f"guest '{self.name}' died (QEMU pid {self.pid}): {self.last_output}"
+        kept = f"; what it printed is in {self.messages}" if self.messages else ""
+        return f"guest '{self.name}' died (QEMU pid {self.pid}): {self.last_output}{kept}"
 
 
 def directory_of(name: str) -> Path:
@@ -78,7 +81,7 @@ def claimed(name: str) -> Iterator[Path]:
     with _holding(name, create=True) as directory:
         assert directory is not None
         _demand_free(name, directory)
-        remove(name)
+        remove(name, keep_messages=True)
         record.write_unfinished(directory, name)
         yield directory
 
@@ -93,10 +96,12 @@ def locked(name: str, *, wait: float = 0.0) -> Iterator[Record | None]:
         yield None if directory is None else record.read(directory)
 
 
-def remove(name: str) -> DeadGuest | None:
+def remove(name: str, *, keep_messages: bool = False) -> DeadGuest | None:
     """Delete all that a dead guest left: its sockets, its logs, its RAM file, the record last.
 
     The caller holds the folder, and removes it in the end.  Only files of names that we give are touched.
+
+    :param keep_messages: nobody wanted it to end: its console is worth a look
     """
     directory = directory_of(name)
     found = record.read(directory)
@@ -104,7 +109,8 @@ def remove(name: str) -> DeadGuest | None:
         return None
     files = GuestFiles(directory)
     guest = found if isinstance(found, Guest) else None
-    dead = DeadGuest(name, guest.pid, files.last_output()) if guest else None
+    messages = console.keep(files.console, name) if guest and keep_messages else None
+    dead = DeadGuest(name, guest.pid, files.last_output(), messages) if guest else None
     ram_location.discard(name, directory, *([guest.ram] if guest else []))
     for path in files.all:
         path.unlink(missing_ok=True)
@@ -117,7 +123,7 @@ def clean_up(name: str) -> DeadGuest | None:
         with locked(name) as found:
             if isinstance(found, Unreadable) or (isinstance(found, Guest) and found.alive):
                 return None
-            return remove(name)
+            return remove(name, keep_messages=True)
     except UsageError:
         return None
 

@@ -33,6 +33,7 @@ def test_a_guest_is_started_found_and_stopped(place: Place) -> None:
     lifecycle.stop(guest)
     assert not guest.alive
     assert place.left_behind() == []
+    assert not place.kept_messages.exists()
 
 
 def test_everything_of_a_guest_is_private(place: Place) -> None:
@@ -226,6 +227,8 @@ def test_a_dead_guest_without_a_word_is_reported_with_the_consoles_end(place: Pl
     (dead,) = lifecycle.sweep()
     assert dead.name == "fake"
     assert "reboot: Power down" in str(dead)
+    assert str(place.kept_messages) in str(dead)
+    assert place.kept_messages.read_bytes() == b"[    9.1] reboot: Power down\r\n"
     assert lifecycle.sweep() == []
     assert place.left_behind() == []
 
