@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from kvmtools.boot.guests import lifecycle
 from kvmtools.boot.guests.agent import Agent
-from kvmtools.boot.guests.lifecycle import DeadGuest, Guest, GuestState, Vcpu
+from kvmtools.boot.guests.lifecycle import DeadGuest, Guest, GuestState, VcpuThread
 from kvmtools.boot.kernels import reference
 from kvmtools.boot.kernels.reference import BuiltKernel
 from kvmtools.cli import guest_text
@@ -38,7 +38,7 @@ GUEST = Guest(
     accel="tcg",
     command=("qemu-system-i386", "-nodefaults"),
 )
-STATE = GuestState("running", (Vcpu(0, 43), Vcpu(1, 44)), 200.25, 151 << 20)
+STATE = GuestState("running", (VcpuThread(0, 43), VcpuThread(1, 44)), 200.25, 151 << 20)
 FILES = Path("/cache/pae-0123")
 KERNEL = BuiltKernel(
     *("pae", FILES / "bzImage", FILES / "vmlinux", FILES / "config", FILES / "initrd"),
