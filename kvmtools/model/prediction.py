@@ -8,7 +8,8 @@ from kvmtools.model import eras
 from kvmtools.model.eras import Era
 from kvmtools.model.memory import ram, zones
 from kvmtools.model.memory.ram import Ram
-from kvmtools.model.pages import memmap
+from kvmtools.model.pages import free_head, memmap
+from kvmtools.model.pages.free_head import FreeHead
 from kvmtools.model.pages.memmap import ExpectedMemMap
 from kvmtools.model.paging import walk as model_walk
 from kvmtools.model.paging.walk import PagingForm
@@ -79,6 +80,11 @@ class Prediction:
     def large_leaf_fault(self, leaf: Leaf) -> str:
         """Why a large leaf may not be where it is; empty if it may."""
         return kernel_map.large_leaf_fault(self.configuration, self.layout, self.ram, leaf)
+
+    @cached_property
+    def free_head(self) -> FreeHead:
+        """The first page of a free block."""
+        return free_head.free_head(self.configuration)
 
     @cached_property
     def memmap(self) -> ExpectedMemMap:

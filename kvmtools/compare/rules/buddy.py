@@ -9,6 +9,7 @@ from kvmtools.compare.case import Case
 from kvmtools.compare.free_blocks import pfns_of, unpack
 from kvmtools.compare.rule import Examination, Rule, violations
 from kvmtools.findings import Finding
+from kvmtools.model.pages.free_head import FreeHead
 from kvmtools.observe.pages.page_flags import FlagLayout
 from kvmtools.observe.zones.free_lists import FreeArea
 from kvmtools.observe.zones.zones import Zone
@@ -23,11 +24,12 @@ def head_state(case: Case) -> Examination:
     """A free block's head looks like one: unused, of a possible order, aligned, without flags."""
     memmap, free = case.memmap, case.free_blocks
     heads, orders = free.heads, free.orders
-    limit = case.prediction.configuration.max_order
-    flags = memmap.flags[heads] & _clear_when_free(memmap.layout)
-    in_range = orders < limit
-    aligned = (heads & (free.ends - heads - 1)) == 0
-    unused = memmap.refcount[heads] == 0
+    wanted = case.prediction.free_head
+    alignment = np.array(wanted.alignment)
+    flags = memmap.flags[heads] & _flags_to_be_clear(memmap.layout, wanted)
+    in_range = orders < len(alignment)
+    aligned = heads % alignment[np.where(in_range, orders, 0)] == 0
+    unused = memmap.refcount[heads] == wanted.refcount
     wrong = ~(in_range & aligned & unused & (flags == 0))
 
     def spell(row: int) -> Finding:
@@ -35,7 +37,7 @@ def head_state(case: Case) -> Examination:
         # (holds, the member to look at, expected, observed)
         fault = case.prediction.memmap.buddy_fault(pfn, order)
         tests = (
-            (unused[row], "_refcount", "_refcount 0", f"_refcount {memmap.refcount[pfn]}"),
+            (unused[row], "_refcount", f"_refcount {wanted.refcount}", f"_refcount {memmap.refcount[pfn]}"),
             (in_range[row] and aligned[row], "private", "an order that a block here can have", fault),
             (flags[row] == 0, "flags", "no flag set", " ".join(memmap.layout.names_of(int(flags[row])))),
         )
@@ -45,10 +47,11 @@ def head_state(case: Case) -> Examination:
     return violations(len(heads), np.flatnonzero(wrong), spell)
 
 
-def _clear_when_free(layout: FlagLayout) -> int:
-    """The flags that no free page has; PG_reported shares a bit with another flag."""
-    named = sum(1 << bit for bit in layout.names.values())
-    return named & ~(layout.bit("PG_hwpoison") | layout.bit("PG_reported"))
+def _flags_to_be_clear(layout: FlagLayout, wanted: FreeHead) -> int:
+    """The bits, in this kernel, of the flags that the model names; a bit of several names is spared by any of them."""
+    clear = layout.names if wanted.clear is None else wanted.clear
+    clear_bits, spared_bits = ({layout.bit(name) for name in names} for names in (clear, wanted.spared))
+    return sum(clear_bits - spared_bits)
 
 
 def blocks_disjoint(case: Case) -> Examination:
