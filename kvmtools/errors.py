@@ -8,12 +8,15 @@
     │   ├── GuestVanished         exit 3   it was there and is gone
     │   └── SymbolsError          exit 3   the vmlinux is missing, has no DWARF, or is another kernel's
     ├── BuildError                exit 3   a kernel or an initramfs could not be made
-    ├── MemoryFault               exit 3   an address with nothing behind it
-    └── Inconclusive              exit 5   nothing could be compared
+    ├── Inconclusive              exit 5   nothing could be compared
+    └── Unobserved                         one thing of the guest cannot be had; whoever needs it does without
+        ├── MemoryFault           exit 3   an address with nothing behind it
+        ├── Absent                exit 3   this kernel has no such symbol or type (a SymbolsError, too)
+        └── NotYet                exit 5   the kernel has not come to it yet (Inconclusive, too)
 
-A caller catches by what it can do about it: ``MemoryFault`` is an answer for a walker, ``GuestVanished``
-ends a session, ``UsageError`` goes back to the person.  The exit code is the class's, so that the command
-line needs no table of its own.
+A caller catches by what it can do about it: ``MemoryFault`` is an answer for a walker, ``GuestVanished`` ends a
+session, ``UsageError`` goes back to the person.  The exit code is the class's, so that the command line needs no
+table of its own.
 """
 
 from __future__ import annotations
@@ -55,13 +58,28 @@ class SymbolsError(AttachError):
     """The vmlinux cannot serve: absent, without DWARF, or not the guest's."""
 
 
+class Unobserved(KvmtoolsError):
+    """One thing of the guest cannot be had: it costs what needs that thing, and nothing else."""
+
+
+class Absent(SymbolsError, Unobserved):
+    """The kernel has no such symbol, type, member or enumerator; ``what`` names it as C does."""
+
+    def __init__(self, what: str, build_id: str) -> None:
+        super().__init__(
+            f"this vmlinux (build id {build_id}) has no {what}",
+            hint="the kernel was built without it, or is of a version that kvmtools does not know",
+        )
+        self.what = what
+
+
 class BuildError(KvmtoolsError):
     """A kernel or an initramfs could not be made; ``hint`` names the log."""
 
     exit_code = 3
 
 
-class MemoryFault(KvmtoolsError):
+class MemoryFault(Unobserved):
     """``address`` has no memory behind it.
 
     :param space: which address space, ``"physical"`` or ``"virtual"``
@@ -79,3 +97,7 @@ class Inconclusive(KvmtoolsError):
     """Nothing could be compared, so neither agreement nor discrepancy was shown."""
 
     exit_code = 5
+
+
+class NotYet(Inconclusive, Unobserved):
+    """The kernel has not come to the point where it sets this up; ``message`` says how far it is."""

@@ -11,10 +11,10 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from kvmtools.compare.free_blocks import FreeBlocks, free_blocks, linked_blocks
+from kvmtools.compare.free_blocks import FreeBlocks, free_blocks, linked_blocks, marked_blocks
 from kvmtools.compare.locks import HeldLock, held_locks
 from kvmtools.compare.subjects import slot, virtual
-from kvmtools.errors import MemoryFault
+from kvmtools.errors import Absent, MemoryFault, Unobserved
 from kvmtools.model.paging import walk as model_walk
 from kvmtools.model.pkmap.area import PkmapArea, bucket_of
 from kvmtools.model.prediction import Prediction
@@ -148,8 +148,11 @@ class Case:
 
     @property
     def address_spaces(self) -> tuple[AddressSpace, ...]:
-        """The kernel's and every process's."""
-        return (self.kernel_space, *self.processes)
+        """The kernel's and every process's, if processes can be had."""
+        try:
+            return (self.kernel_space, *self.processes)
+        except Absent:
+            return (self.kernel_space,)
 
     @cached_property
     def kexec_leaves(self) -> NDArray[np.intp]:
@@ -248,17 +251,30 @@ class Case:
         return free_blocks(self.memmap)
 
     @cached_property
+    def marked_blocks(self) -> NDArray[np.int64]:
+        """Every block that a ``struct page`` marks, as :attr:`linked_blocks`."""
+        return marked_blocks(self.memmap, self.free_blocks)
+
+    @cached_property
     def linked_blocks(self) -> NDArray[np.int64]:
-        """Every block on a free list, as :attr:`FreeBlocks.keys`."""
+        """Every block on a free list, as keys that :func:`kvmtools.compare.free_blocks.unpack` reads."""
         return linked_blocks(self.populated_zones)
 
     @cached_property
     def observed_ram(self) -> dict[str, tuple[Range, ...]]:
         """RAM by pfn in the kernel's books, each by its name; a book that names none is there all the same."""
-        ram = self.observed.ram
-        books = {"System RAM of /proc/iomem": ram.pages}
-        if ram.memblock is not None:
-            books["memblock.memory"] = tuple(
-                Range(-(-each.start // PAGE_SIZE), each.end // PAGE_SIZE) for each in ram.memblock
-            )
+        ram, books, missing = self.observed.ram, dict[str, tuple[Range, ...]](), list[Unobserved]()
+        try:
+            books["System RAM of /proc/iomem"] = ram.pages
+        except Unobserved as reason:
+            missing.append(reason)
+        try:
+            if ram.memblock is not None:
+                books["memblock.memory"] = tuple(
+                    Range(-(-each.start // PAGE_SIZE), each.end // PAGE_SIZE) for each in ram.memblock
+                )
+        except Unobserved as reason:
+            missing.append(reason)
+        if missing and not books:
+            raise missing[0]
         return books

@@ -11,7 +11,7 @@ from kvmtools.compare.identity import identity
 from kvmtools.compare.needs import NEEDS
 from kvmtools.compare.rule import Examination, Rule
 from kvmtools.compare.rules import RULES
-from kvmtools.errors import Inconclusive, MemoryFault, UsageError
+from kvmtools.errors import Absent, Inconclusive, MemoryFault, Unobserved, UsageError
 from kvmtools.findings import SHOWN, Finding, Outcome, Result, Status
 
 if TYPE_CHECKING:
@@ -62,11 +62,17 @@ def _examine(rule: Rule, case: Case) -> Examination:
             if reason := NEEDS[need](case):
                 return Examination(0, skipped=reason)
         seen = rule.check(case)
-    except MemoryFault as fault:
-        return Examination(0, skipped=f"what it needs cannot be read: {fault}")
+    except Unobserved as missing:
+        return Examination(0, skipped=_why(missing))
     except (UsageError, Inconclusive) as refusal:
         return Examination(0, skipped=f"the model cannot predict this guest: {refusal}")
     return replace(seen, findings=tuple(_signed(rule, found) for found in seen.findings))
+
+
+def _why(missing: Unobserved) -> str:
+    if isinstance(missing, Absent):
+        return f"this kernel has no {missing.what}"
+    return f"what it needs cannot be read: {missing}" if isinstance(missing, MemoryFault) else missing.message
 
 
 def _signed(rule: Rule, found: Finding) -> Finding:

@@ -28,8 +28,6 @@ class FreeBlocks:
     """``page->private`` as it is, however large."""
     ends: Pfns
     """First pfn behind the block; an impossible order counts as 0."""
-    keys: Pfns
-    """pfn, order, node and zone in one number; see :func:`unpack`."""
 
     def hold(self, pfns: Pfns) -> NDArray[np.bool_]:
         """Which pfns lie in a free block."""
@@ -49,9 +47,15 @@ def free_blocks(memmap: MemMap) -> FreeBlocks:
     heads = np.flatnonzero(memmap.buddy).astype(np.int64)
     orders = memmap.private[heads].astype(np.int64)
     sizes = np.int64(1) << np.where(orders < _WIDTH, orders, 0)
+    return FreeBlocks(heads, orders, heads + sizes)
+
+
+def marked_blocks(memmap: MemMap, blocks: FreeBlocks) -> Pfns:
+    """Keys of the blocks; the page's flags say what node and zone they have. See :func:`unpack`."""
+    heads = blocks.heads
     zones = memmap.zone[heads].astype(np.int64)
     nodes = np.zeros(len(heads), np.int64) if memmap.node is None else memmap.node[heads].astype(np.int64)
-    return FreeBlocks(heads, orders, heads + sizes, pack(heads, orders, nodes, zones))
+    return pack(heads, blocks.orders, nodes, zones)
 
 
 def linked_blocks(zones: Iterable[Zone]) -> Pfns:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from kvmtools.errors import MemoryFault, UsageError
+from kvmtools.errors import Unobserved, UsageError
 
 if TYPE_CHECKING:
     from kvmtools.compare.case import Case
@@ -22,12 +22,12 @@ def identity(case: Case) -> dict[str, Any]:
         "release": case.vmlinux.banner.decode("latin-1").partition(" (")[0],
         "build_id": case.vmlinux.build_id,
     }
-    with suppress(MemoryFault, UsageError):
+    with suppress(Unobserved, UsageError):
         found["era"] = case.prediction.era.name
-    with suppress(MemoryFault):
+    with suppress(Unobserved):
         found["paging"] = _paging(case)
     found["slide"] = f"{case.observed.kernel.slide:#x}"
-    with suppress(MemoryFault, UsageError):
+    with suppress(Unobserved, UsageError):
         found |= _memory(case)
     return found
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 
-from kvmtools.errors import MemoryFault
+from kvmtools.errors import Unobserved
 from kvmtools.observe.observed import Observed
 from kvmtools.observe.spinlock import taken
 
@@ -29,7 +29,7 @@ class HeldLock:
 def held_locks(observed: Observed) -> Iterator[HeldLock]:
     """Every held lock that was observed; a kernel for one CPU has no lock words, so there it finds none."""
     for find in (_of_pkmap, _of_zones, _of_page_tables):
-        with suppress(MemoryFault):  # what cannot be read has rules that are skipped
+        with suppress(Unobserved):  # what cannot be read has rules that are skipped
             yield from find(observed)
 
 
@@ -65,7 +65,7 @@ def _taken(observed: Observed, symbol: str, member: str) -> bool:
     if not vmlinux.has_symbol(symbol):
         return False
     offset = vmlinux.offset("struct mm_struct", member) if member else 0
-    with suppress(MemoryFault):
+    with suppress(Unobserved):
         lock = kernel.read(kernel.address(symbol) + offset, vmlinux.sizeof("spinlock_t"))
         return bool(taken(vmlinux, lock))
     return False

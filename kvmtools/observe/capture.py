@@ -14,7 +14,7 @@ from types import TracebackType
 from typing import Self
 
 from kvmtools.attach.memory.snapshot import Snapshot
-from kvmtools.errors import MemoryFault
+from kvmtools.errors import MemoryFault, Unobserved
 from kvmtools.observe.boot import ram
 from kvmtools.observe.boot.configuration import observe_configuration
 from kvmtools.observe.kernel import Kernel
@@ -28,8 +28,12 @@ from kvmtools.observe.tasks.processes import observe_processes
 from kvmtools.observe.zones import zones
 from kvmtools.records import PAGE_SIZE, Range
 
-#: Whole sections of the image that are kept, for whoever asks the snapshot for a variable afterwards.
-_KEPT_SECTIONS = (("_sdata", "_edata"), ("__bss_start", "__bss_stop"))
+#: Whole sections of the image that are kept, for whoever asks the snapshot for a variable afterwards: where each begins
+#: and ends, and next best.
+_KEPT_SECTIONS = (
+    (("_sdata", "_etext", "_text"), ("_edata", "__init_begin", "_end")),
+    (("__bss_start", "__init_end", "_edata"), ("__bss_stop", "__brk_base", "_end")),
+)
 
 #: Above this many bytes a range is copied as a whole, below it page by page: ranges have to be sorted in.
 _WHOLE = 16 * PAGE_SIZE
@@ -59,11 +63,11 @@ class Capture:
         discarded = Snapshot(self._kernel.memory)
         rehearsal = self._kernel.with_memory(discarded)
         for needs in (_sections, *_NEEDS):
-            with suppress(MemoryFault):
+            with suppress(Unobserved):
                 for each in needs(rehearsal):
                     if len(each) > _WHOLE:
                         self._snapshot.prepare(each.start, len(each))
-        with suppress(MemoryFault):
+        with suppress(Unobserved):
             self._observe(discarded)
 
     def take(self) -> Snapshot:
@@ -77,11 +81,11 @@ class Capture:
         for section in _sections(kernel):
             self._snapshot.keep(section.start, len(section))
         for needs in _NEEDS:
-            with suppress(MemoryFault):
+            with suppress(Unobserved):
                 for each in needs(kernel):
-                    with suppress(MemoryFault):
+                    with suppress(Unobserved):
                         _read(self._snapshot, each)
-        with suppress(MemoryFault):
+        with suppress(Unobserved):
             self._observe(self._snapshot)
         self._snapshot.seal()
         return self._snapshot
@@ -89,13 +93,13 @@ class Capture:
     def _observe(self, snapshot: Snapshot) -> None:
         """Run observers that are cheaper to run than to describe; the snapshot keeps what they read."""
         kernel, pkmap_base = self._kernel.with_memory(snapshot), None
-        with suppress(MemoryFault):
+        with suppress(Unobserved):
             observe_configuration(kernel)
-        with suppress(MemoryFault):
+        with suppress(Unobserved):
             observe_control_pages(kernel)
-        with suppress(MemoryFault):
+        with suppress(Unobserved):
             _keep_tables(snapshot, kernel, [kernel.root])
-        with suppress(MemoryFault):
+        with suppress(Unobserved):
             pkmap_base = observe_layout(kernel).pkmap_base
         pgds = [process.pgd for process in observe_processes(kernel)]
         if not self._with_processes:
@@ -146,17 +150,18 @@ def _keep_tables(
 
 
 def _sections(kernel: Kernel) -> Iterator[Range]:
-    for first, after in _KEPT_SECTIONS:
-        yield Range(kernel.physical(kernel.address(first)), kernel.physical(kernel.address(after)))
+    for edges in _KEPT_SECTIONS:
+        first, after = (kernel.address(kernel.vmlinux.which_symbol(*names)) for names in edges)
+        yield Range(kernel.physical(first), kernel.physical(after))
 
 
 def _static_per_cpu(kernel: Kernel) -> Iterator[Range]:
     """Every CPU's copy of the statically allocated per-CPU variables."""
-    if not kernel.vmlinux.has_symbol("__per_cpu_offset"):
+    if not kernel.vmlinux.smp:
         return
     first, after = kernel.address("__per_cpu_start"), kernel.address("__per_cpu_end")
     for cpu in possible_cpus(kernel):
-        with suppress(MemoryFault):
+        with suppress(Unobserved):
             yield from physical_ranges(kernel, kernel.per_cpu(first, cpu), after - first)
 
 

@@ -164,7 +164,7 @@ class Kernel:
         Source: ``per_cpu_ptr``, include/linux/percpu-defs.h; a kernel for one CPU has no
         ``__per_cpu_offset``.
         """
-        if not self.vmlinux.has_symbol("__per_cpu_offset"):
+        if not self.vmlinux.smp:
             return virtual
         # The base of a statically allocated variable is its slid link address; so is what the kernel adds to.
         offset = self.word(self.address("__per_cpu_offset") + cpu * self.architecture.word_size)

@@ -14,8 +14,7 @@ _ONLY_NODE = "contig_page_data"
 
 def node_addresses(kernel: Kernel) -> dict[int, int]:
     """Virtual address of every node's ``struct pglist_data``, by the node's number."""
-    vmlinux = kernel.vmlinux
-    if vmlinux.has_symbol(_ONLY_NODE):
+    if _has_one_node(kernel):
         return {0: kernel.address(_ONLY_NODE)}
     table = kernel.array(kernel.address("node_data"), kernel.architecture.word, max_numnodes(kernel))
     return {number: address for number, address in enumerate(table.tolist()) if address}
@@ -23,8 +22,7 @@ def node_addresses(kernel: Kernel) -> dict[int, int]:
 
 def max_numnodes(kernel: Kernel) -> int:
     """``MAX_NUMNODES``: how many nodes the kernel was built for."""
-    vmlinux = kernel.vmlinux
-    return 1 if vmlinux.has_symbol(_ONLY_NODE) else vmlinux.array_length("typeof(node_data)")
+    return 1 if _has_one_node(kernel) else kernel.vmlinux.array_length("typeof(node_data)")
 
 
 def observe_nodes(kernel: Kernel) -> tuple[NodeSpan, ...]:
@@ -32,6 +30,11 @@ def observe_nodes(kernel: Kernel) -> tuple[NodeSpan, ...]:
     if max_numnodes(kernel) == 1:
         return ()
     return tuple(_span(kernel, number, address) for number, address in node_addresses(kernel).items())
+
+
+def _has_one_node(kernel: Kernel) -> bool:
+    """Whether it was built without CONFIG_NUMA."""
+    return kernel.vmlinux.which_symbol(_ONLY_NODE, "node_data") == _ONLY_NODE
 
 
 def _span(kernel: Kernel, number: int, address: int) -> NodeSpan:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from kvmtools.errors import MemoryFault
+from kvmtools.errors import MemoryFault, Unobserved
 from kvmtools.observe.boot.configuration import observe_configuration
 from kvmtools.observe.boot.ram import RamMaps, observe_ram
 from kvmtools.observe.broken import Broken, note, reading
@@ -58,7 +58,7 @@ def _part(structure: str) -> Callable[[Callable[[Observed], T]], cached_property
 class Observed:
     """One guest at one moment: ``kernel`` reads the snapshot that all the rest is decoded from.
 
-    :raises MemoryFault: from any part, if nothing of it can be read; what can be read of a part that is damaged is
+    :raises Unobserved: from any part, if nothing of it can be had; what can be read of a part that is damaged is
         there, and ``broken`` says what is not
     """
 
@@ -69,7 +69,7 @@ class Observed:
     @_part("configuration")
     def configuration(self) -> Configuration:
         """What the model is told."""
-        return observe_configuration(self.kernel)
+        return observe_configuration(self.kernel, self.broken)
 
     @_part("page tables")
     def walk(self) -> Walk:
@@ -104,7 +104,7 @@ class Observed:
     @_part("pkmap")
     def pkmap(self) -> Pkmap | None:
         """``None`` if the kernel has no HIGHMEM."""
-        return observe_pkmap(self.kernel, self.walk.tables)
+        return observe_pkmap(self.kernel, lambda: self.walk.tables, self.broken)
 
     @_part("kmap_local")
     def kmap_local(self) -> tuple[KmapLocal, ...]:
@@ -119,7 +119,7 @@ class Observed:
     @_part("zones")
     def zones(self) -> tuple[Zone, ...]:
         """In the order of ``enum zone_type``."""
-        return observe_zones(self.kernel, self.memmap, self.broken)
+        return observe_zones(self.kernel, lambda: self.memmap, self.broken)
 
     @_part("RAM map")
     def ram(self) -> RamMaps:
@@ -138,6 +138,6 @@ def observe(kernel: Kernel, memory: PhysicalMemory, registers: tuple[Registers, 
     """
     seen = Observed(seen_by_processor(kernel.with_memory(memory), registers), registers)
     for part in PARTS:
-        with suppress(MemoryFault):
+        with suppress(Unobserved):
             getattr(seen, part)
     return seen

@@ -20,7 +20,7 @@ def possible_cpus(kernel: Kernel) -> tuple[int, ...]:
 
 def configured_cpus(kernel: Kernel) -> int:
     """``CONFIG_NR_CPUS``; a kernel for one CPU has no array of per-CPU offsets."""
-    if not kernel.vmlinux.has_symbol("__per_cpu_offset"):
+    if not kernel.vmlinux.smp:
         return 1
     return kernel.vmlinux.array_length("typeof(__per_cpu_offset)")
 

@@ -19,5 +19,5 @@ def taken(vmlinux: Vmlinux, lock: bytes) -> bool | None:
     """
     if not lock:
         return None
-    smp = vmlinux.has_symbol("__per_cpu_offset")
+    smp = vmlinux.smp
     return any(lock[:_LOCK_WORD]) == smp

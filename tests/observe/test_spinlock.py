@@ -24,6 +24,9 @@ MAGIC = bytes.fromhex("ed1eaddeffffffff")  # SPINLOCK_MAGIC, owner_cpu -1
     ],
 )
 def test_taken(smp: bool, lock: bytes, expected: bool | None) -> None:
-    answers = {"symbol __per_cpu_offset": 0xC100_0000 if smp else None}
+    answers = {
+        "symbol __per_cpu_offset": 0xC100_0000 if smp else None,
+        "sizeof typeof(__per_cpu_offset)": 8 if smp else None,
+    }
     vmlinux = Vmlinux.from_json({"schema": SCHEMA, "build_id": "00", "answers": answers})
     assert taken(vmlinux, lock) is expected

@@ -97,7 +97,7 @@ def block_in_zone(case: Case) -> Examination:
 
 def listed(case: Case) -> Examination:
     """The pages marked PageBuddy are the pages on the free lists, each on the list of its zone and order."""
-    memmap, marked, linked = case.memmap, case.free_blocks.keys, case.linked_blocks
+    memmap, marked, linked = case.memmap, case.marked_blocks, case.linked_blocks
     missing = np.setdiff1d(marked, linked)
     alien = np.setdiff1d(linked, marked)
 

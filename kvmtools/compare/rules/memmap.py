@@ -101,6 +101,8 @@ def holes_reserved(case: Case) -> Examination:
 def image_reserved(case: Case) -> Examination:
     """Nobody can take a page of the kernel's text, rodata or data."""
     memmap, image = case.memmap, case.prediction.memmap.image
+    if not len(image):
+        return Examination(0, skipped="where the image lies is not known: it has no _text or no __init_begin")
     reserved, rows = memmap.has_flag("PG_reserved"), slice(image.start, min(image.end, memmap.length))
     wrong = np.flatnonzero(~reserved[rows] | (memmap.refcount[rows] < 1)) + image.start
 

@@ -41,7 +41,7 @@ class Difference:
 def walkers_agree(case: Case) -> Examination:
     """The model's plain walker and the observer's vectorised one find the same leaves."""
     seen, shift = Examination(0), case.prediction.form.levels[-2].shift
-    for spaces in ((case.kernel_space,), case.processes):
+    for spaces in ((case.kernel_space,), case.address_spaces[1:]):
         for space, part in plain_share(spaces, shift, PLAIN_LEAVES):
             seen += _compared(case, space, part)
     return seen

@@ -75,7 +75,9 @@ def present(case: Case) -> Examination:
 def managed_total(case: Case) -> Examination:
     """The zones' managed pages add up to the kernel's total."""
     if not case.vmlinux.has_symbol(TOTAL):
-        return Examination(0, skipped="this kernel keeps no total of its own: it adds the zones up")
+        return Examination(
+            0, skipped=f"this kernel keeps no total of its own ({TOTAL}): it adds the zones up"
+        )
     total = case.word(case.address(TOTAL))
     managed = sum(zone.managed for zone in case.observed.zones)
     finding = Finding(

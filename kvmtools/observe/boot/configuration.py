@@ -6,16 +6,22 @@ Build configuration comes from the vmlinux's DWARF, the rest from what the kerne
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
+from typing import TypeVar
 
+from kvmtools.errors import Absent
 from kvmtools.observe.architecture import UNSIGNED_INT
 from kvmtools.observe.boot.ram import observe_e820
-from kvmtools.observe.broken import reading
+from kvmtools.observe.broken import Broken
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.nodes import max_numnodes, observe_nodes
 from kvmtools.observe.paging.forms import NO_EXECUTE
+from kvmtools.observe.partial import Lookup, Partial, known
 from kvmtools.observe.per_cpu import configured_cpus
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import MARKS, Configuration, Image
+
+T = TypeVar("T")
 
 GLOBAL = 1 << 8
 CR4_PSE, CR4_PGE = 1 << 4, 1 << 7
@@ -49,54 +55,73 @@ SECTION_BOUNDARIES = (
 )
 
 
-@reading("configuration")
-def observe_configuration(kernel: Kernel) -> Configuration:
-    """Read the configuration of a kernel that has booted.
+class Told(Partial, Configuration):
+    """A configuration of which this guest may not show all; the model that asks for such a field learns why."""
 
-    :raises SymbolsError: if the vmlinux lacks something that every i386 kernel since 4.20 has
+    __slots__ = ()
+
+
+def observe_configuration(kernel: Kernel, broken: list[Broken] | None = None) -> Configuration:
+    """Read the configuration of a kernel that has booted; a field that cannot be had raises the reason when asked for.
+
+    :param broken: takes what cannot be read
     """
     vmlinux = kernel.vmlinux
-    fixmap = vmlinux.enumerators("fixed_addresses")
-    zones = _zone_names(kernel)
     features = _Features(kernel)
-    return Configuration(
+
+    def told(read: Callable[[], T]) -> T:
+        return known(read, "configuration", broken)
+
+    def fixed(limit: str) -> int:
+        return told(lambda: vmlinux.enumerators("fixed_addresses")[limit])
+
+    return Told(
         **kernel.architecture.told,
         page_offset=kernel.page_offset,
-        nr_cpus=configured_cpus(kernel),
-        highmem="HIGHMEM" in zones,
-        pti=features.pti,
-        nx=features.nx,
-        pge=features.pge,
-        pse=features.pse,
-        physical_bits=kernel.member(kernel.address("boot_cpu_data"), "struct cpuinfo_x86", "x86_phys_bits"),
-        page_struct_size=vmlinux.sizeof("struct page"),
-        cpu_entry_area_size=vmlinux.sizeof("struct cpu_entry_area"),
-        end_of_permanent_fixed_addresses=fixmap["__end_of_permanent_fixed_addresses"],
-        end_of_fixed_addresses=fixmap["__end_of_fixed_addresses"],
-        zone_names=zones,
+        nr_cpus=told(lambda: configured_cpus(kernel)),
+        highmem=told(lambda: "HIGHMEM" in _zone_names(kernel)),
+        pti=told(lambda: features.pti),
+        nx=told(lambda: features.nx),
+        pge=told(lambda: features.pge),
+        pse=told(lambda: features.pse),
+        physical_bits=told(lambda: _physical_bits(kernel)),
+        page_struct_size=told(lambda: vmlinux.sizeof("struct page")),
+        cpu_entry_area_size=told(lambda: vmlinux.sizeof("struct cpu_entry_area")),
+        end_of_permanent_fixed_addresses=fixed("__end_of_permanent_fixed_addresses"),
+        end_of_fixed_addresses=fixed("__end_of_fixed_addresses"),
+        zone_names=told(lambda: _zone_names(kernel)),
         sparsemem=vmlinux.has_symbol("mem_section"),
-        max_order=vmlinux.array_length("struct zone", "free_area"),
-        debug_pagealloc=_debug_pagealloc(kernel),
-        command_line=_command_line(kernel),
-        e820=observe_e820(kernel),
+        max_order=told(lambda: vmlinux.array_length("struct zone", "free_area")),
+        debug_pagealloc=told(lambda: _debug_pagealloc(kernel)),
+        command_line=told(lambda: _command_line(kernel)),
+        e820=told(lambda: observe_e820(kernel)),
         image=observe_image(kernel),
-        marks=observe_marks(vmlinux),
-        nodes=observe_nodes(kernel),
-        max_numnodes=max_numnodes(kernel),
-        nr_pageflags=vmlinux.enumerators("pageflags")["__NR_PAGEFLAGS"],
+        marks=told(lambda: observe_marks(vmlinux)),
+        nodes=told(lambda: observe_nodes(kernel)),
+        max_numnodes=told(lambda: max_numnodes(kernel)),
+        nr_pageflags=told(lambda: vmlinux.enumerators("pageflags")["__NR_PAGEFLAGS"]),
     )
 
 
 def observe_image(kernel: Kernel) -> Image:
     """Boundaries of the kernel image in this guest."""
-    vmlinux = kernel.vmlinux
-    present = {name: kernel.address(name) for name in SECTION_BOUNDARIES if vmlinux.has_symbol(name)}
-    return Image(kernel.slide, present)
+    return Image(kernel.slide, Lookup(kernel.address, SECTION_BOUNDARIES))
+
+
+#: What came with a mark: a kernel that has it and not the mark is one of which not all is known.
+_CAME_WITH = {"task_struct.kmap_ctrl": "struct kmap_ctrl"}
 
 
 def observe_marks(vmlinux: Vmlinux) -> frozenset[str]:
-    """What of :data:`~kvmtools.records.MARKS` this kernel has: members, with a dot in their name, and enumerators."""
-    return frozenset(mark for mark in MARKS if _has_mark(vmlinux, *mark.split(".")))
+    """What of :data:`~kvmtools.records.MARKS` this kernel has: members, with a dot in their name, and enumerators.
+
+    :raises Absent: if one is missing that must be there
+    """
+    marks = frozenset(mark for mark in MARKS if _has_mark(vmlinux, *mark.split(".")))
+    for mark in _CAME_WITH.keys() - marks:
+        if vmlinux.has_type(_CAME_WITH[mark]):
+            raise Absent(mark, vmlinux.build_id)
+    return marks
 
 
 def _has_mark(vmlinux: Vmlinux, name: str, member: str = "") -> bool:
@@ -126,6 +151,10 @@ def _command_line(kernel: Kernel) -> str:
     return kernel.string(kernel.variable("saved_command_line"))
 
 
+def _physical_bits(kernel: Kernel) -> int:
+    return kernel.member(kernel.address("boot_cpu_data"), "struct cpuinfo_x86", "x86_phys_bits")
+
+
 class _Features:
     """CPU features as this kernel uses them, which is not always what the CPU offers (``nopti``,
     ``noexec=off``).
@@ -133,7 +162,6 @@ class _Features:
 
     def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._named = self._names()
 
     @property
     def pse(self) -> bool:
@@ -163,7 +191,8 @@ class _Features:
     def _masked(self, variable: str, bit: int) -> bool:
         return bool(self._kernel.variable(variable) & bit)
 
-    def _names(self) -> set[str] | None:
+    @cached_property
+    def _named(self) -> set[str] | None:
         """Names in ``/proc/cpuinfo`` of the features that are set; ``None`` without
         ``CONFIG_X86_FEATURE_NAMES``.
 
@@ -171,14 +200,14 @@ class _Features:
         table of names (``x86_cap_flags``) is indexed by them.
         """
         kernel, vmlinux = self._kernel, self._kernel.vmlinux
-        if not vmlinux.has_symbol("x86_cap_flags"):
+        try:
+            table, length = kernel.address("x86_cap_flags"), vmlinux.array_length("typeof(x86_cap_flags)")
+            offset = vmlinux.offset("struct cpuinfo_x86", "x86_capability")
+            capabilities = kernel.address("boot_cpu_data") + offset
+        except Absent:
             return None
-        capabilities = kernel.address("boot_cpu_data") + vmlinux.offset(
-            "struct cpuinfo_x86", "x86_capability"
-        )
-        length = vmlinux.array_length("typeof(x86_cap_flags)")
         words = kernel.array(capabilities, UNSIGNED_INT, length // BITS_PER_CAPABILITY).tolist()
-        names = kernel.array(kernel.address("x86_cap_flags"), kernel.architecture.word, length).tolist()
+        names = kernel.array(table, kernel.architecture.word, length).tolist()
         return {
             kernel.string(name, 64)
             for number, name in enumerate(names)

@@ -5,17 +5,21 @@ Source: arch/x86/kernel/e820.c, include/linux/memblock.h, kernel/resource.c (6.1
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from typing import TypeVar
 
-from kvmtools.errors import MemoryFault
+from kvmtools.errors import MemoryFault, Unobserved
 from kvmtools.observe.boot import resources
 from kvmtools.observe.boot.resources import Resource, observe_resources
 from kvmtools.observe.broken import Broken
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.partial import Partial, known
 from kvmtools.observe.structure import Structure
 from kvmtools.records import PAGE_SHIFT, E820Entry, Range
+
+T = TypeVar("T")
 
 _TABLE = "struct e820_table"
 _ENTRY = "struct e820_entry"
@@ -26,7 +30,7 @@ _MOST_REGIONS = 1 << 16
 
 
 @dataclass(frozen=True)
-class RamMaps:
+class RamMaps(Partial):
     """The guest's RAM in physical addresses, from three books that the kernel keeps."""
 
     e820: tuple[E820Entry, ...]
@@ -67,11 +71,11 @@ class RamMaps:
 def needs(kernel: Kernel) -> Iterator[Range]:
     """Physical ranges that :func:`observe_ram` reads."""
     for pointer in ("e820_table", "e820_table_firmware"):
-        with suppress(MemoryFault):
+        with suppress(Unobserved):
             record = _e820(kernel, pointer)
             start = kernel.physical(record.address)
             yield Range(start, start + len(record.data))
-    with suppress(MemoryFault):
+    with suppress(Unobserved):
         for address, size in _memblock_extents(kernel):
             start = kernel.physical(address)
             yield Range(start, start + size)
@@ -81,14 +85,17 @@ def needs(kernel: Kernel) -> Iterator[Range]:
 def observe_ram(kernel: Kernel, broken: list[Broken] | None = None) -> RamMaps:
     """Read all three.
 
-    :param broken: takes what of the resource tree cannot be reached
-    :raises MemoryFault: if a part was not captured, or another of the books lies nowhere
+    :param broken: takes what cannot be reached
     """
+
+    def told(read: Callable[[], T]) -> T:
+        return known(read, "RAM map", broken)
+
     return RamMaps(
-        e820=observe_e820(kernel, "e820_table"),
-        firmware_e820=observe_e820(kernel),
-        memblock=_memblock(kernel),
-        resources=observe_resources(kernel, broken),
+        e820=told(lambda: observe_e820(kernel, "e820_table")),
+        firmware_e820=told(lambda: observe_e820(kernel)),
+        memblock=told(lambda: _memblock(kernel)),
+        resources=told(lambda: observe_resources(kernel, broken)),
     )
 
 

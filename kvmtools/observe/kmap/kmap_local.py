@@ -154,7 +154,7 @@ def _places(kernel: Kernel, addresses: list[int]) -> list[int | None]:
 
 def _current_pointer(kernel: Kernel, cpu: int) -> int:
     """Where the CPU keeps its current task: ``current_task``, since 6.2 a member of ``pcpu_hot``."""
-    if kernel.vmlinux.has_symbol("current_task"):
+    if kernel.vmlinux.which_symbol("current_task", "pcpu_hot") == "current_task":
         return kernel.per_cpu(kernel.address("current_task"), cpu)
     return kernel.per_cpu(kernel.address("pcpu_hot"), cpu) + kernel.vmlinux.offset(
         "struct pcpu_hot", "current_task"

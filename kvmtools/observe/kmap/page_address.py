@@ -7,10 +7,12 @@ Source: ``set_page_address``, mm/highmem.c (6.1); HASHED_PAGE_VIRTUAL.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
-from kvmtools.errors import MemoryFault
+from kvmtools.errors import MemoryFault, Unobserved
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.partial import Partial, known
 from kvmtools.observe.spinlock import taken
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import Range
@@ -22,7 +24,7 @@ _MAP = "struct page_address_map"
 
 
 @dataclass(frozen=True, slots=True)
-class HashEntry:
+class HashEntry(Partial):
     """A ``struct page_address_map`` that some bucket's list leads to."""
 
     address: int
@@ -36,7 +38,7 @@ class HashEntry:
 
 
 @dataclass(frozen=True, slots=True)
-class Bucket:
+class Bucket(Partial):
     """One bucket and what its list holds, in order; a list that is damaged is followed as far as it goes."""
 
     index: int
@@ -62,8 +64,9 @@ def needs(kernel: Kernel) -> Iterator[Range]:
     """Physical ranges that :func:`observe_buckets` reads."""
     if has_page_address_hash(kernel.vmlinux):
         for symbol in (_HTABLE, _MAPS):
-            start = kernel.physical(kernel.address(symbol))
-            yield Range(start, start + kernel.vmlinux.sizeof(f"typeof({symbol})"))
+            with suppress(Unobserved):
+                start = kernel.physical(kernel.address(symbol))
+                yield Range(start, start + kernel.vmlinux.sizeof(f"typeof({symbol})"))
 
 
 def observe_buckets(kernel: Kernel) -> tuple[Bucket, ...]:
@@ -89,20 +92,26 @@ class _Reader:
         self._kernel = kernel
         vmlinux = kernel.vmlinux
         self._head = vmlinux.offset(_SLOT, "lh")
-        self._lock = vmlinux.offset(_SLOT, "lock"), vmlinux.sizeof(_SLOT, "lock")
         self._node = vmlinux.offset(_MAP, "list")
         self._size = vmlinux.sizeof(_MAP)
         self._members = {name: vmlinux.offset(_MAP, name) for name in ("page", "virtual")}
         self._next = vmlinux.offset("struct list_head", "next")
         self._prev = vmlinux.offset("struct list_head", "prev")
-        self._maps, self._maps_length = maps_extent(kernel)
 
     def bucket(self, index: int, address: int) -> Bucket:
         head = address + self._head
         entries, broken = self._follow(head)
-        offset, size = self._lock
-        locked = taken(self._kernel.vmlinux, self._kernel.read(address + offset, size)) if size else None
-        return Bucket(index, address, tuple(entries), broken, locked)
+        return Bucket(index, address, tuple(entries), broken, known(lambda: self._locked(address), _HTABLE))
+
+    def _locked(self, address: int) -> bool | None:
+        vmlinux = self._kernel.vmlinux
+        lock = address + vmlinux.offset(_SLOT, "lock")
+        return taken(vmlinux, self._kernel.read(lock, vmlinux.sizeof(_SLOT, "lock")))
+
+    def _index(self, address: int) -> int | None:
+        maps, length = maps_extent(self._kernel)
+        index, rest = divmod(address - maps, self._size)
+        return index if 0 <= index < length and not rest else None
 
     def _follow(self, head: int) -> tuple[list[HashEntry], str | None]:
         kernel, entries = self._kernel, list[HashEntry]()
@@ -121,11 +130,9 @@ class _Reader:
 
     def _entry(self, address: int) -> HashEntry:
         kernel = self._kernel
-        index, rest = divmod(address - self._maps, self._size)
-        inside = 0 <= index < self._maps_length and not rest
         return HashEntry(
             address=address,
-            index=index if inside else None,
+            index=known(lambda: self._index(address), _MAPS),
             page=kernel.pointer(address + self._members["page"]),
             virtual=kernel.pointer(address + self._members["virtual"]),
             next=kernel.pointer(address + self._node + self._next),

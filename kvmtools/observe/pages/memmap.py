@@ -20,11 +20,13 @@ from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.pages.page_flags import Field, FlagLayout, flag_layout, number_of_sections, zone_names
 from kvmtools.observe.pages.page_types import PageTypes, page_types
 from kvmtools.observe.pages.pieces import Piece, memmap_pieces, needs
+from kvmtools.observe.partial import Lookup, Partial, known
 
 __all__ = ["MemMap", "Piece", "needs", "observe_memmap"]
 
 Integer = TypeVar("Integer", bound=np.integer[Any])
 
+_MEMBERS = ("flags", "_refcount", "_mapcount", "private", "lru", "mapping", "index")
 # Pages turned into columns at a time: 8,192 of 32 bytes stay in a CPU's second-level cache.
 _BATCH = 8192
 # include/linux/page-flags.h: the low bits of page->mapping, and of compound_head in a tail page.
@@ -35,7 +37,7 @@ TAIL = 1
 
 
 @dataclass(frozen=True, eq=False)
-class MemMap:
+class MemMap(Partial):
     """Columns of shape ``(length,)``, indexed by pfn; ``mapcount`` is raw, -1 for none."""
 
     pieces: tuple[Piece, ...]
@@ -330,7 +332,8 @@ def _memmap(kernel: Kernel, pieces: tuple[Piece, ...], words: Words) -> MemMap:
     vmlinux = kernel.vmlinux
     return MemMap(
         pieces, vmlinux.sizeof("struct page"), _max_mapnr(kernel), _allocated(pieces), words, _offsets(kernel),
-        flag_layout(vmlinux), page_types(vmlinux), zone_names(vmlinux),
+        flag_layout(vmlinux), known(lambda: page_types(vmlinux), "mem_map"),
+        known(lambda: zone_names(vmlinux), "mem_map"),
     )  # fmt: skip
 
 
@@ -355,9 +358,10 @@ def _transpose(rows: Words, columns: Words) -> None:
 
 def _offsets(kernel: Kernel) -> dict[str, int]:
     vmlinux = kernel.vmlinux
-    # 6.16 renamed page->index to __folio_index.
-    index = "index" if vmlinux.has_member("struct page", "index") else "__folio_index"
-    members = {name: name for name in ("flags", "_refcount", "_mapcount", "private", "lru", "mapping")}
-    return {
-        name: vmlinux.offset("struct page", member) for name, member in {**members, "index": index}.items()
-    }
+
+    def offset(name: str) -> int:
+        # 6.16 renamed page->index.
+        names = (name, "__folio_index") if name == "index" else (name,)
+        return vmlinux.offset("struct page", vmlinux.which_member("struct page", *names))
+
+    return Lookup(offset, _MEMBERS)

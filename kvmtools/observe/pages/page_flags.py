@@ -8,7 +8,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from kvmtools.observe.partial import Partial, known
 from kvmtools.observe.symbols.vmlinux import Vmlinux
+
+_COUNT = "__NR_PAGEFLAGS"
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Field:
 
 
 @dataclass(frozen=True)
-class FlagLayout:
+class FlagLayout(Partial):
     """Bits and fields of ``page->flags``."""
 
     names: dict[str, int]
@@ -43,9 +46,9 @@ class FlagLayout:
     def bit(self, *names: str) -> int:
         """The mask of the first of the flags that this kernel has, aliases included; 0 if it has none."""
         for name in names:
-            for known in (self.names, self.aliases):
-                if name in known:
-                    return 1 << known[name]
+            for bits in (self.names, self.aliases):
+                if name in bits:
+                    return 1 << bits[name]
         return 0
 
     def names_of(self, flags: int) -> tuple[str, ...]:
@@ -76,13 +79,31 @@ def flag_layout(vmlinux: Vmlinux) -> FlagLayout:
     Source: include/linux/page-flags-layout.h, ``*_PGOFF`` in include/linux/mmzone.h (6.1): from the top
     SECTION, NODE, ZONE; the node is left out where it does not fit.
     """
-    flags = vmlinux.enumerators("pageflags")
-    count = flags["__NR_PAGEFLAGS"]
+
+    def field(number: int) -> Field:
+        return known(lambda: _fields(vmlinux)[number], "page->flags")
+
+    return FlagLayout(
+        names=known(lambda: _flag_names(vmlinux)[0], "page->flags"),
+        aliases=known(lambda: _flag_names(vmlinux)[1], "page->flags"),
+        zone=field(0),
+        node=field(1),
+        section=field(2),
+    )
+
+
+def _flag_names(vmlinux: Vmlinux) -> tuple[dict[str, int], dict[str, int]]:
+    """Bits by name, the lowest first, and by second name."""
     names: dict[str, int] = {}
     aliases: dict[str, int] = {}
-    for name, bit in flags.items():
-        if name != "__NR_PAGEFLAGS":
+    for name, bit in vmlinux.enumerators("pageflags").items():
+        if name != _COUNT:
             (aliases if bit in names.values() else names)[name] = bit
+    return dict(sorted(names.items(), key=lambda item: item[1])), aliases
+
+
+def _fields(vmlinux: Vmlinux) -> tuple[Field, Field, Field]:
+    """Zone, node and section."""
     zones = len(zone_names(vmlinux))
     zone_width = (zones - 1).bit_length()
     section_width = (number_of_sections(vmlinux) - 1).bit_length() if number_of_sections(vmlinux) else 0
@@ -90,12 +111,12 @@ def flag_layout(vmlinux: Vmlinux) -> FlagLayout:
     nodes = (vmlinux.array_length("struct zonelist", "_zonerefs") - 1) // zones
     node_width = (nodes - 1).bit_length()
     bits = vmlinux.architecture.word_bits
-    if zone_width + section_width + node_width + _generation_width(vmlinux) > bits - count:
+    room = bits - vmlinux.enumerators("pageflags")[_COUNT]
+    if zone_width + section_width + node_width + _generation_width(vmlinux) > room:
         node_width = 0
     section = Field(bits - section_width, section_width)
     node = Field(section.shift - node_width, node_width)
-    zone = Field(node.shift - zone_width, zone_width)
-    return FlagLayout(dict(sorted(names.items(), key=lambda item: item[1])), aliases, zone, node, section)
+    return Field(node.shift - zone_width, zone_width), node, section
 
 
 def _generation_width(vmlinux: Vmlinux) -> int:

@@ -7,13 +7,13 @@ seen in its page tables, or it is ``None``.  What the boundaries ought to be is 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 
-from kvmtools.errors import MemoryFault
+from kvmtools.errors import Absent, Unobserved
 from kvmtools.observe.broken import reading
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.pages.page_flags import number_of_sections
 from kvmtools.observe.paging.walk import Walk, walk
 from kvmtools.records import PAGE_SIZE, Layout
 
@@ -53,18 +53,16 @@ def observe_layout(kernel: Kernel, tables: Walk | None = None) -> Layout:
     """
     shown = {"page_offset": kernel.page_offset}
     for source in (_evidence(kernel, tables), _variables(kernel), _markers(kernel)):
-        shown.update(source)
+        with suppress(Absent):
+            shown.update(source)
     return Layout(**shown)
 
 
 def _markers(kernel: Kernel) -> Iterator[tuple[str, int]]:
     vmlinux = kernel.vmlinux
-    if not vmlinux.has_symbol("address_markers") or not vmlinux.has_type("typeof(address_markers)"):
-        return
-    marker_size = vmlinux.sizeof("struct addr_marker")
-    first = kernel.address("address_markers")
+    first, size = kernel.address("address_markers"), vmlinux.sizeof("struct addr_marker")
     for index in range(vmlinux.array_length("typeof(address_markers)")):
-        marker = first + index * marker_size
+        marker = first + index * size
         name = kernel.member(marker, "struct addr_marker", "name")
         start = kernel.member(marker, "struct addr_marker", "start_address")
         field = _MARKERS.get(kernel.string(name, 64)) if name else None
@@ -74,29 +72,26 @@ def _markers(kernel: Kernel) -> Iterator[tuple[str, int]]:
 
 def _variables(kernel: Kernel) -> Iterator[tuple[str, int]]:
     # With SPARSEMEM max_mapnr is there, but nobody sets it: pfn_valid() asks the sections.
-    unset = {"max_mapnr"} if number_of_sections(kernel.vmlinux) else set()
+    unset = {"max_mapnr"} if kernel.vmlinux.has_symbol("mem_section") else set()
     for variable, field in _VARIABLES.items():
-        if kernel.vmlinux.has_symbol(variable) and variable not in unset:
-            yield field, kernel.variable(variable)
+        if variable not in unset:
+            with suppress(Absent):
+                yield field, kernel.variable(variable)
 
 
 def _evidence(kernel: Kernel, tables: Walk | None) -> Iterator[tuple[str, int]]:
     """What other structures give away."""
-    if kernel.vmlinux.has_type("typeof(pkmap_count)"):
+    with suppress(Absent):
         yield "last_pkmap", kernel.vmlinux.array_length("typeof(pkmap_count)")
     for field, find in _FINDERS.items():
-        try:
+        with suppress(Unobserved):  # this kernel has none, or it is not set up yet: the pointer leads nowhere
             address = find(kernel, tables)
-        except MemoryFault:
-            continue  # not set up yet: the pointer leads nowhere
-        if address is not None:
-            yield field, address
+            if address is not None:
+                yield field, address
 
 
 def _pkmap_base(kernel: Kernel, tables: Walk | None) -> int | None:
     """Where the page tables hook the table of ``pkmap_page_table`` (set by ``permanent_kmaps_init``)."""
-    if not kernel.vmlinux.has_symbol("pkmap_page_table"):
-        return None
     entry = kernel.variable("pkmap_page_table")
     if not entry:
         return None
@@ -112,8 +107,6 @@ def _pkmap_base(kernel: Kernel, tables: Walk | None) -> int | None:
 
 def _cpu_entry_area_base(kernel: Kernel, _tables: Walk | None) -> int | None:
     """Where the IDT is used at: the first page of the area (``idt_map_in_cea``, 4.20 and later)."""
-    if not kernel.vmlinux.has_symbol("idt_descr") or not kernel.vmlinux.has_type("typeof(idt_descr)"):
-        return None
     address = kernel.member(kernel.address("idt_descr"), "typeof(idt_descr)", "address")
     return address if address >= kernel.lowmem_end else None
 

@@ -8,21 +8,24 @@ vmlinux.lds.S of 6.1.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kvmtools.errors import MemoryFault, SymbolsError
+from kvmtools.errors import Unobserved
 from kvmtools.observe.boot.configuration import observe_image
+from kvmtools.observe.per_cpu import configured_cpus
 from kvmtools.observe.space.modules import Module, observe_modules
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Layout
 
 if TYPE_CHECKING:
     from kvmtools.observe.kernel import Kernel
+
+T = TypeVar("T")
 
 # (name, first section symbol, symbol after it); later ones win where two overlap.
 _IMAGE = (
@@ -149,25 +152,25 @@ class Regions:
 
 
 def regions_of(kernel: Kernel, layout: Layout) -> Regions:
-    """The regions of a kernel that was found in a guest; modules that cannot be listed are left out."""
+    """The regions of a kernel that was found in a guest; what cannot be had of it is left out."""
     vmlinux = kernel.vmlinux
-    smp = vmlinux.has_symbol("__per_cpu_offset")
     return Regions(
         layout,
         observe_image(kernel).sections,
-        vmlinux.enumerators("fixed_addresses"),
+        _or(lambda: vmlinux.enumerators("fixed_addresses"), dict[str, int]()),
         end=kernel.architecture.address_end,
-        nr_cpus=vmlinux.array_length("typeof(__per_cpu_offset)") if smp else 1,
-        entry_area_size=vmlinux.sizeof("struct cpu_entry_area"),
-        modules=_modules(kernel),
+        nr_cpus=_or(lambda: configured_cpus(kernel), 1),
+        entry_area_size=_or(lambda: vmlinux.sizeof("struct cpu_entry_area"), 0),
+        modules=_or(lambda: observe_modules(kernel), ()),
     )
 
 
-def _modules(kernel: Kernel) -> tuple[Module, ...]:
+def _or(read: Callable[[], T], otherwise: T) -> T:
+    """What cannot be had only leaves names out."""
     try:
-        return observe_modules(kernel)
-    except (MemoryFault, SymbolsError):
-        return ()
+        return read()
+    except Unobserved:
+        return otherwise
 
 
 def _completed(layout: Layout, fixed: Mapping[str, int], entry_areas: int) -> Layout:

@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from kvmtools.errors import SymbolsError
+from kvmtools.errors import Absent, SymbolsError
 from kvmtools.observe.architecture import Architecture, architecture_of
 from kvmtools.observe.symbols import facts_cache
 from kvmtools.observe.symbols.facts_cache import Answer, Answers
@@ -22,6 +22,15 @@ if TYPE_CHECKING:
     from kvmtools.observe.symbols.debuginfo import DebugInfo
 
 SCHEMA = "kvmtools-facts/1"
+
+#: What a question is about, in C's words; anything else is about a type or a member of one.
+_THINGS = {
+    "symbol": "symbol {}",
+    "symbol_like": "static variable {}",
+    "enumerators": "enum {}",
+    "constant": "enumerator {}",
+    "array_length": "array {}",
+}
 
 
 class Vmlinux:
@@ -103,13 +112,13 @@ class Vmlinux:
         """
         text = self._ask("banner", "linux_banner")
         if not isinstance(text, str):
-            raise self._absent("symbol linux_banner")
+            raise self._absent("symbol", "linux_banner")
         return text.encode("latin-1")
 
     def symbol(self, name: str) -> int:
         """Link address of ``name``.
 
-        :raises SymbolsError: if there is no such symbol
+        :raises Absent: if there is no such symbol
         """
         return self._integer("symbol", name)
 
@@ -117,18 +126,38 @@ class Vmlinux:
         """Whether this kernel has the symbol."""
         return self._ask("symbol", name) is not None
 
+    def which_symbol(self, *names: str) -> str:
+        """The first of the names, which are those that one thing has had, that is a symbol.
+
+        :raises Absent: if none is
+        """
+        for name in names:
+            if self.has_symbol(name):
+                return name
+        raise Absent(f"symbol {' or '.join(names)}", self.build_id)
+
+    @property
+    def smp(self) -> bool:
+        """Whether the kernel was built for several CPUs, which have per-CPU memory and locks.
+
+        :raises Absent: if the variable that says so is there, and its symbol is not
+        """
+        if not self.has_symbol("__per_cpu_offset") and self.has_type("typeof(__per_cpu_offset)"):
+            raise self._absent("symbol", "__per_cpu_offset")
+        return self.has_symbol("__per_cpu_offset")
+
     def symbol_like(self, variable: str) -> int:
         """Link address of a function's static variable: ``last_pkmap_nr`` finds ``last_pkmap_nr.1``, and clang's
         ``get_next_pkmap_nr.last_pkmap_nr``.
 
-        :raises SymbolsError: if there is no such symbol, or more than one
+        :raises Absent: if there is no such symbol, or more than one
         """
         return self._integer("symbol_like", variable)
 
     def sizeof(self, type_name: str, member: str = "") -> int:
         """Size in bytes of a type, or of one of its members.
 
-        :raises SymbolsError: if there is no such type or member
+        :raises Absent: if there is no such type or member
         """
         return self._integer("sizeof", type_name, member)
 
@@ -139,7 +168,7 @@ class Vmlinux:
     def offset(self, type_name: str, member: str) -> int:
         """Offset in bytes of a member.
 
-        :raises SymbolsError: if there is no such type or member
+        :raises Absent: if there is no such type or member
         """
         return self._integer("offset", type_name, member)
 
@@ -147,21 +176,31 @@ class Vmlinux:
         """Whether the type has the member."""
         return self._ask("offset", type_name, member) is not None
 
+    def which_member(self, type_name: str, *names: str) -> str:
+        """The first of the names, which are those that one member has had, that the type has.
+
+        :raises Absent: if it has none of them
+        """
+        for name in names:
+            if self.has_member(type_name, name):
+                return name
+        raise Absent(f"{type_name}.{' or '.join(names)}", self.build_id)
+
     def array_length(self, type_name: str, member: str = "") -> int:
         """Elements of an array: a member's, or a variable's (``"typeof(pkmap_count)"``).
 
-        :raises SymbolsError: if there is no such thing or it is not an array
+        :raises Absent: if there is no such thing or it is not an array
         """
         return self._integer("array_length", type_name, member)
 
     def enumerators(self, tag: str) -> dict[str, int]:
         """Names and values of ``enum tag``.
 
-        :raises SymbolsError: if there is no such enumeration
+        :raises Absent: if there is no such enumeration
         """
         answer = self._ask("enumerators", tag)
         if not isinstance(answer, dict):
-            raise self._absent(f"enum {tag}")
+            raise self._absent("enumerators", tag)
         return answer
 
     def constant(self, name: str) -> int:
@@ -178,14 +217,11 @@ class Vmlinux:
     def _integer(self, question: str, *about: str) -> int:
         answer = self._ask(question, *about)
         if not isinstance(answer, int):
-            raise self._absent(" ".join((question, *filter(None, about))))
+            raise self._absent(question, *about)
         return answer
 
-    def _absent(self, what: str) -> SymbolsError:
-        return SymbolsError(
-            f"this vmlinux (build id {self.build_id}) has no {what}",
-            hint="the kernel was built without it, or is of a version that kvmtools does not know",
-        )
+    def _absent(self, question: str, *about: str) -> Absent:
+        return Absent(_THINGS.get(question, "{}").format(".".join(filter(None, about))), self.build_id)
 
     def _ask(self, question: str, *about: str) -> Answer:
         key = " ".join((question, *about)).rstrip()

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from kvmtools.observe.broken import Broken, noted
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.partial import Partial, known
 from kvmtools.observe.spinlock import taken
 from kvmtools.observe.structure import Structure
 from kvmtools.observe.symbols.vmlinux import Vmlinux
@@ -41,7 +42,7 @@ class PcpList:
 
 
 @dataclass(frozen=True, eq=False)
-class PerCpuPages:
+class PerCpuPages(Partial):
     """What one CPU keeps of one zone; ``count`` is the kernel's own count, in pages of 4 KiB."""
 
     cpu: int
@@ -74,9 +75,9 @@ def pagesets(
 
     :param broken: takes those that cannot be reached
     """
-    newer = zone.has("per_cpu_pageset")
-    pointer = zone.unsigned("per_cpu_pageset" if newer else "pageset")
-    inside = 0 if newer else kernel.vmlinux.offset("struct per_cpu_pageset", "pcp")
+    member = kernel.vmlinux.which_member(zone.type_name, "per_cpu_pageset", "pageset")
+    pointer = zone.unsigned(member)
+    inside = 0 if member == "per_cpu_pageset" else kernel.vmlinux.offset("struct per_cpu_pageset", "pcp")
     count = kernel.vmlinux.array_length(_PAGES, "lists")
     found = []
     for cpu in cpus if zone.unsigned("present_pages") else ():
@@ -90,10 +91,17 @@ def per_cpu_pages(pageset: Pageset, walked: list[PageList]) -> PerCpuPages:
     """The pageset with its lists; ``walked`` are those of its heads, in order."""
     record, kinds = pageset.record, list_kinds(pageset.record.vmlinux)
     lists = tuple(PcpList(*kind, each.pages, each.broken) for kind, each in zip(kinds, walked, strict=True))
-    high = next(name for name in ("high", "high_max") if record.has(name))
-    locked = lock_taken(record, "lock")
+
+    def told(member: str) -> int:
+        return known(lambda: record.signed(member), _PAGES)
+
     return PerCpuPages(
-        pageset.cpu, record.signed("count"), record.signed(high), record.signed("batch"), locked, lists
+        cpu=pageset.cpu,
+        count=told("count"),
+        high=known(lambda: record.signed(record.vmlinux.which_member(_PAGES, "high", "high_max")), _PAGES),
+        batch=told("batch"),
+        locked=known(lambda: lock_taken(record, "lock"), _PAGES),
+        lists=lists,
     )
 
 

@@ -6,26 +6,37 @@ Source: ``struct zone`` and ``struct pglist_data``, include/linux/mmzone.h; what
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kvmtools.errors import MemoryFault
+from kvmtools.errors import MemoryFault, Unobserved
 from kvmtools.observe.broken import Broken, noted
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.nodes import NODE, node_addresses
 from kvmtools.observe.pages.memmap import MemMap
 from kvmtools.observe.pages.page_flags import zone_names
+from kvmtools.observe.partial import Partial, known
 from kvmtools.observe.per_cpu import physical_ranges, possible_cpus
 from kvmtools.observe.structure import Structure
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.observe.zones.free_lists import FreeArea, free_areas, free_list_heads
 from kvmtools.observe.zones.list_walk import ListHead, PageList, walk_page_lists
-from kvmtools.observe.zones.per_cpu_pages import PerCpuPages, lock_taken, pagesets, per_cpu_pages
+from kvmtools.observe.zones.per_cpu_pages import (
+    Pageset,
+    PerCpuPages,
+    lock_taken,
+    pagesets,
+    per_cpu_pages,
+)
 from kvmtools.records import Range
+
+T = TypeVar("T")
 
 _ZONE = "struct zone"
 
@@ -54,7 +65,7 @@ class Place:
 
 
 @dataclass(frozen=True, eq=False)
-class Zone:
+class Zone(Partial):
     """One zone; all quantities are in pages of 4 KiB."""
 
     place: Place
@@ -121,38 +132,32 @@ def needs(kernel: Kernel) -> Iterator[Range]:
         yield from physical_ranges(kernel, node, vmlinux.sizeof(NODE))
     cpus = possible_cpus(kernel)
     for place, zone in _zones(kernel):
-        records = [pageset.record for pageset in pagesets(kernel, place.title, zone, cpus)]
-        records += _statistics(kernel, place.title, zone, cpus).values()
+        records: list[Structure] = []
+        with suppress(Unobserved):
+            records += [pageset.record for pageset in pagesets(kernel, place.title, zone, cpus)]
+        with suppress(Unobserved):
+            records += _statistics(kernel, place.title, zone, cpus).values()
         for record in records:
             with suppress(MemoryFault):
                 yield from physical_ranges(kernel, record.address, len(record.data))
 
 
-def observe_zones(kernel: Kernel, memmap: MemMap, broken: list[Broken] | None = None) -> tuple[Zone, ...]:
+def observe_zones(
+    kernel: Kernel, memmap: Callable[[], MemMap], broken: list[Broken] | None = None
+) -> tuple[Zone, ...]:
     """All zones in the order of ``enum zone_type``, node by node, empty ones included; every list is followed.
 
+    :param memmap: the pages that the lists link; a zone without it has no lists
     :param broken: takes what a CPU keeps of a zone and that cannot be reached; it is left out
-    :raises MemoryFault: if the zones themselves were not captured
+    :raises Unobserved: if the zones themselves cannot be had
     """
-    cpus = possible_cpus(kernel)
-    zones = list(_zones(kernel))
-    sets = [pagesets(kernel, place.title, zone, cpus, broken) for place, zone in zones]
-    heads: list[ListHead] = []
-    for (_place, zone), owned in zip(zones, sets, strict=True):
-        heads += free_list_heads(zone)
-        heads += [head for pageset in owned for head in pageset.heads]
-    walked = iter(walk_page_lists(memmap, heads))
-    found = []
-    for (place, zone), owned in zip(zones, sets, strict=True):
-        areas = free_areas(zone, _take(walked, len(free_list_heads(zone))))
-        pcp = tuple(per_cpu_pages(pageset, _take(walked, len(pageset.heads))) for pageset in owned)
-        statistics = _statistics(kernel, place.title, zone, cpus, broken)
-        found.append(_zone(place, zone, areas, pcp, statistics))
-    return tuple(found)
+    records = [_Record(kernel, place, zone, broken) for place, zone in _zones(kernel)]
+    heads = [head for record in records for head in record.heads()]
+    lists = known(lambda: _Lists(zip(heads, walk_page_lists(memmap(), heads), strict=True)), "zones")
+    return tuple(record.zone(lists) for record in records)
 
 
-def _take(lists: Iterator[PageList], count: int) -> list[PageList]:
-    return [next(lists) for _ in range(count)]
+_Lists = dict[ListHead, PageList]
 
 
 def _zones(kernel: Kernel) -> Iterator[tuple[Place, Structure]]:
@@ -166,44 +171,82 @@ def _zones(kernel: Kernel) -> Iterator[tuple[Place, Structure]]:
             )
 
 
-def _zone(
-    place: Place, zone: Structure,
-    areas: tuple[FreeArea, ...], pcp: tuple[PerCpuPages, ...], statistics: dict[int, Structure],
-) -> Zone:  # fmt: skip
-    vmlinux = zone.vmlinux
-    items = _stat_items(vmlinux)
-    diffs = {
-        cpu: _named(items, record.column("vm_stat_diff", "<i1"))
-        for cpu, record in statistics.items()
-        if record.has("vm_stat_diff")
-    }
-    marks = zone.column("_watermark", vmlinux.architecture.word).tolist()
-    return Zone(
-        place=place,
-        address=zone.address,
-        start_pfn=zone.unsigned("zone_start_pfn"),
-        spanned=zone.unsigned("spanned_pages"),
-        present=zone.unsigned("present_pages"),
-        managed=zone.signed("managed_pages"),
-        watermarks=dict(zip(_watermark_names(vmlinux), marks, strict=True)),
-        watermark_boost=zone.unsigned("watermark_boost") if zone.has("watermark_boost") else 0,
-        lowmem_reserve=tuple(zone.column("lowmem_reserve", vmlinux.architecture.signed_word).tolist()),
-        vm_stat=_named(items, zone.column("vm_stat", vmlinux.architecture.signed_word)),
-        vm_stat_diff=diffs,
-        free_area=areas,
-        pcp=pcp,
-        locked=lock_taken(zone, "lock"),
-    )
+class _Record:
+    """A ``struct zone`` that was read, and how all that is told of it is found."""
+
+    def __init__(self, kernel: Kernel, place: Place, zone: Structure, broken: list[Broken] | None) -> None:
+        self._kernel, self._place, self._zone, self._broken = kernel, place, zone, broken
+
+    @cached_property
+    def _pagesets(self) -> tuple[Pageset, ...]:
+        return pagesets(
+            self._kernel, self._place.title, self._zone, possible_cpus(self._kernel), self._broken
+        )
+
+    def heads(self) -> list[ListHead]:
+        """Of all lists of the zone and of each CPU's share in it, as far as they can be had."""
+        found: list[ListHead] = []
+        with suppress(Unobserved):
+            found += free_list_heads(self._zone)
+        with suppress(Unobserved):
+            found += [head for pageset in self._pagesets for head in pageset.heads]
+        return found
+
+    def zone(self, lists: _Lists | Unobserved) -> Zone:
+        """The zone; ``lists`` are all lists, followed, or why they cannot be."""
+        zone, architecture = self._zone, self._kernel.architecture
+
+        def told(read: Callable[[], T]) -> T:
+            return known(read, self._place.title, self._broken)
+
+        def followed(heads: Iterable[ListHead]) -> list[PageList]:
+            if isinstance(lists, Unobserved):
+                raise lists
+            return [lists[head] for head in heads]
+
+        return Zone(
+            place=self._place,
+            address=zone.address,
+            start_pfn=told(lambda: zone.unsigned("zone_start_pfn")),
+            spanned=told(lambda: zone.unsigned("spanned_pages")),
+            present=told(lambda: zone.unsigned("present_pages")),
+            managed=told(lambda: zone.signed("managed_pages")),
+            watermarks=told(lambda: _watermarks(zone)),
+            watermark_boost=told(
+                lambda: zone.unsigned("watermark_boost") if zone.has("watermark_boost") else 0
+            ),
+            lowmem_reserve=told(
+                lambda: tuple(zone.column("lowmem_reserve", architecture.signed_word).tolist())
+            ),
+            vm_stat=told(
+                lambda: _named(_stat_items(zone.vmlinux), zone.column("vm_stat", architecture.signed_word))
+            ),
+            vm_stat_diff=told(self._shares),
+            free_area=told(lambda: free_areas(zone, followed(free_list_heads(zone)))),
+            pcp=told(lambda: tuple(per_cpu_pages(each, followed(each.heads)) for each in self._pagesets)),
+            locked=told(lambda: lock_taken(zone, "lock")),
+        )
+
+    def _shares(self) -> dict[int, dict[str, int]]:
+        """What each CPU has counted and not yet handed in."""
+        items = _stat_items(self._zone.vmlinux)
+        records = _statistics(
+            self._kernel, self._place.title, self._zone, possible_cpus(self._kernel), self._broken
+        )
+        return {
+            cpu: _named(items, record.column("vm_stat_diff", "<i1"))
+            for cpu, record in records.items()
+            if record.has("vm_stat_diff")
+        }
 
 
 def _statistics(
     kernel: Kernel, title: str, zone: Structure, cpus: tuple[int, ...], broken: list[Broken] | None = None
 ) -> dict[int, Structure]:
-    """Each CPU's share of a zone's statistics; before 5.14 it is part of the pageset."""
-    newer = zone.has("per_cpu_zonestats")
-    member, type_name = (
-        ("per_cpu_zonestats", "struct per_cpu_zonestat") if newer else ("pageset", "struct per_cpu_pageset")
-    )
+    """Each CPU's share of the statistics of a zone; before 5.14 it is part of the pageset."""
+    member = kernel.vmlinux.which_member(_ZONE, "per_cpu_zonestats", "pageset")
+    newer = member == "per_cpu_zonestats"
+    type_name = "struct per_cpu_zonestat" if newer else "struct per_cpu_pageset"
     pointer = zone.unsigned(member)
     found: dict[int, Structure] = {}
     # On one CPU the newer structure may be empty, and an empty zone shares the boot-time one.
@@ -227,6 +270,7 @@ def _named(items: dict[str, int], column: NDArray[np.int64]) -> dict[str, int]:
     return {name: values[index] for name, index in items.items()}
 
 
-def _watermark_names(vmlinux: Vmlinux) -> tuple[str, ...]:
-    marks = vmlinux.enumerators("zone_watermarks")
-    return tuple(name.removeprefix("WMARK_").lower() for name in marks if name != "NR_WMARK")
+def _watermarks(zone: Structure) -> dict[str, int]:
+    names = [name for name in zone.vmlinux.enumerators("zone_watermarks") if name != "NR_WMARK"]
+    values = zone.column("_watermark", zone.vmlinux.architecture.word).tolist()
+    return dict(zip((name.removeprefix("WMARK_").lower() for name in names), values, strict=True))

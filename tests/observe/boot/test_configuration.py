@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kvmtools.errors import Absent
 from kvmtools.observe.boot.configuration import observe_configuration, observe_image, observe_marks
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import MARKS
@@ -66,11 +67,20 @@ def test_marks_are_the_members_and_enumerators_that_are_there(recorded_guest: An
         "PGTY_buddy",
         "zone.trylock_free_pages",
     }
-    older = recorded_guest.kernel("offset struct task_struct kmap_ctrl", "offset struct page page_type")
+    older = recorded_guest.kernel(
+        "offset struct task_struct kmap_ctrl", "sizeof struct kmap_ctrl", "offset struct page page_type"
+    )
     assert observe_marks(older.vmlinux) == observe_configuration(recorded_guest.kernel()).marks - {
         "task_struct.kmap_ctrl",
         "page.page_type",
     }
+
+
+def test_a_mark_whose_companion_is_there_is_not_taken_for_missing(recorded_guest: Any) -> None:
+    """Without it the kernel would be one of an earlier era, which it is not."""
+    lesser = recorded_guest.kernel("offset struct task_struct kmap_ctrl")
+    with pytest.raises(Absent, match=r"has no task_struct\.kmap_ctrl"):
+        observe_marks(lesser.vmlinux)
 
 
 def test_an_enumerator_is_a_mark_too(recorded_guest: Any) -> None:

@@ -37,7 +37,7 @@ def test_pages_and_holes_fill_the_memory(recorded: Kernel) -> None:
     assert ends[0][0] == 0
     assert ends[-1][1] == memmap.length
     assert all(before[1] == after[0] for before, after in pairwise(ends))
-    present = sum(zone.present for zone in observe_zones(recorded, memmap))
+    present = sum(zone.present for zone in observe_zones(recorded, lambda: memmap))
     assert sum(len(each) for each in ram.pages) == present
 
 

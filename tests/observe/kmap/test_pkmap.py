@@ -23,7 +23,7 @@ MAP_BYTES, LIST = 16, 8
 
 
 def observe(kernel: Kernel) -> Pkmap:
-    found = observe_pkmap(kernel, kernel_walk(kernel).tables)
+    found = observe_pkmap(kernel, lambda: kernel_walk(kernel).tables)
     assert found is not None
     return found
 
@@ -52,7 +52,7 @@ def test_slots_are_counted_and_mapped(recorded: Kernel) -> None:
     assert np.count_nonzero(pkmap.counts) >= 300
     assert np.array_equal(pkmap.counts >= 1, pkmap.ptes != 0)
     assert 0 < pkmap.cursor < len(pkmap.counts)
-    assert (pkmap.waiters, pkmap.locked, pkmap.kmap_prot) == (False, False, None)
+    assert (pkmap.waiters, pkmap.locked) == (False, False)
 
 
 def test_the_window_is_where_the_page_tables_show_it(recorded: Kernel) -> None:
@@ -157,8 +157,10 @@ def test_a_page_table_pointer_gone_astray_leaves_no_base(recorded: Kernel, patch
 
 def test_a_page_table_pointer_out_of_the_linear_map_is_a_fault(recorded: Kernel, patch: Patch) -> None:
     patch(recorded.address("pkmap_page_table"), word(0x1000))
+    pkmap = observe(recorded)
     with pytest.raises(MemoryFault, match="not in the linear map"):
-        observe(recorded)
+        _ = pkmap.ptes
+    assert len(pkmap.counts) in (512, 1024)
 
 
 def test_needs_are_captured_ram(recorded: Kernel) -> None:

@@ -182,6 +182,7 @@ def test_the_node_of_a_section_where_flags_have_no_room(recorded: Kernel, patch:
         "sizeof struct mem_section": 8,
         "offset struct mem_section section_mem_map": 0,
         "symbol contig_page_data": None,
+        "symbol node_data": 0xC100_0000,
         "array_length typeof(node_data)": 4,
         "symbol section_to_node_table": nodes - recorded.slide,
         "sizeof typeof(section_to_node_table)": count,

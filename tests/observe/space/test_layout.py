@@ -45,7 +45,7 @@ def test_what_no_structure_shows_is_not_known(recorded_guest: Any) -> None:
     variables = ("high_memory", "__FIXADDR_TOP", "max_low_pfn", "max_pfn")
     variables += ("highstart_pfn", "highend_pfn", "max_mapnr", "idt_descr", "pkmap_page_table")
     kernel = recorded_guest.kernel(
-        NO_MARKERS, "sizeof typeof(pkmap_count)", *(f"symbol {variable}" for variable in variables)
+        NO_MARKERS, "array_length typeof(pkmap_count)", *(f"symbol {variable}" for variable in variables)
     )
     assert observe_layout(kernel) == Layout(page_offset=0xC000_0000)
 

@@ -21,7 +21,7 @@ Patch = Callable[[int, bytes], None]
 
 def observe(kernel: Kernel) -> tuple[MemMap, tuple[Zone, ...]]:
     memmap = observe_memmap(kernel)
-    return memmap, observe_zones(kernel, memmap)
+    return memmap, observe_zones(kernel, lambda: memmap)
 
 
 def longest(zones: tuple[Zone, ...]) -> tuple[Zone, FreeList]:

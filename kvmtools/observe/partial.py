@@ -1,0 +1,60 @@
+"""Records of which a guest may lack a part: the rest is there, and who asks for that part is told why it is not.
+
+A kernel without one symbol, a pointer that leads nowhere, or a kernel that has not come to it yet must not cost more
+than what needs that one thing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from typing import Any, TypeVar, cast
+
+from kvmtools.errors import MemoryFault, Unobserved
+from kvmtools.observe.broken import Broken, note, reading
+
+T = TypeVar("T")
+
+
+class Partial:
+    """A record whose fields may hold, in place of a value, the reason why there is none: who asks meets it."""
+
+    __slots__ = ()
+
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if isinstance(value, Unobserved):
+            raise value.with_traceback(None)
+        return value
+
+
+def known(read: Callable[[], T], structure: str, broken: list[Broken] | None = None) -> T:
+    """What ``read`` returns, or why there is nothing: for a field of a :class:`Partial`.
+
+    :param structure: what is being read, for a person
+    :param broken: takes what cannot be read
+    """
+    try:
+        with reading(structure):
+            return read()
+    except Unobserved as reason:
+        if broken is not None and isinstance(reason, MemoryFault):
+            note(broken, structure, reason)
+        return cast(T, reason)
+
+
+class Lookup(dict[str, int]):
+    """Numbers by name; who asks for a name that is not there meets the reason.
+
+    :param ask: where the numbers come from; it raises why there is none
+    """
+
+    def __init__(self, ask: Callable[[str], int], names: Iterable[str]) -> None:
+        super().__init__()
+        self._ask = ask
+        for name in names:
+            with suppress(Unobserved):
+                self[name] = ask(name)
+
+    def __missing__(self, name: str) -> int:
+        return self._ask(name)
