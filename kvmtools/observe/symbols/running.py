@@ -46,10 +46,11 @@ def runs_on(memory: PhysicalMemory, vmlinux: Vmlinux, slide: int, cpu: Registers
     built_for = vmlinux.architecture
     if cpu.cr3 & built_for.paging.cr3 in places((built_for.root, *built_for.boot_roots)):
         return True
-    if cpu.idt is None:
+    idts = places(_IDTS)
+    if cpu.idt is None or not idts:
         return None
     try:
         idt = translate(memory, cpu.cr3, cpu.idt, built_for.paging).physical
     except MemoryFault:
         return None
-    return None if idt is None else idt in places(_IDTS)
+    return None if idt is None else idt in idts

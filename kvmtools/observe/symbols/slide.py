@@ -83,8 +83,8 @@ def _the_one_that_runs(users: dict[int, list[bool | None]]) -> int:
     running = {slide: answers for slide, answers in users.items() if any(answers)}
     if not running and _all_run_elsewhere(users.values()):
         raise SymbolsError(
-            f"the kernel of this vmlinux lies in memory at {_slides(users)}, but no CPU runs it: an old boot left it",
-            hint="wait until the guest has booted, or give the vmlinux of the kernel that runs",
+            f"the kernel of this vmlinux lies in memory at {_slides(users)}, but no CPU runs it",
+            hint="an earlier boot left it, or it is not yet entered: wait, or give the vmlinux of the kernel that runs",
         )
     candidates = running or users
     if len(candidates) > 1:

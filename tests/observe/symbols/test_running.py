@@ -160,7 +160,7 @@ def test_a_kernel_that_no_cpu_runs_is_not_the_guests(guest: Guest, changes: dict
         SymbolsError, match=r"lies in memory at KASLR slide 0x200000, but no CPU runs it"
     ) as caught:
         guest.slide(guest.cpu(DEAD, **changes), FIRMWARE)
-    assert "booted" in caught.value.hint
+    assert "earlier boot" in caught.value.hint
 
 
 @pytest.mark.parametrize(
@@ -171,6 +171,17 @@ def test_the_only_kernel_needs_no_proof(guest: Guest, changes: dict[str, int | N
     guest.boot(DEAD)
     assert guest.slide() == DEAD
     assert guest.slide(guest.cpu(DEAD, **changes)) == DEAD
+
+
+def test_a_vmlinux_that_does_not_say_where_the_idt_is_proves_nothing(guest: Guest) -> None:
+    guest.boot(DEAD)
+    guest.slide()
+    facts = guest.vmlinux.to_json()
+    absent = {f"symbol {name}": None for name in ("idt_table", "trace_idt_table", "debug_idt_table")}
+    known = {f"symbol {name}": guest.vmlinux.symbol(name) for name in ("swapper_pg_dir", "high_memory")}
+    size = {"sizeof pte_t": 4, "symbol initial_page_table": None}
+    guest.vmlinux = Vmlinux.from_json({**facts, "answers": {**facts["answers"], **known, **size, **absent}})
+    assert guest.slide(Registers(0, 0xC100_0000, 0x8005_0033, PROCESS, 0x90, 0x800, 0xC000_1000)) == DEAD
 
 
 def test_where_every_cpu_agrees_nothing_more_is_searched(guest: Guest) -> None:
