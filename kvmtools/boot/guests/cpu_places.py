@@ -7,8 +7,10 @@ relocation changes.
 from __future__ import annotations
 
 import os
+import re
 import time
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +26,8 @@ _MOST = 4  # CPUs that are told of
 _PAGING = 1 << 31  # CR0.PG: SDM vol. 3, section 2.5
 _BANNER = b"Linux version "
 _LONGEST_BANNER = 512
+# kernel/panic.c, panic(): not its format, which is in the image of every kernel.
+_PANIC = re.compile(rb"Kernel panic - not syncing: (?!%)[^\n\0]+")
 # arch/x86/Kconfig: an i386 kernel is aligned to CONFIG_PHYSICAL_ALIGN, at least 8 KiB; KASLR stays below 512 MiB.
 _ALIGNMENT = 0x2000
 _HIGHEST = 512 << 20
@@ -35,6 +39,16 @@ class LoadedKernel:
 
     elf: ElfFile
     slide: int
+    ram: Path
+
+    def panic(self) -> str:
+        """Why it panicked, as it noted in its log buffer, which is part of its image; ``""`` if it did not."""
+        with suppress(OSError), self.ram.open("rb") as file:
+            for segment in self.elf.segments:
+                memory = os.pread(file.fileno(), segment.memory_size, segment.physical + self.slide)
+                if segment.type == PT_LOAD and (found := _PANIC.search(memory)):
+                    return found[0].decode(errors="replace")
+        return ""
 
     def symbol(self, cpu: Registers) -> str:
         """``function+0x12``, or ``""`` if the CPU is not in the kernel's text."""
@@ -44,12 +58,14 @@ class LoadedKernel:
             if home is None:
                 return ""
             linked += home.virtual - home.physical
-        found = self.elf.nearest_symbol(linked)
-        return f"{found[0]}+{found[1]:#x}" if found else ""
+        with suppress(ElfError):
+            if found := self.elf.nearest_symbol(linked):
+                return f"{found[0]}+{found[1]:#x}"
+        return ""
 
 
 def tell(guest: Guest) -> str:
-    """One clause about every CPU; ``""`` if QEMU does not say."""
+    """One clause about a panic and one about every CPU; ``""`` if QEMU does not say."""
     try:
         with Monitor(str(guest.qmp), greeting_seconds=2.0) as monitor:
             status = str(monitor.command("query-status")["status"])
@@ -61,17 +77,32 @@ def tell(guest: Guest) -> str:
         return ""
     if status != "running":
         return f"the guest is {status}"
+    with _kernel_of(guest) as kernel:
+        panic = kernel.panic() if kernel else ""
+        pairs = zip(_one_by_one(before), _one_by_one(after), strict=True)
+        doing = (_doing(*pair) for pair in pairs)
+        clauses = [_clause(cpu, what, kernel) for cpu, what in zip(cpus, doing, strict=True)]
+        return "; ".join([panic, *clauses[:_MOST]] if panic else clauses[:_MOST])
+
+
+def unprinted_panic(guest: Guest) -> str:
+    """Why its kernel panicked before it could print; ``""`` if it did not, or if it printed anything."""
+    with suppress(OSError):
+        if not guest.console.stat().st_size:
+            with _kernel_of(guest) as kernel:
+                return kernel.panic() if kernel else ""
+    return ""
+
+
+@contextmanager
+def _kernel_of(guest: Guest) -> Iterator[LoadedKernel | None]:
     with ExitStack() as stack:
         kernel = None
         with suppress(OSError, ElfError):
             descriptor = os.open(os.fspath(guest.vmlinux or ""), os.O_RDONLY | os.O_CLOEXEC)
             stack.callback(os.close, descriptor)
             kernel = loaded(ElfFile(descriptor), guest.ram)
-        pairs = zip(_one_by_one(before), _one_by_one(after), strict=True)
-        doing = (_doing(*pair) for pair in pairs)
-        return "; ".join(
-            _clause(cpu, what, kernel) for cpu, what in list(zip(cpus, doing, strict=True))[:_MOST]
-        )
+        yield kernel
 
 
 def _one_by_one(text: str) -> list[str]:
@@ -101,7 +132,7 @@ def loaded(elf: ElfFile, ram: Path) -> LoadedKernel | None:
     with ram.open("rb") as file:
         for slide in range(0, _HIGHEST, _ALIGNMENT):
             if os.pread(file.fileno(), len(banner), linked + slide) == banner:
-                return LoadedKernel(elf, slide)
+                return LoadedKernel(elf, slide, ram)
     return None
 
 

@@ -27,7 +27,7 @@ class GuestState:
 
     :ivar status: QMP's word, such as ``running`` or ``paused``; ``busy`` if another client holds the monitor
     :ivar ram_touched_bytes: how much of the RAM file really exists
-    :ivar panic: why its kernel panicked, as its console says; ``""`` if it did not, or did not print it
+    :ivar panic: why its kernel panicked, as it printed or, if it printed nothing, noted; ``""`` if it did not
     """
 
     status: str
@@ -40,6 +40,7 @@ class GuestState:
 def ask(guest: Guest) -> GuestState:
     """What QEMU and the console of ``guest`` say; that it is busy if nobody answers.  A large console is trimmed."""
     from kvmtools.attach.monitor.qmp import Monitor
+    from kvmtools.boot.guests import cpu_places
 
     vcpus: tuple[VcpuThread, ...] = ()
     try:
@@ -55,5 +56,5 @@ def ask(guest: Guest) -> GuestState:
         vcpus,
         detached.uptime_seconds(guest.started),
         ram_location.touched_bytes(guest.ram),
-        console.panic(guest.console),
+        console.panic(guest.console) or cpu_places.unprinted_panic(guest),
     )

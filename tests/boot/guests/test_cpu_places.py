@@ -17,6 +17,8 @@ from kvmtools.errors import AttachError
 PAGE_OFFSET = 0xC000_0000
 SOURCE = """
 const char linux_banner[] = "Linux version 9.9 (of a test)\\n";
+const char format[] = "Kernel panic - not syncing: %s\\n";
+char log_buffer[4096];
 __attribute__((noinline)) int before(int x) { return 3 * x; }
 __attribute__((noinline)) void calibrate(void) { for (;;) __asm__ volatile("pause"); }
 int _start(void) { calibrate(); return before(2); }
@@ -27,6 +29,7 @@ SECTIONS {
   . = 0xc1000000;
   .text : AT(ADDR(.text) - 0xc0000000) { *(.text*) }
   .rodata : AT(ADDR(.rodata) - 0xc0000000) { *(.rodata*) }
+  .bss : AT(ADDR(.bss) - 0xc0000000) { *(.bss*) *(COMMON) }
 }
 """
 
@@ -80,10 +83,10 @@ def booting(place: Place, vmlinux: Path, monkeypatch: pytest.MonkeyPatch) -> Sta
         if slide is not None:
             os.truncate(guest.ram, 640 << 20)
             with vmlinux.open("rb") as file, guest.ram.open("r+b") as ram:
-                banner = address_of(vmlinux, "linux_banner")
-                data = ElfFile(file.fileno()).read(banner, 64)
-                assert data is not None
-                os.pwrite(ram.fileno(), data, banner - PAGE_OFFSET + slide)
+                elf = ElfFile(file.fileno())
+                rodata = elf.section(".rodata")
+                assert rodata is not None
+                os.pwrite(ram.fileno(), elf.content(rodata), rodata.address - PAGE_OFFSET + slide)
         return guest
 
     return start
@@ -96,6 +99,20 @@ def test_the_function_is_named_wherever_kaslr_put_it(booting: Started, vmlinux: 
     paged, unpaged = cpu_places.tell(guest).split("; ")
     assert paged == f"CPU 0 stands still at {at + slide:#x} (calibrate+0x2)"
     assert unpaged == f"CPU 1 stands still at {at + slide - PAGE_OFFSET:#x} (calibrate+0x2)"
+    lifecycle.stop(guest)
+
+
+def test_a_panic_that_could_not_be_printed_is_told(booting: Started, vmlinux: Path) -> None:
+    at = address_of(vmlinux, "calibrate")
+    guest = booting((at, 0x80050033, 0), slide=0)
+    assert "panic" not in cpu_places.tell(guest), "its format is in every kernel"
+    with guest.ram.open("r+b") as ram:
+        panic = b"Kernel panic - not syncing: ERROR: Failed to allocate 0x1000 bytes"
+        os.pwrite(ram.fileno(), panic + b"\nnext", address_of(vmlinux, "log_buffer") - PAGE_OFFSET)
+    assert cpu_places.tell(guest).startswith(f"{panic.decode()}; CPU 0 stands still at ")
+    assert lifecycle.state(guest).panic == panic.decode()
+    guest.console.write_text("Linux version 9.9\n")
+    assert lifecycle.state(guest).panic == "", "what it prints is believed before what lies in its memory"
     lifecycle.stop(guest)
 
 
