@@ -7,23 +7,22 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from kvmtools.api import checking, mappings, page_use, pages, pkmap, translations
 from kvmtools.api.addresses import Address, virtual
-from kvmtools.api.layout import KernelLayout, kernel_layout
-from kvmtools.api.mappings import Mappings
 from kvmtools.api.page_tables import PageTable, PageTableChoice
-from kvmtools.api.page_use import PageUse
-from kvmtools.api.pages import Page
-from kvmtools.api.pkmap import PkmapSlots
-from kvmtools.api.registers import Vcpus, vcpus
 from kvmtools.api.session import Session
-from kvmtools.api.translations import TranslatedAddress
-from kvmtools.api.zones import Zones
 from kvmtools.errors import UsageError
 
 if TYPE_CHECKING:
     import drgn
 
+    from kvmtools.api.layout import KernelLayout
+    from kvmtools.api.mappings import Mappings
+    from kvmtools.api.page_use import PageUse
+    from kvmtools.api.pages import Page
+    from kvmtools.api.pkmap import PkmapSlots
+    from kvmtools.api.registers import Vcpus
+    from kvmtools.api.translations import TranslatedAddress
+    from kvmtools.api.zones import Zones
     from kvmtools.attach.monitor.pause import Pause, Pausing
     from kvmtools.findings import Result
     from kvmtools.observe.observed import Observed
@@ -64,7 +63,9 @@ class OpenKernel:
         :param samples: how often to look at most
         :raises UsageError: if a word names no rule
         """
-        return checking.verdict(self.session, only, skip, samples)
+        from kvmtools.api.checking import verdict
+
+        return verdict(self.session, only, skip, samples)
 
     def vtop(
         self,
@@ -91,7 +92,9 @@ class OpenKernel:
         cr3: Address | None = None,
     ) -> list[TranslatedAddress]:
         """:meth:`vtop` of each, all at one moment."""
-        return translations.translated(self.session, addresses, PageTableChoice(cr3, cpu, pid))
+        from kvmtools.api.translations import translated
+
+        return translated(self.session, addresses, PageTableChoice(cr3, cpu, pid))
 
     def walk(
         self,
@@ -109,9 +112,11 @@ class OpenKernel:
         :param region: only what begins in this one, such as ``"vmalloc"`` or ``"direct map"``
         :raises UsageError: if the range is empty, or there is no such region, process or vCPU
         """
+        from kvmtools.api.mappings import mapped
+
         choice = PageTableChoice(cr3, cpu, pid)
         last = None if end is None else self.address(end)
-        return mappings.mapped(self.session, choice, self.address(start), last, region)
+        return mapped(self.session, choice, self.address(start), last, region)
 
     def page(self, which: Address) -> Page:
         """One ``struct page`` in full.
@@ -127,22 +132,32 @@ class OpenKernel:
 
         :param refuse: is told of each that names no page; raises the error unless another is given
         """
-        return pages.pages_of(self.session, which, refuse)
+        from kvmtools.api.pages import pages_of
+
+        return pages_of(self.session, which, refuse)
 
     def memmap(self) -> PageUse:
         """Every ``struct page`` as NumPy columns, and what the pages are doing, by zone."""
-        return page_use.page_use(self.observe(processes=False))
+        from kvmtools.api.page_use import page_use
+
+        return page_use(self.observe(processes=False))
 
     def pkmap(self) -> PkmapSlots | None:
         """The slots of pkmap (512 with PAE, else 1024), and those in use; ``None`` without CONFIG_HIGHMEM."""
-        return pkmap.pkmap_slots(self.observe(processes=False))
+        from kvmtools.api.pkmap import pkmap_slots
+
+        return pkmap_slots(self.observe(processes=False))
 
     def zones(self) -> Zones:
         """Every zone: span, sizes and watermarks in pages, free blocks by order, the CPUs' lists."""
+        from kvmtools.api.zones import Zones
+
         return Zones(self.observe(processes=False).zones)
 
     def layout(self) -> KernelLayout:
         """The boundaries of the kernel's address space and memory, the model's beside the guest's."""
+        from kvmtools.api.layout import kernel_layout
+
         return kernel_layout(self.session)
 
     def regs(self) -> Vcpus:
@@ -150,6 +165,8 @@ class OpenKernel:
 
         :raises AttachError: if a gdb socket was named for :func:`kvmtools.open` and does not serve
         """
+        from kvmtools.api.registers import vcpus
+
         return vcpus(self.session, demand_gdb=self._demand_gdb)
 
     def processes(self) -> tuple[Process, ...]:
