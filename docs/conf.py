@@ -19,14 +19,12 @@ toc_object_entries_show_parents = "hide"
 
 nitpicky = True
 # What is documented elsewhere: the standard library, NumPy and drgn; and what lies behind the API, which is no promise.
+# Types that are imported for type checkers only have no module in their name.
 nitpick_ignore_regex = [
-    (r"py:.*", r"kvmtools\.(api|attach|boot|compare|observe|model|records|show)(\..*)?"),
-    (r"py:.*", r"(tuple\[~)?kvmtools\.records\.\w+|Address|Guest|Pause|Pausing|[TU]|SHOWN|MARKS"),
     (r"py:.*", r"(collections|contextlib|enum|functools|numpy|np|pathlib|types|typing|drgn)\..*"),
-    (
-        r"py:.*",
-        r"(Callable|Iterator|Mapping|Path|Sequence|NDArray|Self|StrEnum|TracebackType|IndexError|KeyError)",
-    ),
+    (r"py:.*", r"(tuple\[~)?kvmtools\.(api|attach|boot|compare|observe|model|records|show)(\..*)?"),
+    (r"py:(class|exc)", r"[A-Z]\w*"),
+    (r"py:data", r"[A-Z_]+"),
 ]
 
 html_theme = "alabaster"

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import ast
+import builtins
+import inspect
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -56,3 +60,30 @@ def test_the_import_loads_nothing() -> None:
     code = f"import sys; before = set(sys.modules); import kvmtools; print(*({HEAVY!r} & (set(sys.modules) - before)))"
     done = subprocess.run([sys.executable, "-S", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "\n"
+
+
+def documented() -> Iterator[tuple[str, str]]:
+    """Name and docstring of every promised function, class and method."""
+    for module in (kvmtools, kvmtools.model):
+        for name in module.__all__:
+            found = getattr(module, name)
+            yield name, inspect.getdoc(found) or ""
+            if inspect.isclass(found):
+                for member, value in vars(found).items():
+                    if not member.startswith("_"):
+                        yield f"{name}.{member}", inspect.getdoc(value) or ""
+
+
+def test_what_is_raised_can_be_caught() -> None:
+    """An exception that a docstring names is one of ours by its name, or Python's."""
+    raised = {
+        (name, error)
+        for name, text in documented()
+        for error in re.findall(r":raises (\w+):", text)
+        if not (hasattr(kvmtools, error) or hasattr(builtins, error))
+    }
+    assert raised == set()
+
+
+def test_every_question_is_documented() -> None:
+    assert [name for name, text in documented() if name.startswith("OpenKernel.") and not text] == []
