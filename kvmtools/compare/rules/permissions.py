@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kvmtools.compare.case import Case
 from kvmtools.compare.rule import Examination, Rule, violations
@@ -14,46 +15,57 @@ from kvmtools.records import Expectation
 USER_BIT = np.uint64(1 << 2)
 
 
-def _allowed(expectation: Expectation, rights: str) -> dict[str, bool]:
+RIGHTS = ("writable", "executable")
+WORDS = {
+    ("writable", True): "RW",
+    ("writable", False): "RO",
+    ("executable", True): "x",
+    ("executable", False): "NX",
+}
+
+
+def _decided(region: Expectation) -> dict[str, bool]:
     """The permissions that are decided in a region: ``{"writable": False}``."""
-    values = {right: getattr(expectation, right) for right in rights.split()}
+    values = {right: getattr(region, right) for right in RIGHTS}
     return {right: value for right, value in values.items() if value is not None}
+
+
+def _differ(case: Case, region: Expectation, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    """Which of these leaves do not have the permissions of the region."""
+    wrong = np.zeros(len(rows), np.bool_)
+    for right, value in _decided(region).items():
+        wrong |= getattr(case.kernel_walk, right)[rows] != value
+    return wrong
 
 
 def permissions(case: Case) -> Examination:
     """Effective W and X of every leaf are those of its region."""
-    walk, seen = case.kernel_walk, Examination(0)
-    words = {
-        ("writable", True): "RW",
-        ("writable", False): "RO",
-        ("executable", True): "x",
-        ("executable", False): "NX",
-    }
-    for expectation in case.prediction.expectations:
-        wanted = _allowed(expectation, "writable executable")
-        rows = rows_within(case, expectation.start, expectation.end)
+    examined, wrong = 0, [np.zeros(0, np.intp)]
+    for region in case.prediction.expectations:
+        rows = rows_within(case, region.start, region.end)
         rows = rows[~np.isin(rows, case.kexec_leaves)]
-        if not wanted or not len(rows):
-            continue
-        wrong = np.zeros(len(rows), np.bool_)
-        for right, value in wanted.items():
-            wrong |= getattr(walk, right)[rows] != value
+        if _decided(region):
+            examined += len(rows)
+            wrong.append(rows[_differ(case, region, rows)])
+    # A large leaf may lie in two regions, and is wrong once.
+    return violations(examined, np.unique(np.concatenate(wrong)), lambda row: _forbidden(case, row))
 
-        def spell(
-            row: int, expectation: Expectation = expectation, wanted: dict[str, bool] = wanted
-        ) -> Finding:
-            expected = " ".join(words[item] for item in wanted.items())
-            observed = " ".join(words[right, bool(getattr(walk, right)[row])] for right in wanted)
-            return leaf_finding(
-                case,
-                row,
-                f"{expected}: {expectation.name}",
-                observed,
-                touches=case.slot_subjects(int(walk.virtual[row])),
-            )
 
-        seen += violations(len(rows), rows[wrong], spell)
-    return seen
+def _forbidden(case: Case, row: int) -> Finding:
+    """A leaf whose permissions are not those of some of its regions."""
+    walk = case.kernel_walk
+    regions = [
+        region
+        for region in case.prediction.expectations
+        if row in rows_within(case, region.start, region.end) and _differ(case, region, np.array([row]))[0]
+    ]
+    expected = (
+        f"{' '.join(WORDS[each] for each in _decided(region).items())}: {region.name}" for region in regions
+    )
+    asked = [right for right in RIGHTS if any(right in _decided(region) for region in regions)]
+    observed = " ".join(WORDS[right, bool(getattr(walk, right)[row])] for right in asked)
+    touches = case.slot_subjects(int(walk.virtual[row]))
+    return leaf_finding(case, row, "; ".join(expected), observed, touches=touches)
 
 
 def write_xor_execute(case: Case) -> Examination:
