@@ -17,6 +17,7 @@ import pytest
 from kvmtools.attach.monitor.qmp import Monitor
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.lifecycle import Guest
+from kvmtools.records import PAGE_SIZE
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 Json = Callable[..., Any]
@@ -115,10 +116,15 @@ def test_vtop_says_what_qemu_says(guest: Guest, document: Json) -> None:
     assert ways[0]["page"]["pfn"] == int(ways[0]["physical"], 16) >> 12
 
 
-def test_vtop_in_text(run: Run) -> None:
+def test_vtop_in_text(run: Run, document: Json) -> None:
+    """Every level, down to the entry that maps: of a large page in 7.2, which puts split ones together again."""
     text = run("vtop", "linux_banner").stdout
     assert "kernel rodata  [swapper_pg_dir]" in text
-    assert re.search(r"^  pte  table [0-9a-f]{9} \[ *\d+\]  [0-9a-f]+  P ", text, re.MULTILINE)
+    levels = re.findall(r"^  (p[a-z]+)  table [0-9a-f]{9} \[ *\d+\]  [0-9a-f]+  P ", text, re.MULTILINE)
+    (way,) = document("vtop", "linux_banner")["translations"]
+    assert levels == [step["level"] for step in way["steps"]]
+    assert (levels[-1] == "pte") == (way["page_size_bytes"] == PAGE_SIZE)
+    assert ("4 KiB page" in text) == (levels[-1] == "pte")
     assert "struct page 0x" in text
 
 
