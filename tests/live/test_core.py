@@ -84,7 +84,16 @@ def test_a_core_is_the_guest_that_it_was(still: Still) -> None:
     assert theirs.returncode == 0
     assert verdict(ours.stdout) == verdict(theirs.stdout)
     statuses = [outcome["status"] for outcome in json.loads(ours.stdout)["outcomes"]]
-    assert statuses.count("agree") >= 45
+    skipped = [
+        outcome["rule"] for outcome in json.loads(ours.stdout)["outcomes"] if outcome["status"] == "skipped"
+    ]
+    assert set(skipped) <= {
+        "pkmap.pool-complete",  # of 2.6
+        "pkmap.page-virtual",  # of 2.4
+        "pagetable.write-xor-execute",  # without NX
+        "memmap.section",  # FLATMEM
+        "memmap.node",  # one node
+    }
 
     text = still.run("check", "-v")
     assert (text.returncode, text.stderr) == (0, "")

@@ -71,8 +71,29 @@ def test_6_1_has_the_sizes_of_a_recorded_guest(recorded: Recorded) -> None:
     )
 
 
-def test_5_10_has_the_flags_of_6_1_and_the_same_entry_area() -> None:
-    # page-flags.h and cpu_entry_area.h did not change in between; there was no such area before.
-    assert eras.named("5.10").page_flags == SIX_ONE.page_flags
-    sizes = [era.cpu_entry_area_size for era in ALL]
-    assert sizes == [0] * 4 + [SIX_ONE.cpu_entry_area_size] * 4
+BUILT: dict[str, dict[str, int]] = json.loads((GUESTS.parent / "kernels" / "gdb.json").read_text())
+"""What gdb says of built kernels of four eras, with PAE and without (``fixtures/kernels``)."""
+
+
+def test_kernels_of_four_eras_were_asked() -> None:
+    names = [f"{era} {kernel}" for era in ("5.10", "6.1", "6.12", "7.2") for kernel in ("nopae", "pae")]
+    assert sorted(BUILT) == sorted(set(names) - {"6.12 nopae"})
+
+
+@pytest.mark.parametrize("kernel", BUILT)
+def test_an_era_has_the_types_of_a_built_kernel(kernel: str) -> None:
+    era, said = eras.named(kernel.split()[0]), BUILT[kernel]
+    assert [said[f"PG_{name}"] for name in era.page_flags] == list(range(said["__NR_PAGEFLAGS"]))
+    zones = [said[f"ZONE_{name}"] for name in era.zone_names]
+    assert zones == list(range(said["__MAX_NR_ZONES"]))
+    assert era.page_struct_size == said["sizeof(struct page)"]
+    assert era.cpu_entry_area_size == said["sizeof(struct cpu_entry_area)"]
+    assert era.max_order == said["sizeof(((struct zone *)0)->free_area) / sizeof(struct free_area)"]
+    kernels = {"refcount": "_refcount", "mapcount": "_mapcount", "next": "lru"}
+    assert dict(era.page_members) == {
+        name: said[f"&((struct page *)0)->{kernels.get(name, name)}"] for name, _offset in era.page_members
+    }
+
+
+def test_before_5_10_there_was_no_cpu_entry_area() -> None:
+    assert [era.cpu_entry_area_size for era in ALL[:4]] == [0] * 4
