@@ -66,7 +66,7 @@ def _examine(rule: Rule, case: Case) -> Examination:
         return Examination(0, skipped=_why(missing))
     except (UsageError, Inconclusive) as refusal:
         return Examination(0, skipped=f"the model cannot predict this guest: {refusal}")
-    return replace(seen, findings=tuple(_signed(rule, found) for found in seen.findings))
+    return replace(seen, findings=tuple(_completed(rule, found) for found in seen.findings))
 
 
 def _why(missing: Unobserved) -> str:
@@ -75,7 +75,7 @@ def _why(missing: Unobserved) -> str:
     return f"what it needs cannot be read: {missing}" if isinstance(missing, MemoryFault) else missing.message
 
 
-def _signed(rule: Rule, found: Finding) -> Finding:
+def _completed(rule: Rule, found: Finding) -> Finding:
     """The finding with its rule's id, and the advice about this very place."""
     places = {"virtual": found.virtual, "physical": found.physical, "pfn": found.pfn}
     advice = rule.next.format(**{name: "?" if at is None else f"{at:#x}" for name, at in places.items()})

@@ -98,8 +98,8 @@ def block_in_zone(case: Case) -> Examination:
 def listed(case: Case) -> Examination:
     """The pages marked PageBuddy are the pages on the free lists, each on the list of its zone and order."""
     memmap, marked, linked = case.memmap, case.marked_blocks, case.linked_blocks
-    missing = np.setdiff1d(marked, linked)
-    alien = np.setdiff1d(linked, marked)
+    unlisted = np.setdiff1d(marked, linked)
+    unmarked = np.setdiff1d(linked, marked)
 
     def spell(key: int, expected: str, observed: str) -> Finding:
         pfn, order, node, number = unpack(key)
@@ -108,18 +108,18 @@ def listed(case: Case) -> Examination:
         touched = (area, subjects.zone(zone))
         return places.of_page(memmap, pfn, "_mapcount", f"{expected} {area}", observed, touches=touched)
 
-    def spell_missing(key: int) -> Finding:
+    def spell_unlisted(key: int) -> Finding:
         return spell(int(key), "on a free list of", "PageBuddy, but on no such list")
 
-    def spell_alien(key: int) -> Finding:
+    def spell_unmarked(key: int) -> Finding:
         marked_otherwise = memmap.buddy[unpack(int(key))[0]]
         state = "PageBuddy of another zone or order" if marked_otherwise else "not PageBuddy"
         return spell(int(key), "PageBuddy: it is on a free list of", state)
 
     # A page that is marked for one list and is on another gets one finding, not one for each of its places.
-    misplaced = np.isin(pfns_of(alien), pfns_of(missing))
-    seen = violations(len(marked), missing, spell_missing)
-    return seen + violations(len(linked), alien[~misplaced], spell_alien)
+    misplaced = np.isin(pfns_of(unmarked), pfns_of(unlisted))
+    seen = violations(len(marked), unlisted, spell_unlisted)
+    return seen + violations(len(linked), unmarked[~misplaced], spell_unmarked)
 
 
 def _areas(case: Case) -> list[tuple[Zone, FreeArea]]:
