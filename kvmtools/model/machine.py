@@ -59,9 +59,17 @@ def configuration(
 ) -> Configuration:
     """The configuration of a kernel of that era on a machine with ``memory`` bytes, or with the map ``e820``.
 
-    :param pti: page-table isolation, where ``command_line`` leaves it to the processor
-    :param memory: 4 GiB if neither it nor ``e820`` is given
+    :param era: one of :data:`kvmtools.model.ERAS`
+    :param memory: RAM in bytes; 4 GiB if neither it nor ``e820`` is given
+    :param e820: the firmware's map, in bytes
+    :param page_offset: ``PAGE_OFFSET``, a virtual address
+    :param nr_cpus: ``CONFIG_NR_CPUS``
+    :param command_line: the kernel's; the model follows what the era's kernel would
+    :param page_struct_size: ``sizeof(struct page)``, bytes; like the next two, the era's own if not given
+    :param cpu_entry_area_size: ``sizeof(struct cpu_entry_area)``, bytes
     :param fixmap_slots: ``(__end_of_permanent_fixed_addresses, __end_of_fixed_addresses)``
+    :param pti: page-table isolation, where ``command_line`` leaves it to the processor
+    :param zone_dma: whether there is a zone DMA
     :raises UsageError: if there is no era of that name, or the size of RAM is said twice
     """
     row = eras.named(era)
