@@ -18,7 +18,7 @@ from kvmtools.boot.guests.agent import Agent
 
 def _boot(kernel: str, memory: str) -> Iterator[lifecycle.Guest]:
     name = f"bench-{kernel}-{memory}-{os.getpid()}"
-    with lifecycle.booted(name, kernel=kernel, memory=memory) as guest:
+    with kvmtools.booted(name, kernel=kernel, memory=memory) as guest:
         with Agent(guest.agent) as agent:
             agent.driver("mix 400")
         yield guest

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from bare_qemu import RAM, Machine, Start, shared
 
+import kvmtools
 from kvmtools.boot.guests import lifecycle
 
 MEMORY = {"pae": "6G", "nopae": "2G"}
@@ -25,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def _boot(kernel: str) -> Iterator[lifecycle.Guest]:
     name = f"test-{kernel}-{os.getpid()}"
-    with lifecycle.booted(name, kernel=kernel, memory=MEMORY[kernel], progress=print) as guest:
+    with kvmtools.booted(name, kernel=kernel, memory=MEMORY[kernel]) as guest:
         yield guest
 
 

@@ -93,7 +93,7 @@ def subject(kernel: str, request: pytest.FixtureRequest) -> Iterator[Subject]:
     machine: Machine = request.param
     name = f"test-machine-{kernel}-{os.getpid()}"
     with (
-        lifecycle.booted(
+        kvmtools.booted(
             name, kernel=kernel, memory=machine.memory, append=f"{machine.append} {SAYS}"
         ) as guest,
         Agent(guest.agent) as agent,
