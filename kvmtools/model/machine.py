@@ -60,29 +60,22 @@ def configuration(
     """The configuration of a kernel of that era on a machine with ``memory`` bytes, or with the map ``e820``.
 
     :param era: one of :data:`kvmtools.model.ERAS`
-    :param memory: RAM in bytes; 4 GiB if neither it nor ``e820`` is given
-    :param e820: the firmware's map, in bytes
+    :param memory: RAM in bytes; 4 GiB if neither it nor ``e820``, the firmware's map, is given
     :param page_offset: ``PAGE_OFFSET``, a virtual address
-    :param nr_cpus: ``CONFIG_NR_CPUS``
     :param command_line: the kernel's; the model follows what the era's kernel would
-    :param page_struct_size: ``sizeof(struct page)``, bytes; like the next two, the era's own if not given
-    :param cpu_entry_area_size: ``sizeof(struct cpu_entry_area)``, bytes
+    :param page_struct_size: bytes; like ``cpu_entry_area_size`` and the next, the era's own if not given
     :param fixmap_slots: ``(__end_of_permanent_fixed_addresses, __end_of_fixed_addresses)``
     :param pti: page-table isolation, where ``command_line`` leaves it to the processor
-    :param zone_dma: whether there is a zone DMA
     :raises UsageError: if there is no era of that name, or the size of RAM is said twice
     """
     row = eras.named(era)
     if memory is not None and e820 is not None:
-        raise UsageError(
-            "the size of memory and its map both say how much RAM there is", hint="give one of them"
-        )
+        raise UsageError("memory's size and its map both say how much RAM there is", hint="give one of them")
     if e820 is None:
         e820 = e820_of(4 * _GIB if memory is None else memory)
     without = {"HIGHMEM": not highmem, "DMA": not zone_dma}
     mode = boot_features.pti_mode(command_line, row)
     permanent, end = fixmap_slots or row.fixmap(nr_cpus, pae=pae, highmem=highmem)
-    image, shrunk = page_offset + row.image_at, 1 if row.image_at > _MIB else _OLD_IMAGES
     return Configuration(
         pae=pae,
         page_offset=page_offset,
@@ -103,9 +96,14 @@ def configuration(
         debug_pagealloc=False,
         command_line=command_line,
         e820=e820,
-        image=Image(0, {name: image + offset // shrunk for name, offset in _SECTIONS.items()}),
+        image=_image(page_offset + row.image_at, 1 if row.image_at > _MIB else _OLD_IMAGES),
         marks=_marks(row.name),
     )
+
+
+def _image(start: int, shrunk: int) -> Image:
+    """An image that begins at ``start``, that many times smaller than a middling one."""
+    return Image(0, {name: start + offset // shrunk for name, offset in _SECTIONS.items()})
 
 
 def e820_of(memory: int) -> tuple[E820Entry, ...]:
