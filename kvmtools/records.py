@@ -116,6 +116,8 @@ class Configuration:
     """The memory nodes, ascending by number; none without CONFIG_NUMA: then all RAM is one node's."""
     max_numnodes: int = 1
     """``MAX_NUMNODES``, ``1 << CONFIG_NODES_SHIFT``: it sizes the node's number in ``page->flags``."""
+    lru_gen_width: int = 0
+    """Bits of ``page->flags`` between those flags and the zone: ``LRU_GEN_WIDTH``, 0 without multi-generation LRU."""
     nr_pageflags: int = 0
     """``NR_PAGEFLAGS``: how many bits of ``page->flags`` are flags; told only with NUMA, where it decides whether the
     node's number fits."""

@@ -12,7 +12,6 @@ from recorded_guest import exchanged
 
 from kvmtools.observe.observed import Observed
 from kvmtools.observe.pages.memmap import MemMap
-from kvmtools.observe.pages.page_flags import Field
 from kvmtools.observe.pages.pieces import Piece
 from kvmtools.observe.zones.zones import Place, Zone
 from kvmtools.records import NodeSpan
@@ -41,15 +40,16 @@ def one_section(memmap: MemMap) -> MemMap:
     words[:, : memmap.length] = memmap.words
     word = {name: offset // words.itemsize for name, offset in memmap.offsets.items()}
     flags = words[word["flags"]]
-    flags[: memmap.length] = flags[: memmap.length] & FLAGS | memmap.zone.astype(words.dtype) * ZONE_BIT
+    zone = flags[: memmap.length] >> 30  # FLATMEM: the two bits at the top
+    flags[: memmap.length] = flags[: memmap.length] & FLAGS | zone * ZONE_BIT
     flags[memmap.length :] = memmap.layout.bit("PG_reserved") | HIGHMEM * ZONE_BIT
     flags[BORDER:] |= NODE_BIT
     words[word["_refcount"], memmap.length :] = 1
     words[word["_mapcount"], memmap.length :] = 0xFFFF_FFFF
     named = {name: bit for name, bit in memmap.layout.names.items() if 1 << bit <= FLAGS}
-    layout = replace(memmap.layout, names=named, section=Field(25, 7), node=Field(24, 1), zone=Field(22, 2))
+    layout = replace(memmap.layout, names=named)
     pieces = (Piece(0, SECTION, memmap.base, memmap.physical),)
-    return replace(memmap, pieces=pieces, max_mapnr=None, allocated=SECTION, words=words, layout=layout)
+    return replace(memmap, pieces=pieces, max_mapnr=None, words=words, layout=layout)
 
 
 def part(zone: Zone, node: int, span: NodeSpan) -> Zone:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from kvmtools.compare.flag_fields import with_fields
 from kvmtools.observe.pages.page_states import STATES, count_states, page_states
 from kvmtools.show.page_use import page_use_text
 from kvmtools.show.style import uncoloured
@@ -54,7 +55,8 @@ class PageUse:
 def page_use(seen: Observed) -> PageUse:
     """What the pages were doing when they were observed."""
     per_cpu = np.concatenate([zone.pcp_pages for zone in seen.zones])
-    states = page_states(seen.memmap, per_cpu)
+    memmap = with_fields(seen.memmap, seen.configuration)
+    states = page_states(memmap, per_cpu)
     places = tuple(zone.place for zone in seen.zones)
-    counts = [count_states(seen.memmap, states, node) for node in sorted({place.node for place in places})]
-    return PageUse(seen.memmap, states, np.concatenate(counts), places)
+    counts = [count_states(memmap, states, node) for node in sorted({place.node for place in places})]
+    return PageUse(memmap, states, np.concatenate(counts), places)

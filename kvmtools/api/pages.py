@@ -15,6 +15,7 @@ from kvmtools.show.pages import page_lines
 if TYPE_CHECKING:
     from kvmtools.api.session import Session
     from kvmtools.observe.kernel import Kernel
+    from kvmtools.observe.pages.page_flags import FlagLayout
 
 
 @dataclass(frozen=True, repr=False)
@@ -62,7 +63,7 @@ class Page:
         return "\n".join(page_lines(self))
 
 
-def page_of(kernel: Kernel, which: Address) -> Page:
+def page_of(kernel: Kernel, which: Address, layout: FlagLayout) -> Page:
     """The page that a number or a word names; reads one ``struct page``.
 
     :raises UsageError: if it names none
@@ -73,7 +74,7 @@ def page_of(kernel: Kernel, which: Address) -> Page:
     text = spelled(which)
     try:
         pfn = page_frame(text, kernel.page_offset, lambda address: page_pfn(kernel, address))
-        return Page(**page_at(kernel, pfn))
+        return Page(**page_at(kernel, pfn, layout))
     except IndexError as error:
         hint = ""
         if text.startswith("0x") and is_ram(kernel.memory, int(text, 16)):
@@ -81,12 +82,21 @@ def page_of(kernel: Kernel, which: Address) -> Page:
         raise UsageError(f"'{text}' names no page: {error.args[0]}", hint=hint) from error
 
 
-def page_behind(kernel: Kernel, physical: int) -> Page | None:
+def flags_of(kernel: Kernel) -> FlagLayout:
+    """The flags of this kernel; where they keep zone and section, if it has booted far enough to say what it is."""
+    from kvmtools.compare.flag_fields import told
+    from kvmtools.observe.boot.configuration import observe_configuration
+    from kvmtools.observe.pages.page_flags import flag_layout
+
+    return told(flag_layout(kernel.vmlinux), observe_configuration(kernel))
+
+
+def page_behind(kernel: Kernel, physical: int, layout: FlagLayout) -> Page | None:
     """The page of a physical address; ``None`` for memory that has none, such as a device's."""
     from kvmtools.observe.pages.memmap import page_at
 
     try:
-        return Page(**page_at(kernel, physical >> PAGE_SHIFT))
+        return Page(**page_at(kernel, physical >> PAGE_SHIFT, layout))
     except IndexError:
         return None
 
@@ -97,10 +107,10 @@ def pages_of(session: Session, words: Sequence[Address], refuse: Callable[[Usage
 
     def read() -> list[Page]:
         refused.clear()
-        found = []
+        found, layout = [], flags_of(session.kernel)
         for word in words:
             try:
-                found.append(page_of(session.kernel, word))
+                found.append(page_of(session.kernel, word, layout))
             except UsageError as error:
                 refused.append(error)
         return found

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kvmtools.compare.flag_fields import with_fields
 from kvmtools.observe.paging.forms import PRESENT, Form
 from kvmtools.records import PAGE_SHIFT
 from kvmtools.show.pkmap import pkmap_text
@@ -83,7 +84,8 @@ def pkmap_slots(seen: Observed) -> PkmapSlots | None:
     if seen.pkmap is None:
         return None
     form = seen.kernel.paging
-    used, local = tuple(_used(seen.pkmap, seen.memmap, form)), tuple(_local(seen, form))
+    memmap = with_fields(seen.memmap, seen.configuration)
+    used, local = tuple(_used(seen.pkmap, memmap, form)), tuple(_local(seen, form))
     return PkmapSlots(seen.pkmap, used, local, form.entry_size)
 
 

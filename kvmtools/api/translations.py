@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from kvmtools.api.addresses import Address, virtual
 from kvmtools.api.page_tables import PageTable, PageTableChoice
-from kvmtools.api.pages import Page, page_behind
+from kvmtools.api.pages import Page, flags_of, page_behind
 from kvmtools.observe.paging.translate import Translation, translate
 from kvmtools.show.addresses import is_symbol
 from kvmtools.show.style import uncoloured
@@ -17,6 +17,7 @@ from kvmtools.show.translations import translation_lines
 if TYPE_CHECKING:
     from kvmtools.api.session import Session
     from kvmtools.observe.kernel import Kernel
+    from kvmtools.observe.pages.page_flags import FlagLayout
     from kvmtools.observe.space.regions import Regions
 
 
@@ -67,7 +68,8 @@ def translated(
     def read() -> list[TranslatedAddress]:
         kernel = session.seen_by(choice.cpu)
         table, regions = choice.find(session), regions_of(kernel, observe_layout(kernel))
-        return [_translated(kernel, regions, table, choice, *each) for each in wanted]
+        layout = flags_of(kernel)
+        return [_translated(kernel, regions, layout, table, choice, *each) for each in wanted]
 
     return session.held(read)
 
@@ -75,6 +77,7 @@ def translated(
 def _translated(
     kernel: Kernel,
     regions: Regions,
+    layout: FlagLayout,
     table: PageTable,
     choice: PageTableChoice,
     argument: Address,
@@ -88,6 +91,6 @@ def _translated(
         region=regions.describe(address),
         page_table=table,
         entry_size=kernel.paging.entry_size,
-        page=None if way.physical is None else page_behind(kernel, way.physical),
+        page=None if way.physical is None else page_behind(kernel, way.physical, layout),
         hint="a process may map it: name one with --pid" if elsewhere else "",
     )

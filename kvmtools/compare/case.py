@@ -11,6 +11,7 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from kvmtools.compare.flag_fields import with_fields
 from kvmtools.compare.free_blocks import FreeBlocks, free_blocks, linked_blocks, marked_blocks
 from kvmtools.compare.locks import HeldLock, held_locks
 from kvmtools.compare.subjects import slot, virtual
@@ -65,10 +66,10 @@ class Case:
         """``PAGE_OFFSET``."""
         return self.prediction.configuration.page_offset
 
-    @property
+    @cached_property
     def memmap(self) -> MemMap:
-        """``mem_map`` as observed."""
-        return self.observed.memmap
+        """``mem_map`` as observed, told by the model where its flags keep zone, node and section."""
+        return with_fields(self.observed.memmap, self.prediction.configuration)
 
     @cached_property
     def unsettled(self) -> tuple[HeldLock, ...]:

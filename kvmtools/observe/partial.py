@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from contextlib import suppress
+from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, cast
 
 from kvmtools.errors import MemoryFault, Unobserved
@@ -41,6 +42,18 @@ def known(read: Callable[[], T], structure: str, broken: list[Broken] | None = N
         if broken is not None and isinstance(reason, MemoryFault):
             note(broken, structure, reason)
         return cast(T, reason)
+
+
+R = TypeVar("R", bound=Partial)
+
+
+def exchanged(record: R, **changes: Any) -> R:
+    """``dataclasses.replace`` for a record that may lack some of its parts: these are not asked for."""
+    assert is_dataclass(record)
+    held, other = vars(record), object.__new__(type(record))
+    for field in fields(record):
+        object.__setattr__(other, field.name, changes.get(field.name, held[field.name]))
+    return other
 
 
 class Lookup(dict[str, int]):

@@ -9,6 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 import kvmtools
+from kvmtools.api.pages import flags_of
 from kvmtools.cli.group import cli
 from kvmtools.observe.pages.memmap import page_at
 
@@ -84,7 +85,7 @@ def test_many_are_asked_at_one_moment(kernel: kvmtools.OpenKernel) -> None:
 
 def test_a_page_has_every_field_that_the_observer_tells(kernel: kvmtools.OpenKernel) -> None:
     page = kernel.page(PFN)
-    assert vars(page) == page_at(kernel.session.kernel, PFN)
+    assert vars(page) == page_at(kernel.session.kernel, PFN, flags_of(kernel.session.kernel))
     assert page.physical == PFN << 12
 
 

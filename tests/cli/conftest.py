@@ -19,6 +19,7 @@ from kvmtools.attach.monitor.pause import NoPause
 from kvmtools.cli.group import cli
 from kvmtools.errors import KvmtoolsError, MemoryFault
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.pages.page_flags import FlagLayout
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import Layout, Range, Registers
 
@@ -174,6 +175,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyTarget:
         "kvmtools.observe.space.regions.regions_of",
         lambda _kernel, layout: Regions(layout, {}, fixed, end=1 << 32),
     )
+    flags = FlagLayout({}, {})
+    monkeypatch.setattr("kvmtools.api.pages.flags_of", lambda _kernel: flags)
+    monkeypatch.setattr("kvmtools.api.translations.flags_of", lambda _kernel: flags)
     monkeypatch.setattr("kvmtools.observe.pages.memmap.page_at", _page_at)
     monkeypatch.setattr("kvmtools.observe.pages.memmap.page_pfn", _page_pfn)
     return target
@@ -208,7 +212,7 @@ def _page(pfn: int, **changes: Any) -> dict[str, Any]:
     return {**page, **changes}
 
 
-def _page_at(_kernel: Kernel, pfn: int) -> dict[str, Any]:
+def _page_at(_kernel: Kernel, pfn: int, _layout: FlagLayout) -> dict[str, Any]:
     if pfn >= PAGES:
         raise IndexError(f"pfn {pfn:#x} has no struct page")
     return _page(pfn)

@@ -44,11 +44,13 @@ def observed(tiny: Any, pkmap: Any, a_page: Callable[..., Any], monkeypatch: pyt
     )
     found = SimpleNamespace(
         kernel=SimpleNamespace(paging=PAE),
+        configuration=None,
         pkmap=pkmap,
         memmap=SimpleNamespace(length=0x1100, page=lambda pfn: vars(a_page(pfn, zone="HIGHMEM"))),
         kmap_local=(local,),
     )
     monkeypatch.setattr(Session, "observe", lambda _self, processes: found)
+    monkeypatch.setattr("kvmtools.api.pkmap.with_fields", lambda memmap, _configuration: memmap)
     return found
 
 

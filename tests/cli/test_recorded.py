@@ -16,6 +16,7 @@ from opened_kernel import always_opens
 from kvmtools.api.session import Session
 from kvmtools.attach.memory.snapshot import Snapshot
 from kvmtools.attach.monitor.pause import NoPause
+from kvmtools.compare.flag_fields import with_fields
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.observed import Observed, observe
 from kvmtools.observe.pages.memmap import page_at, page_pfn
@@ -106,10 +107,10 @@ def test_vtop_of_every_slot_in_use(recorded: Recorded, invoke: Invoke) -> None:
 
 
 def test_one_page_alone_is_the_page_among_all(recorded: Recorded) -> None:
-    memmap = recorded.observed.memmap
+    memmap = with_fields(recorded.observed.memmap, recorded.observed.configuration)
     for pfn in (*range(0, memmap.length, 97), memmap.length - 1):
         page = memmap.page(pfn)
-        assert page_at(recorded.kernel, pfn) == page
+        assert page_at(recorded.kernel, pfn, memmap.layout) == page
         assert page_pfn(recorded.kernel, page["page"]) == pfn
         assert page["zone"] == memmap.zone_names[memmap.zone[pfn]]
         assert page["compound_head"] == (memmap.head[pfn] if memmap.tail[pfn] else None)

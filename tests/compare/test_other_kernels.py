@@ -88,9 +88,10 @@ def test_page_virtual_that_outlived_its_slot() -> None:
 
 def with_flags_field(guest: RecordedGuest, **fields: Field) -> Case:
     """The guest, as if its flags held one more field; the bits there are zero in every page."""
-    observed = guest.observe()
-    layout = replace(observed.memmap.layout, **fields)
-    return Case(exchanged(observed, memmap=replace(observed.memmap, layout=layout)))
+    case = Case(guest.observe())
+    layout = replace(case.memmap.layout, **fields)
+    vars(case)["memmap"] = replace(case.memmap, layout=layout)
+    return case
 
 
 def test_node_numbers(recorded: RecordedGuest) -> None:

@@ -8,19 +8,21 @@ asm-generic/memory_model.h, 6.1.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from contextlib import suppress
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kvmtools.errors import Unobserved
 from kvmtools.observe.architecture import INT, UNSIGNED_INT, Words
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.pages.page_flags import Field, FlagLayout, flag_layout, number_of_sections, zone_names
 from kvmtools.observe.pages.page_types import PageTypes, page_types
 from kvmtools.observe.pages.pieces import Piece, memmap_pieces, needs
-from kvmtools.observe.partial import Lookup, Partial, known
+from kvmtools.observe.partial import Lookup, Partial, exchanged, known
 
 __all__ = ["MemMap", "Piece", "needs", "observe_memmap"]
 
@@ -45,8 +47,6 @@ class MemMap(Partial):
     """``sizeof(struct page)``, bytes."""
     max_mapnr: int | None
     """The kernel's own limit of valid pfns (``pfn_valid``), raw; ``None`` with SPARSEMEM, which does not set it."""
-    allocated: int
-    """pfns that the array has room for: up to the end of the last buddy block of the highest order."""
     words: Words
     """All of it: ``words[i]`` is the column of the ``i``-th word of ``struct page``."""
     offsets: dict[str, int]
@@ -57,7 +57,7 @@ class MemMap(Partial):
 
     @property
     def length(self) -> int:
-        """Number of pfns with a row: valid and allocated."""
+        """Number of pfns with a row."""
         return int(self.words.shape[1])
 
     @property
@@ -139,20 +139,23 @@ class MemMap(Partial):
 
     @cached_property
     def zone(self) -> NDArray[np.uint8]:
-        """Zone number in ``flags``."""
+        """Zone number in ``flags``.
+
+        :raises ValueError: if it was not told where that is
+        """
         return self._field(self.layout.zone).astype(np.uint8)
 
     @cached_property
     def section(self) -> NDArray[np.uint16] | None:
-        """Section number in ``flags``; ``None`` with FLATMEM."""
+        """Section number in ``flags``; ``None`` with FLATMEM, and if it was not told where it is."""
         field = self.layout.section
-        return self._field(field).astype(np.uint16) if field.width else None
+        return self._field(field).astype(np.uint16) if field and field.width else None
 
     @cached_property
     def node(self) -> NDArray[np.uint16] | None:
         """Node number, in ``flags`` or by the section; ``None`` in a kernel for one node."""
         field = self.layout.node
-        if field.width:
+        if field and field.width:
             return self._field(field).astype(np.uint16)
         if any(piece.node is None for piece in self.pieces):
             return None
@@ -242,16 +245,16 @@ class MemMap(Partial):
         address = piece.virtual + (pfn - piece.start_pfn) * self.page_size
         word = {name: int(self.column(name)[pfn]) for name in self.offsets}
         flags, mapping, page_type = word["flags"], word["mapping"], int(self.page_type[pfn])
-        zone, tail = self.layout.zone.of(flags), bool(word["lru"] & TAIL)
+        tail = bool(word["lru"] & TAIL)
         types = self.types.names_of(page_type)
         return {
             "pfn": pfn,
             "page": address,
             "flags": flags,
             "flag_names": self.layout.names_of(flags),
-            "zone": self.zone_names[zone] if zone < len(self.zone_names) else f"#{zone}",
-            "node": self.layout.node.of(flags) if self.layout.node.width else piece.node,
-            "section": self.layout.section.of(flags) if self.layout.section.width else None,
+            "zone": self._zone_name(flags),
+            "node": self._number("node", flags, piece.node),
+            "section": self._number("section", flags, None),
             "refcount": int(self.refcount[pfn]),
             "mapcount": None if types else int(self.mapcount[pfn]) + 1,
             "page_type": page_type,
@@ -266,7 +269,22 @@ class MemMap(Partial):
             "compound_head": int(self.page_to_pfn(word["lru"] - TAIL)) if tail else None,
         }
 
-    def _field(self, field: Field) -> Words:
+    def _number(self, name: str, flags: int, otherwise: int | None) -> int | None:
+        """One of the fields of one page's flags; ``otherwise`` if they have none, or nobody told where."""
+        with suppress(Unobserved):
+            field: Field | None = getattr(self.layout, name)
+            return field.of(flags) if field and field.width else otherwise
+        return otherwise
+
+    def _zone_name(self, flags: int) -> str:
+        zone = self._number("zone", flags, None)
+        if zone is None:
+            return "?"
+        return self.zone_names[zone] if zone < len(self.zone_names) else f"#{zone}"
+
+    def _field(self, field: Field | None) -> Words:
+        if field is None:
+            raise ValueError("where page->flags keep it, only the model says")
         # A field of no width may sit behind the last bit, which no shift of a word reaches.
         shift = self.words.dtype.type(min(field.shift, 8 * self.words.itemsize - 1))
         found: Words = (self.flags >> shift) & self.words.dtype.type(field.mask)
@@ -298,15 +316,17 @@ def observe_memmap(kernel: Kernel) -> MemMap:
     return _memmap(kernel, pieces, words)
 
 
-def page_at(kernel: Kernel, pfn: int) -> dict[str, Any]:
+def page_at(kernel: Kernel, pfn: int, layout: FlagLayout | None = None) -> dict[str, Any]:
     """:meth:`MemMap.page` of one pfn, when no other page is wanted: reads one ``struct page``.
 
+    :param layout: the flags, told where they keep zone, node and section
     :raises IndexError: if the pfn has no ``struct page``
     """
     frame = _without_words(kernel)
     row = np.frombuffer(kernel.read(frame.pfn_to_page(pfn), frame.page_size), kernel.architecture.word)
     # One page stands for all of them; only its own row is asked for.
-    return replace(frame, words=np.broadcast_to(row[:, np.newaxis], frame.words.shape)).page(pfn)
+    words = np.broadcast_to(row[:, np.newaxis], frame.words.shape)
+    return exchanged(frame, words=words, layout=layout or frame.layout).page(pfn)
 
 
 def page_pfn(kernel: Kernel, virtual: int) -> int:
@@ -331,7 +351,7 @@ def _without_words(kernel: Kernel) -> MemMap:
 def _memmap(kernel: Kernel, pieces: tuple[Piece, ...], words: Words) -> MemMap:
     vmlinux = kernel.vmlinux
     return MemMap(
-        pieces, vmlinux.sizeof("struct page"), _max_mapnr(kernel), _allocated(pieces), words, _offsets(kernel),
+        pieces, vmlinux.sizeof("struct page"), _max_mapnr(kernel), words, _offsets(kernel),
         flag_layout(vmlinux), known(lambda: page_types(vmlinux), "mem_map"),
         known(lambda: zone_names(vmlinux), "mem_map"),
     )  # fmt: skip
@@ -341,13 +361,9 @@ def _max_mapnr(kernel: Kernel) -> int | None:
     return None if number_of_sections(kernel.vmlinux) else kernel.variable("max_mapnr")
 
 
-def _allocated(pieces: tuple[Piece, ...]) -> int:
-    return max(piece.start_pfn + piece.pages for piece in pieces)
-
-
 def _length(pieces: tuple[Piece, ...], max_mapnr: int | None) -> int:
-    allocated = _allocated(pieces)
-    return allocated if max_mapnr is None else min(max_mapnr, allocated)
+    room = max(piece.start_pfn + piece.pages for piece in pieces)
+    return room if max_mapnr is None else min(max_mapnr, room)
 
 
 def _transpose(rows: Words, columns: Words) -> None:

@@ -1,7 +1,6 @@
-"""How this kernel packs ``page->flags``: the named flags at the bottom, the links to zone and section on top.
+"""The named flags of ``page->flags``, and the places above them that link a page to its zone, node and section.
 
-The widths are macros (include/linux/page-flags-layout.h, 6.1), so DWARF does not have them.  What they are
-computed from it does have: the number of zones, of nodes, of sections and of flags.
+Source: include/linux/page-flags.h, page-flags-layout.h (6.1).
 """
 
 from __future__ import annotations
@@ -10,8 +9,6 @@ from dataclasses import dataclass
 
 from kvmtools.observe.partial import Partial, known
 from kvmtools.observe.symbols.vmlinux import Vmlinux
-
-_COUNT = "__NR_PAGEFLAGS"
 
 
 @dataclass(frozen=True)
@@ -39,9 +36,11 @@ class FlagLayout(Partial):
     """Bit number of every flag by its own name (``PG_reserved``), the lowest bit first; no aliases."""
     aliases: dict[str, int]
     """The enumeration's second names (``PG_swapcache``, ``PG_reported``): bits that mean more than one thing."""
-    zone: Field
-    node: Field
-    section: Field
+    zone: Field | None = None
+    node: Field | None = None
+    section: Field | None = None
+    """Where they are, no guest stores and no type says: the widths are macros.  The model tells it to whoever sees both
+    (:func:`kvmtools.compare.flag_fields.with_fields`)."""
 
     def bit(self, *names: str) -> int:
         """The mask of the first of the flags that this kernel has, aliases included; 0 if it has none."""
@@ -74,21 +73,10 @@ def number_of_sections(vmlinux: Vmlinux) -> int:
 
 
 def flag_layout(vmlinux: Vmlinux) -> FlagLayout:
-    """The layout that the kernel of ``vmlinux`` was compiled with.
-
-    Source: include/linux/page-flags-layout.h, ``*_PGOFF`` in include/linux/mmzone.h (6.1): from the top
-    SECTION, NODE, ZONE; the node is left out where it does not fit.
-    """
-
-    def field(number: int) -> Field:
-        return known(lambda: _fields(vmlinux)[number], "page->flags")
-
+    """The flags of the kernel of ``vmlinux``; where zone, node and section are, is not told yet."""
     return FlagLayout(
         names=known(lambda: _flag_names(vmlinux)[0], "page->flags"),
         aliases=known(lambda: _flag_names(vmlinux)[1], "page->flags"),
-        zone=field(0),
-        node=field(1),
-        section=field(2),
     )
 
 
@@ -97,29 +85,12 @@ def _flag_names(vmlinux: Vmlinux) -> tuple[dict[str, int], dict[str, int]]:
     names: dict[str, int] = {}
     aliases: dict[str, int] = {}
     for name, bit in vmlinux.enumerators("pageflags").items():
-        if name != _COUNT:
+        if name != "__NR_PAGEFLAGS":
             (aliases if bit in names.values() else names)[name] = bit
     return dict(sorted(names.items(), key=lambda item: item[1])), aliases
 
 
-def _fields(vmlinux: Vmlinux) -> tuple[Field, Field, Field]:
-    """Zone, node and section."""
-    zones = len(zone_names(vmlinux))
-    zone_width = (zones - 1).bit_length()
-    section_width = (number_of_sections(vmlinux) - 1).bit_length() if number_of_sections(vmlinux) else 0
-    # A zonelist has one entry for every zone of every node, and a terminator.
-    nodes = (vmlinux.array_length("struct zonelist", "_zonerefs") - 1) // zones
-    node_width = (nodes - 1).bit_length()
-    bits = vmlinux.architecture.word_bits
-    room = bits - vmlinux.enumerators("pageflags")[_COUNT]
-    if zone_width + section_width + node_width + _generation_width(vmlinux) > room:
-        node_width = 0
-    section = Field(bits - section_width, section_width)
-    node = Field(section.shift - node_width, node_width)
-    return Field(node.shift - zone_width, zone_width), node, section
-
-
-def _generation_width(vmlinux: Vmlinux) -> int:
+def lru_gen_width(vmlinux: Vmlinux) -> int:
     """``LRU_GEN_WIDTH`` = ``order_base_2(MAX_NR_GENS + 1)`` where multi-generation LRU is configured."""
     if not vmlinux.has_member("struct lru_gen_struct", "timestamps"):
         return 0

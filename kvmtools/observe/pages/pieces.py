@@ -47,7 +47,10 @@ def memmap_pieces(kernel: Kernel) -> tuple[Piece, ...]:
 
 
 def _flat(kernel: Kernel) -> Piece:
-    """The one array of FLATMEM; its room follows from the node's span, rounded to the largest buddy block."""
+    """The one array of FLATMEM: what the buddy system may look at in the node, the largest blocks that reach into it.
+
+    How long the array must be is the model's to say; nobody reads behind ``max_mapnr``.
+    """
     vmlinux = kernel.vmlinux
     (node,) = node_addresses(kernel).values()
     start = kernel.member(node, "struct pglist_data", "node_start_pfn")

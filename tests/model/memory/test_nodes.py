@@ -127,6 +127,12 @@ def test_where_page_flags_keep_the_node(max_numnodes: int, nr_pageflags: int, la
     assert found == layout
 
 
+def test_multi_generation_lru_takes_bits_that_a_node_would_need() -> None:
+    room = numa("6.1", *HALVES, max_numnodes=2, nr_pageflags=19, lru_gen_width=3)
+    assert flags_layout(room) == FlagsLayout(25, 7, 22, 2, 1)
+    assert flags_layout(replace(room, lru_gen_width=4)) == FlagsLayout(25, 7, 23, 2, 0)
+
+
 def test_fields_of_page_flags() -> None:
     flags = FlagsLayout(25, 7, 21, 2, 2)
     word = 5 << 25 | 2 << 23 | 1 << 21 | 0x1F_FFFF

@@ -13,6 +13,7 @@ from kvmtools.errors import MemoryFault
 from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.pages.memmap import MemMap, needs, observe_memmap, page_at, page_pfn
+from kvmtools.observe.pages.page_flags import Field
 from kvmtools.observe.pages.pieces import memmap_pieces
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 
@@ -21,7 +22,20 @@ Patch = Callable[[int, bytes], None]
 
 @pytest.fixture
 def memmap(recorded: Kernel) -> MemMap:
-    return observe_memmap(recorded)
+    return told(observe_memmap(recorded))
+
+
+def told(memmap: MemMap) -> MemMap:
+    """FLATMEM of four zones: two bits at the top of the flags are the zone's (FACTS C.4)."""
+    fields = {"zone": Field(30, 2), "node": Field(30, 0), "section": Field(32, 0)}
+    return replace(memmap, layout=replace(memmap.layout, **fields))
+
+
+def test_who_was_not_told_does_not_guess(recorded: Kernel) -> None:
+    memmap = observe_memmap(recorded)
+    assert (memmap.page(0xA0)["zone"], memmap.page(0xA0)["section"], memmap.section) == ("?", None, None)
+    with pytest.raises(ValueError, match="only the model says"):
+        _ = memmap.zone
 
 
 def raw_page(kernel: Kernel, memmap: MemMap, pfn: int) -> tuple[int, ...]:
@@ -45,7 +59,6 @@ def test_every_column_is_the_word_of_its_page(recorded: Kernel, memmap: MemMap) 
 
 def test_it_is_as_long_as_the_kernel_says(recorded: Kernel, memmap: MemMap) -> None:
     assert memmap.length == memmap.max_mapnr == recorded.u32(recorded.address("max_mapnr"))
-    assert memmap.allocated == -(-memmap.length // 1024) * 1024
     assert memmap.section is None
 
 
@@ -114,23 +127,24 @@ def test_one_page_in_full(recorded: Kernel, memmap: MemMap) -> None:
     tail = int(np.flatnonzero(memmap.tail)[0])
     assert memmap.page(tail)["compound_head"] == memmap.head[tail]
     for pfn in (head, 0xA0, tail):
-        assert page_at(recorded, pfn) == memmap.page(pfn)
+        assert page_at(recorded, pfn, memmap.layout) == memmap.page(pfn)
         assert page_pfn(recorded, memmap.pfn_to_page(pfn)) == pfn
 
 
 def test_what_is_read_is_what_is_needed(recorded: Kernel, memmap: MemMap) -> None:
     (wanted,) = needs(recorded)
     assert wanted.start == memmap.physical
-    assert len(wanted) == memmap.allocated * memmap.page_size
+    assert len(wanted) == -(-memmap.length // 1024) * 1024 * memmap.page_size
     assert wanted.start + recorded.page_offset == memmap.base
 
 
 def test_a_limit_beyond_the_array_is_told_and_not_followed(recorded: Kernel, patch: Patch) -> None:
-    allocated = memmap_pieces(recorded)[0].pages
-    patch(recorded.address("max_mapnr"), struct.pack("<I", allocated + 5))
+    (whole,) = memmap_pieces(recorded)
+    block = -(-whole.pages // 1024) * 1024
+    patch(recorded.address("max_mapnr"), struct.pack("<I", block + 5))
     memmap = observe_memmap(recorded)
-    assert memmap.max_mapnr == allocated + 5
-    assert memmap.length == allocated
+    assert memmap.max_mapnr == block + 5
+    assert memmap.length == block
 
 
 def test_a_mem_map_outside_of_ram_is_a_fault(recorded: Kernel, patch: Patch) -> None:
@@ -159,12 +173,11 @@ def test_sections_become_the_same_columns(recorded: Kernel, patch: Patch) -> Non
     biased = (flat.pfn_to_page(0x100) - start * flat.page_size) % (1 << 32)
     patch(table + recorded.slide + 8 * section, struct.pack("<I", biased | 0b1011))
     sparse = observe_memmap(replace(recorded, vmlinux=vmlinux))
-    assert (sparse.max_mapnr, sparse.length, sparse.allocated) == (None, 2 * pages, 2 * pages)
+    assert (sparse.max_mapnr, sparse.length) == (None, 2 * pages)
     assert not sparse.words[:, :start].any()
     assert np.array_equal(sparse.words[:, start:], flat.words[:, 0x100 : 0x100 + pages])
     assert sparse.pfn_to_page(start) == flat.pfn_to_page(0x100)
     assert sparse.page_to_pfn([flat.pfn_to_page(0x101), flat.pfn_to_page(0)]).tolist() == [start + 1, -1]
-    assert sparse.layout.section.width == (count - 1).bit_length()
     assert sparse.valid.tolist() == [False] * pages + [True] * pages
     assert flat.valid.all()
     with pytest.raises(IndexError):

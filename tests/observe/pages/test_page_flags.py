@@ -6,7 +6,13 @@ from typing import Any
 
 import pytest
 
-from kvmtools.observe.pages.page_flags import flag_layout, number_of_sections, zone_names
+from kvmtools.observe.pages.page_flags import (
+    Field,
+    flag_layout,
+    lru_gen_width,
+    number_of_sections,
+    zone_names,
+)
 from kvmtools.observe.symbols.vmlinux import SCHEMA, Vmlinux
 
 FLAGS = {
@@ -38,31 +44,20 @@ def vmlinux(
     return Vmlinux.from_json({"schema": SCHEMA, "build_id": "test", "answers": answers})
 
 
-# The kernel's configuration, then shift and width of zone and section; the first four are the rows of FACTS C.4.
-LAYOUTS = {
-    "FLATMEM": (vmlinux(), (30, 2), 0),
-    "SPARSEMEM, PAE": (vmlinux(sections=128), (23, 2), 7),
-    "SPARSEMEM": (vmlinux(sections=64), (24, 2), 6),
-    "without DMA and HIGHMEM": (vmlinux(zones=TWO), (31, 1), 0),
-    "eight nodes": (vmlinux(nodes=8), (27, 2), 0),
-    "eight nodes and sections: the node does not fit": (vmlinux(nodes=8, sections=128), (23, 2), 7),
-    "LRU_GEN takes bits that a node would need": (vmlinux(nodes=32, generations=4), (30, 2), 0),
-}
-
-
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_zone_and_section_lie_where_the_kernel_puts_them(name: str) -> None:
-    configured, zone, section_width = LAYOUTS[name]
-    layout = flag_layout(configured)
-    assert (layout.zone.shift, layout.zone.width) == zone
-    assert (layout.section.shift, layout.section.width) == (32 - section_width, section_width)
+def test_where_the_fields_are_is_not_known_here() -> None:
+    layout = flag_layout(vmlinux(sections=128))
+    assert (layout.zone, layout.node, layout.section) == (None, None, None)
+    assert layout.names_of(100 << 25 | 2 << 23 | 0b101) == ("PG_locked", "PG_reclaim")
 
 
 def test_fields_are_taken_out_of_flags() -> None:
-    layout = flag_layout(vmlinux(sections=128))
     flags = 100 << 25 | 2 << 23 | 0b101
-    assert (layout.section.of(flags), layout.zone.of(flags), layout.node.of(flags)) == (100, 2, 0)
-    assert layout.names_of(flags) == ("PG_locked", "PG_reclaim")
+    assert (Field(25, 7).of(flags), Field(23, 2).of(flags), Field(25, 0).of(flags)) == (100, 2, 0)
+
+
+@pytest.mark.parametrize(("generations", "width"), [(0, 0), (4, 3)])
+def test_what_multi_generation_lru_takes(generations: int, width: int) -> None:
+    assert lru_gen_width(vmlinux(generations=generations)) == width
 
 
 def test_a_bit_has_one_name_and_may_have_others() -> None:

@@ -29,7 +29,6 @@ def memmap(*pages: dict[str, Any]) -> MemMap:
         pieces=(Piece(0, len(pages), BASE, 0x100_0000),),
         page_size=SIZE,
         max_mapnr=len(pages),
-        allocated=len(pages),
         words=words,
         offsets=OFFSETS,
         layout=FlagLayout({"PG_slab": 9, "PG_reserved": 12}, {}, Field(30, 2), Field(30, 0), Field(32, 0)),
