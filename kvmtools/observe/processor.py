@@ -6,8 +6,10 @@ Source: Intel SDM vol. 3A, 4.1.1 to 4.1.4; CR4.PSE, EFER.NXE, MAXPHYADDR.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 
+from kvmtools.errors import Unobserved
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.paging.forms import ANY_PHYSICAL_BITS, NO_EXECUTE, on_processor
 from kvmtools.records import Registers
@@ -38,15 +40,14 @@ def _nx(kernel: Kernel, efer: int | None) -> bool:
     """EFER.NXE; of a core, which has no EFER, whether the kernel uses the bit."""
     if efer is not None:
         return bool(efer & _EFER_NXE)
-    if not kernel.vmlinux.has_symbol(_NX_SWITCH):
-        return True
-    return bool(kernel.variable(_NX_SWITCH) & NO_EXECUTE)
+    with suppress(Unobserved):
+        return bool(kernel.variable(_NX_SWITCH) & NO_EXECUTE)
+    return True
 
 
 def _physical_bits(kernel: Kernel) -> int:
     """MAXPHYADDR as the guest has it from CPUID, ``boot_cpu_data.x86_phys_bits``."""
-    vmlinux = kernel.vmlinux
-    if not vmlinux.has_symbol(_CPU) or not vmlinux.has_member(_CPU_TYPE, "x86_phys_bits"):
-        return ANY_PHYSICAL_BITS
-    said = kernel.member(kernel.address(_CPU), _CPU_TYPE, "x86_phys_bits")
-    return said if said in _POSSIBLE_PHYSICAL_BITS else ANY_PHYSICAL_BITS
+    with suppress(Unobserved):
+        said = kernel.member(kernel.address(_CPU), _CPU_TYPE, "x86_phys_bits")
+        return said if said in _POSSIBLE_PHYSICAL_BITS else ANY_PHYSICAL_BITS
+    return ANY_PHYSICAL_BITS

@@ -39,11 +39,6 @@ COST = {
     "offset struct per_cpu_pages high": set[str](),
     "offset struct zone managed_pages": {"zones.counts-ordered", "zones.managed-total"},
     "offset struct task_struct tasks": {"pagetable.tables-typed", "pagetable.mapped-in-use"},
-    "array_length struct zonelist _zonerefs": {
-        "memmap.zone",
-        "buddy.listed",
-        "pcp.pages-free",
-    },
 }
 """What a name costs, where the rules that need it can be told by their sentences."""
 

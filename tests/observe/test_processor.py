@@ -124,3 +124,14 @@ def test_an_observation_is_the_processors(recorded: Kernel, registers: tuple[Reg
     kernel = observe(recorded, recorded.memory, without).kernel
     assert kernel.paging == seen_by_processor(recorded, without).paging
     assert bool(kernel.paging.level(2).large) == (recorded.paging.entry_size == 8)
+
+
+@pytest.mark.parametrize(
+    "name", ["symbol boot_cpu_data", "sizeof struct cpuinfo_x86 x86_phys_bits", "symbol __supported_pte_mask"]
+)
+def test_a_name_that_is_missing_refuses_nothing(
+    recorded_guest: Any, registers: tuple[Registers, ...], name: str
+) -> None:
+    kernel = recorded_guest.kernel(name)
+    found = leaf(kernel)
+    assert way(kernel, found.virtual, replace(registers[0], efer=None)).fault is None
