@@ -6,9 +6,13 @@ import struct
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
+
+from kvmtools.errors import Absent
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.nodes import max_numnodes, node_addresses, observe_nodes
 from kvmtools.observe.pages.memmap import observe_memmap
+from kvmtools.observe.pages.pieces import memmap_pieces
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import NodeSpan
 
@@ -43,6 +47,8 @@ def test_a_table_of_nodes(recorded: Kernel, patch: Patch) -> None:
     several = replace(recorded, vmlinux=vmlinux)
     assert node_addresses(several) == {0: node, 2: copy - start}
     assert max_numnodes(several) == 4
+    with pytest.raises(Absent, match="no mem_section"):
+        memmap_pieces(several)
     first, second = observe_nodes(several)
     assert second == NodeSpan(2, 0x4000, 0x6000)
     assert first == NodeSpan(0, 1, recorded.variable("max_pfn"))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kvmtools.errors import Absent
 from kvmtools.observe.broken import reading
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.nodes import max_numnodes, node_addresses
@@ -52,7 +53,9 @@ def _flat(kernel: Kernel) -> Piece:
     How long the array must be is the model's to say; nobody reads behind ``max_mapnr``.
     """
     vmlinux = kernel.vmlinux
-    (node,) = node_addresses(kernel).values()
+    node, *others = node_addresses(kernel).values()
+    if others:  # FLATMEM is for one node: the table of sections must be there, and its name is lost
+        raise Absent("mem_section", vmlinux.build_id)
     start = kernel.member(node, "struct pglist_data", "node_start_pfn")
     end = start + kernel.member(node, "struct pglist_data", "node_spanned_pages")
     largest_block = 1 << vmlinux.array_length("struct zone", "free_area") - 1
