@@ -5,6 +5,7 @@ What takes ``paging_vector`` or ``any_vector`` runs once for each (fixtures/pagi
 
 from __future__ import annotations
 
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,10 @@ from kvmtools.model.paging.vectors import Vector, parse
 
 VECTORS = Path(__file__).resolve().parent.parent / "fixtures" / "paging"
 LONG_MODE = "4-level"
+
+# A shell that starts us in the background has us ignore Ctrl-C, and so would every program that a test interrupts.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no bug, and a test that passed passes again; `pytest --hypothesis-profile explore` looks for news.
 settings.register_profile("explore", deadline=None, max_examples=1000)
