@@ -15,6 +15,9 @@ from hypothesis import settings
 
 from kvmtools.model.paging.vectors import Vector, parse
 
+# A job in the background may have it ignored, and hands that down to the programs that tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
 VECTORS = Path(__file__).resolve().parent.parent / "fixtures" / "paging"
 LONG_MODE = "4-level"
 

@@ -94,6 +94,10 @@ def kernel_command_line(*, pae: bool, accel: str, memory: int, append: str) -> s
     :param memory: size of the guest's RAM in bytes
     """
     ours = ["console=ttyS0"] + ["pti=on"] * pae
+    if accel == "tcg":
+        # The watchdog of 7.2 lets two CPUs take turns (kernel/time/clocksource.c, watchdog_check_skew).  Early in the
+        # boot its clock stands still meanwhile, and on a busy host they were seen to wait for each other for ever.
+        ours.append("tsc=reliable")
     if pae and accel == "tcg" and memory > MEMORY_BELOW_4G:
         # The MMU of qemu-system-i386 (TCG, 7.2) drops bit 32 and above of a page table's address.  A process whose
         # tables lie there (CONFIG_HIGHPTE) faults for ever, and what lies at the cut address gets A and D bits.

@@ -107,8 +107,9 @@ def parameters(*, pae: bool = True, accel: str = "tcg", memory: str = "2G", appe
 
 
 def test_the_users_parameters_come_last_and_so_win() -> None:
-    assert parameters(append="  pti=off nokaslr ") == "console=ttyS0 pti=on pti=off nokaslr"
-    assert parameters(pae=False) == "console=ttyS0"
+    assert parameters(append="  pti=off nokaslr ", accel="kvm") == "console=ttyS0 pti=on pti=off nokaslr"
+    assert parameters(pae=False, accel="kvm") == "console=ttyS0"
+    assert parameters(append="tsc=unstable") == "console=ttyS0 pti=on tsc=reliable tsc=unstable"
 
 
 def test_page_tables_stay_where_the_emulated_mmu_finds_them() -> None:
