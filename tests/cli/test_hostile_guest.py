@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,6 +18,7 @@ from recorded_guest import RecordedGuest, exchanged, load
 
 from kvmtools.api.open_kernel import OpenKernel
 from kvmtools.api.session import Session
+from kvmtools.cli.output import progress
 from kvmtools.compare import check
 from kvmtools.observe.observed import Observed
 from kvmtools.observe.structure import Structure
@@ -119,3 +123,25 @@ def test_no_report_repeats_them(hostile: RecordedGuest, form: str) -> None:
     (found,) = [each for each in broken.findings if each.rule == "pagetable.tables-typed"]
     assert f"of {COMM}[" in found.expected
     assert harmless(render(broken, form, verbose=True))
+
+
+def test_what_the_guests_driver_says(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lines stay lines; nothing else in them is obeyed."""
+    guest = SimpleNamespace(agent=Path("nowhere"), name="pae")
+    monkeypatch.setattr("kvmtools.boot.guests.lifecycle.find", lambda _name: guest)
+    monkeypatch.setattr(
+        "kvmtools.boot.guests.lifecycle.state", lambda _guest: SimpleNamespace(status="running")
+    )
+    monkeypatch.setattr("kvmtools.boot.guests.agent.Agent.driver", lambda _self, _words: f"one {MODULE}\ntwo")
+    said = invoke("guest", "driver", "pae", "status").out
+    assert harmless(said)
+    assert said.splitlines()[-1] == "two"
+
+
+def test_progress_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """Only on a terminal; what is shown may come from the guest's console."""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    monkeypatch.setattr("os.get_terminal_size", lambda _fd: os.terminal_size((200, 24)))
+    monkeypatch.setattr("sys.stderr.fileno", lambda: 2)
+    progress()(f"waiting: {COMM}")
+    assert harmless(capsys.readouterr().err.removeprefix("\r\x1b[K"))
