@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from kvmtools.errors import UsageError
+from kvmtools.errors import Unobserved, UsageError
 from kvmtools.records import Range
 from kvmtools.show.drawing import Boundary
 from kvmtools.show.layout import BELOW, LIMITS, layout_text
@@ -85,7 +85,7 @@ def _predicted(configuration: Configuration) -> tuple[Layout | None, str | None,
     try:
         prediction = Prediction(configuration)
         return prediction.layout, prediction.era.name, ""
-    except UsageError as refusal:  # of the guest's configuration, not of the person's request
+    except (UsageError, Unobserved) as refusal:  # of the guest's configuration, not of the person's request
         return None, None, str(refusal)
 
 

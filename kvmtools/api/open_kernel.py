@@ -286,6 +286,13 @@ class OpenKernel:
         """Whether anything was read while the guest ran, so that what changed meanwhile may look wrong."""
         return self.session.read_while_running
 
+    @property
+    def state(self) -> str:
+        """That the kernel has panicked, and why, or how far it has come; empty if it just runs."""
+        from kvmtools.observe.progress import state
+
+        return state(self.session.kernel, self.session.target.registers())
+
     def close(self) -> None:
         """Let go of the guest; answers stay valid."""
         try:

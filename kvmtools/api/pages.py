@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kvmtools.api.addresses import Address, spelled
-from kvmtools.errors import UsageError
+from kvmtools.errors import Absent, NotYet, UsageError
 from kvmtools.records import PAGE_SHIFT
 from kvmtools.show.addresses import page_frame
 from kvmtools.show.pages import page_lines
@@ -92,12 +92,12 @@ def flags_of(kernel: Kernel) -> FlagLayout:
 
 
 def page_behind(kernel: Kernel, physical: int, layout: FlagLayout) -> Page | None:
-    """The page of a physical address; ``None`` for memory that has none, such as a device's."""
+    """The page of a physical address; ``None`` for memory that has none, such as a device's, or none yet."""
     from kvmtools.observe.pages.memmap import page_at
 
     try:
         return Page(**page_at(kernel, physical >> PAGE_SHIFT, layout))
-    except IndexError:
+    except (IndexError, Absent, NotYet):
         return None
 
 

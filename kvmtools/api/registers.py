@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
-from kvmtools.errors import AttachError, GuestVanished, MemoryFault
+from kvmtools.errors import AttachError, GuestVanished, Unobserved
 from kvmtools.records import Registers
 from kvmtools.show.registers import paging_mode, registers_text
 from kvmtools.show.style import uncoloured
@@ -63,7 +63,7 @@ def vcpus(session: Session, *, demand_gdb: bool) -> Vcpus:
     :param demand_gdb: whether a gdb socket that does not serve is an error
     :raises AttachError: if it is, and does not
     """
-    with suppress(MemoryFault):  # so that the vmlinux has been asked before the guest is held
+    with suppress(Unobserved):  # so that the vmlinux has been asked before the guest is held
         _described(session, session.target.registers())
     with session.target.paused() as pause:
         read = _read(session, demand_gdb=demand_gdb, runs=pause.was_running and not pause.held)
@@ -98,12 +98,16 @@ def _described(session: Session, registers: tuple[Registers, ...]) -> tuple[Vcpu
     from kvmtools.observe.space.regions import regions_of
     from kvmtools.observe.space.unpaged import unpaged_place
     from kvmtools.observe.tasks.page_table_owner import page_table_owner
-    from kvmtools.observe.tasks.processes import observe_processes
+    from kvmtools.observe.tasks.processes import Process, observe_processes
 
     kernel = session.kernel
     regions = regions_of(kernel, observe_layout(kernel))
-    processes = observe_processes(kernel)
-    pti = observe_configuration(kernel).pti
+    processes: tuple[Process, ...] = ()
+    pti = False
+    with suppress(Unobserved):
+        processes = observe_processes(kernel)
+    with suppress(Unobserved):
+        pti = observe_configuration(kernel).pti
     return tuple(
         Vcpu(
             **{field.name: getattr(one, field.name) for field in fields(Registers)},

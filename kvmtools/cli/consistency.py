@@ -1,4 +1,4 @@
-"""What was read while the guest ran must say so: in JSON as a key, in text as a note on stderr."""
+"""What is not as usual is said, as a JSON key or a note: a panic, a boot under way, a guest that ran while read."""
 
 from __future__ import annotations
 
@@ -13,9 +13,15 @@ RAN = "read while the guest ran: what changed meanwhile may look wrong"
 
 
 def consistency(kernel: OpenKernel, form: str) -> dict[str, str]:
-    """``{"consistency": ...}`` for a document if the guest ran while it was read, else nothing; text gets a note."""
-    if not kernel.read_while_running:
-        return {}
+    """``{"state": ...}`` if the kernel has panicked or is still booting, ``{"consistency": ...}`` if the guest ran
+    while it was read, for a document; text gets notes.
+    """
+    said = {}
+    if state := kernel.state:
+        said["state"] = state
+    if kernel.read_while_running:
+        said["consistency"] = RAN
     if form == "text":
-        note(RAN)
-    return {"consistency": RAN}
+        for line in said.values():
+            note(f"the kernel: {line}" if line == state else line)
+    return said

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvmtools.cli.consistency import consistency
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json, note
 from kvmtools.show.registers import registers_text
@@ -30,9 +31,10 @@ def command(options: TargetOptions, form: str) -> None:
     """
     with options.open() as kernel:
         found = kernel.regs()
+        said = consistency(kernel, form)
     if form == "json":
         vcpus = [_json(one) for one in found.vcpus]
-        emit_json("regs", source=found.source, disagreements=list(found.disagreements), vcpus=vcpus)
+        emit_json("regs", source=found.source, disagreements=list(found.disagreements), vcpus=vcpus, **said)
         return
     emit(registers_text(found))
     for line in found.disagreements:

@@ -13,6 +13,7 @@ from kvmtools.compare.rule import Examination, Rule
 from kvmtools.compare.rules import RULES
 from kvmtools.errors import Absent, Inconclusive, MemoryFault, Unobserved, UsageError
 from kvmtools.findings import SHOWN, Finding, Outcome, Result, Status
+from kvmtools.observe.progress import setting_up
 
 if TYPE_CHECKING:
     from kvmtools.observe.observed import Observed
@@ -57,6 +58,8 @@ def check_case(case: Case, rules: Sequence[Rule]) -> Result:
 
 def _examine(rule: Rule, case: Case) -> Examination:
     """What the rule sees; of a guest so damaged that one side has nothing to say, why there is nothing to see."""
+    if where := setting_up(case.observed.kernel, case.observed.registers):
+        return Examination(0, skipped=f"the kernel is still booting, {where}: nothing of it is final")
     try:
         for need in rule.needs:
             if reason := NEEDS[need](case):

@@ -6,6 +6,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from kvmtools.errors import Unobserved, UsageError
+from kvmtools.observe.progress import state
 
 if TYPE_CHECKING:
     from kvmtools.compare.case import Case
@@ -22,6 +23,8 @@ def identity(case: Case) -> dict[str, Any]:
         "release": case.vmlinux.banner.decode("latin-1").partition(" (")[0],
         "build_id": case.vmlinux.build_id,
     }
+    if said := state(case.observed.kernel, case.observed.registers):
+        found["state"] = said
     with suppress(Unobserved, UsageError):
         found["era"] = case.prediction.era.name
     with suppress(Unobserved):

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from kvmtools.compare.case import Case
 from kvmtools.model.boot_features import rodata_enabled
 from kvmtools.model.command_line import values
+from kvmtools.observe.progress import panic
 
 Need = Callable[[Case], str]
 """Returns why the need is not met, or nothing."""
@@ -49,12 +50,19 @@ def _booting(case: Case, until: str, what: str) -> str:
     if state >= states[until]:
         return ""
     name = next((name for name, value in states.items() if value == state), str(state))
+    if reason := panic(case.observed.kernel):
+        return f"the kernel panicked while it booted ({name}): {reason}; its {what} not final"
     return f"the kernel is still booting ({name}): its {what} not final"
 
 
 def _booted(case: Case) -> str:
     """The kernel seals itself last of all: ``mark_readonly`` comes just before SYSTEM_RUNNING."""
     return _booting(case, "SYSTEM_RUNNING", "page tables are")
+
+
+def _scheduling(case: Case) -> str:
+    """Pointers that are not set yet lead nowhere until the kernel has begun to schedule."""
+    return _booting(case, "SYSTEM_SCHEDULING", "structures are")
 
 
 def _pages(case: Case) -> str:
@@ -89,6 +97,7 @@ NEEDS: dict[str, Need] = {
     "page-virtual": _virtual,
     "nx": _nx,
     "booted": _booted,
+    "scheduling": _scheduling,
     "rodata": _rodata,
     "memmap": _memmap,
     "zones": _zones,

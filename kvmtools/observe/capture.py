@@ -22,6 +22,7 @@ from kvmtools.observe.kmap import kmap_local, pkmap
 from kvmtools.observe.pages import memmap
 from kvmtools.observe.paging.walk import last_tables
 from kvmtools.observe.per_cpu import physical_ranges, possible_cpus
+from kvmtools.observe.progress import panic
 from kvmtools.observe.space.kexec import observe_control_pages
 from kvmtools.observe.space.layout import observe_layout
 from kvmtools.observe.tasks.processes import observe_processes
@@ -97,6 +98,7 @@ class Capture:
             observe_configuration(kernel)
         with suppress(Unobserved):
             observe_control_pages(kernel)
+        panic(kernel)
         with suppress(Unobserved):
             _keep_tables(snapshot, kernel, [kernel.root])
         with suppress(Unobserved):

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, TypeVar
 
-from kvmtools.errors import MemoryFault, Unobserved
+from kvmtools.errors import MemoryFault, NotYet, Unobserved
 from kvmtools.observe.boot.configuration import observe_configuration
 from kvmtools.observe.boot.ram import RamMaps, observe_ram
 from kvmtools.observe.broken import Broken, note, reading
@@ -19,6 +19,7 @@ from kvmtools.observe.kmap.pkmap import Pkmap, observe_pkmap
 from kvmtools.observe.pages.memmap import MemMap, observe_memmap
 from kvmtools.observe.paging.walk import Walk, walk
 from kvmtools.observe.processor import seen_by_processor
+from kvmtools.observe.progress import setting_up
 from kvmtools.observe.space.kexec import observe_control_pages
 from kvmtools.observe.space.layout import kernel_walk, observe_layout
 from kvmtools.observe.tasks.processes import Process, observe_processes
@@ -45,6 +46,8 @@ def _part(structure: str) -> Callable[[Callable[[Observed], T]], cached_property
                 with reading(structure):
                     return decode(seen)
             except MemoryFault as fault:
+                if where := setting_up(seen.kernel, seen.registers):
+                    raise NotYet(f"the kernel is still booting, {where}: {fault}") from fault
                 note(seen.broken, structure, fault)
                 raise
 
@@ -79,7 +82,7 @@ class Observed:
     @_part("layout")
     def layout(self) -> Layout:
         """The boundaries of the address space."""
-        return observe_layout(self.kernel, self.walk)
+        return observe_layout(self.kernel, self.walk, self.broken)
 
     @_part("task list")
     def processes(self) -> tuple[Process, ...]:

@@ -10,6 +10,7 @@ from kvmtools.show.printable import printable
 
 _KERNEL: dict[str, Callable[[dict[str, Any]], str]] = {
     "kernel": lambda kernel: str(kernel["release"]),
+    "state": lambda kernel: str(kernel["state"]),
     "build id": lambda kernel: str(kernel["build_id"]),
     "era": lambda kernel: str(kernel["era"]),
     "paging": lambda kernel: ", ".join(kernel["paging"]),

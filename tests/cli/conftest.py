@@ -161,6 +161,8 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyTarget:
         "symbol boot_cpu_data": None,
         "page_offset page offset": 0xC000_0000,
         "symbol initial_page_table": None,
+        "sizeof typeof(panic_cpu)": None,
+        "sizeof typeof(system_state)": None,
     }
     target = TinyTarget(memory)
     session = Session(target, Kernel(vmlinux, 0, memory, 0xC000_0000, lowmem_end=0xC100_0000))  # type: ignore[arg-type]

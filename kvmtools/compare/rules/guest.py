@@ -52,6 +52,7 @@ RULES = (
         "kvmtools vtop {virtual}; the pointer that leads there was overwritten, or its owner was freed",
         check=readable,
         exceptions="a guest that runs while it is read (--no-pause)",
+        needs=("scheduling",),
     ),
     Rule(
         "guest.possible",

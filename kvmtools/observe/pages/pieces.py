@@ -11,11 +11,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kvmtools.errors import Absent
+from kvmtools.errors import Absent, MemoryFault
 from kvmtools.observe.broken import reading
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.nodes import max_numnodes, node_addresses
 from kvmtools.observe.pages.page_flags import number_of_sections
+from kvmtools.observe.progress import booting, not_yet
 from kvmtools.records import PAGE_SHIFT, Range
 
 # include/linux/mmzone.h: SECTION_HAS_MEM_MAP, and the low bits of section_mem_map that hold flags.
@@ -44,7 +45,13 @@ def needs(kernel: Kernel) -> Iterator[Range]:
 @reading("mem_map")
 def memmap_pieces(kernel: Kernel) -> tuple[Piece, ...]:
     """Every array of ``struct page``, by pfn."""
-    return _sections(kernel) if number_of_sections(kernel.vmlinux) else (_flat(kernel),)
+    if not number_of_sections(kernel.vmlinux):
+        return (_flat(kernel),)
+    if pieces := _sections(kernel):
+        return pieces
+    if booting(kernel):
+        raise not_yet(kernel, "mem_map")
+    raise MemoryFault(kernel.address("mem_section"), "no section has a mem_map", space="virtual")
 
 
 def _flat(kernel: Kernel) -> Piece:
@@ -60,7 +67,10 @@ def _flat(kernel: Kernel) -> Piece:
     end = start + kernel.member(node, "struct pglist_data", "node_spanned_pages")
     largest_block = 1 << vmlinux.array_length("struct zone", "free_area") - 1
     first, last = start // largest_block * largest_block, -(-end // largest_block) * largest_block
-    virtual = kernel.variable("mem_map") + first * vmlinux.sizeof("struct page")
+    array = kernel.variable("mem_map")
+    if not array and booting(kernel):
+        raise not_yet(kernel, "mem_map")
+    virtual = array + first * vmlinux.sizeof("struct page")
     return Piece(first, last - first, virtual, kernel.physical(virtual))
 
 

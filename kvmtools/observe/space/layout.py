@@ -12,7 +12,7 @@ from contextlib import suppress
 import numpy as np
 
 from kvmtools.errors import Absent, Unobserved
-from kvmtools.observe.broken import reading
+from kvmtools.observe.broken import Broken, noted, reading
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.paging.walk import Walk, walk
 from kvmtools.records import PAGE_SIZE, Layout
@@ -43,17 +43,18 @@ _VARIABLES = {
 
 
 @reading("layout")
-def observe_layout(kernel: Kernel, tables: Walk | None = None) -> Layout:
+def observe_layout(kernel: Kernel, tables: Walk | None = None, broken: list[Broken] | None = None) -> Layout:
     """What this kernel shows of its layout; a field that it does not show is ``None``.
 
     Where the kernel wrote a boundary down (``address_markers``), that is the answer; the page tables are
     asked for what it did not.
 
     :param tables: the walk of ``swapper_pg_dir``, if there is one already
+    :param broken: takes what cannot be read
     """
     shown = {"page_offset": kernel.page_offset}
     for source in (_evidence(kernel, tables), _variables(kernel), _markers(kernel)):
-        with suppress(Absent):
+        with noted(broken, "layout"), suppress(Absent):
             shown.update(source)
     return Layout(**shown)
 
