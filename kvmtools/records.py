@@ -125,10 +125,10 @@ class Configuration:
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """Boundaries of the i386 kernel's address space (virtual) and of its memory (pfns).
+    """Boundaries of the i386 kernel's address space (virtual) and of its memory (pfns), as a guest shows them.
 
-    The model fills every field that exists in the configuration; the observer fills what the guest shows and leaves the
-    rest ``None``.  Source: arch/x86/include/asm/pgtable_32_areas.h and fixmap.h, mm/init_32.c (FACTS A.1, D).
+    What it does not show is ``None``.  Source: arch/x86/include/asm/pgtable_32_areas.h and fixmap.h, mm/init_32.c
+    (FACTS A.1, D).
     """
 
     page_offset: int | None = None
@@ -157,6 +157,49 @@ class Layout:
         """``(field name, value)`` in order of declaration."""
         for field in fields(self):
             yield field.name, getattr(self, field.name)
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedLayout:
+    """The same boundaries as the model works them out.  An area is ``None`` if the kernel has none.
+
+    :meth:`items` gives them the names that :class:`Layout` has for them.
+    """
+
+    page_offset: int
+    high_memory: int
+    vmalloc_start: int
+    vmalloc_end: int
+    fixaddr_tot_start: int
+    fixaddr_start: int
+    fixaddr_top: int
+    max_low_pfn: int
+    max_pfn: int
+    max_mapnr: int | None
+    """``None`` with SPARSEMEM."""
+    pkmap: Range | None
+    """``None`` without ``CONFIG_HIGHMEM``."""
+    ldt: Range | None
+    cpu_entry_area: Range | None
+    """The mapped part: the read-only IDT page and ``NR_CPUS`` entry areas."""
+    highmem: Range | None
+    """Page frames, empty if there are none; ``None`` without ``CONFIG_HIGHMEM``."""
+
+    def items(self) -> Iterator[tuple[str, int | None]]:
+        """``(field of Layout, value)`` in the order of that."""
+        edges: dict[str, int | None] = {"last_pkmap": None}
+        for area, start, end in (
+            (self.pkmap, "pkmap_base", ""),
+            (self.ldt, "ldt_base", "ldt_end"),
+            (self.cpu_entry_area, "cpu_entry_area_base", "cpu_entry_area_end"),
+            (self.highmem, "highstart_pfn", "highend_pfn"),
+        ):
+            edges[start] = None if area is None else area.start
+            edges[end] = None if area is None else area.end
+        if self.pkmap is not None:
+            edges["last_pkmap"] = len(self.pkmap) // PAGE_SIZE
+        for field in fields(Layout):
+            yield field.name, edges[field.name] if field.name in edges else getattr(self, field.name)
 
 
 @dataclass(frozen=True, slots=True)

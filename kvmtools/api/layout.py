@@ -13,7 +13,7 @@ from kvmtools.show.style import uncoloured
 
 if TYPE_CHECKING:
     from kvmtools.api.session import Session
-    from kvmtools.records import Configuration, Image, Layout
+    from kvmtools.records import Configuration, Image, Layout, PredictedLayout
 
 _IMAGE = (
     ("text", "_text", "_etext"),
@@ -78,7 +78,7 @@ def kernel_layout(session: Session) -> KernelLayout:
     )
 
 
-def _predicted(configuration: Configuration) -> tuple[Layout | None, str | None, str]:
+def _predicted(configuration: Configuration) -> tuple[PredictedLayout | None, str | None, str]:
     """The model's layout and era, or why it has none."""
     from kvmtools.model.prediction import Prediction
 
@@ -89,9 +89,10 @@ def _predicted(configuration: Configuration) -> tuple[Layout | None, str | None,
         return None, None, str(refusal)
 
 
-def _both(live: Layout, model: Layout | None, names: tuple[str, ...]) -> tuple[Boundary, ...]:
+def _both(live: Layout, model: PredictedLayout | None, names: tuple[str, ...]) -> tuple[Boundary, ...]:
     """Those of the fields that one side knows, in the order given."""
-    found = (Boundary(name, getattr(live, name, None), getattr(model, name, None)) for name in names)
+    ought = {} if model is None else dict(model.items())
+    found = (Boundary(name, getattr(live, name, None), ought.get(name)) for name in names)
     return tuple(edge for edge in found if edge.live is not None or edge.model is not None)
 
 

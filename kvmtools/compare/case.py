@@ -26,7 +26,7 @@ from kvmtools.observe.pages.memmap import MemMap
 from kvmtools.observe.paging.walk import Walk
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.observe.zones.zones import Place, Zone
-from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Layout, Range
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, PredictedLayout, Range
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,7 +102,7 @@ class Case:
         return Prediction(self.observed.configuration)
 
     @property
-    def predicted(self) -> Layout:
+    def predicted(self) -> PredictedLayout:
         """The layout as the model works it out."""
         return self.prediction.layout
 

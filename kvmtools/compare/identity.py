@@ -51,6 +51,6 @@ def _memory(case: Case) -> dict[str, int | str]:
     layout = case.predicted
     return {
         "ram_pages": sum(len(pages) for pages in case.ram_ranges),
-        "max_low_pfn": hex(layout.max_low_pfn or 0),
-        "max_pfn": hex(layout.max_pfn or 0),
+        "max_low_pfn": hex(layout.max_low_pfn),
+        "max_pfn": hex(layout.max_pfn),
     }

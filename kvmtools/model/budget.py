@@ -282,8 +282,6 @@ class _Edges:
 
     def __init__(self, prediction: Prediction) -> None:
         found = prediction.layout
-        assert found.max_low_pfn is not None
-        assert found.max_pfn is not None
         self.max_low_pfn = found.max_low_pfn
         self.max_pfn = found.max_pfn
         self.memory = prediction.ram.pages(0, self.max_pfn) * PAGE_SIZE

@@ -51,7 +51,7 @@ class Run(NamedTuple):
 
 def choices(prediction: Prediction) -> tuple[str, ...]:
     """What was decided for this kernel."""
-    entry_area = prediction.layout.cpu_entry_area_base is not None
+    entry_area = prediction.layout.cpu_entry_area is not None
     others = entry_area and prediction.configuration.nr_cpus > 1
     isolated = prediction.configuration.pti
     return (*CHOICES, *[ENTRY_AREA] * entry_area, *[ONE_CPU] * others, *[ENTRY_TEXT] * isolated)
@@ -63,7 +63,6 @@ def build(prediction: Prediction) -> PageTables:
     :raises UsageError: if lowmem has no room for the tables
     """
     layout = prediction.layout
-    assert layout.max_low_pfn is not None
     frames = _frames(prediction, layout.max_low_pfn)
 
     def allocate() -> int:
@@ -170,14 +169,7 @@ def _large_leaf_fault(prediction: Prediction, virtual: int) -> str:
 def _prepared(prediction: Prediction) -> Iterator[int]:
     """An address in every table that is there from boot on, for pages that come and go."""
     layout, span = prediction.layout, prediction.form.levels[-2].span
-    assert layout.fixaddr_start is not None
-    assert layout.fixaddr_top is not None
     areas = [Range(layout.fixaddr_start, layout.fixaddr_top)]
-    if layout.cpu_entry_area_base is not None:
-        assert layout.cpu_entry_area_end is not None
-        areas.append(Range(layout.cpu_entry_area_base, layout.cpu_entry_area_end))
-    if layout.pkmap_base is not None:
-        assert layout.last_pkmap is not None
-        areas.append(Range(layout.pkmap_base, layout.pkmap_base + layout.last_pkmap * PAGE_SIZE))
+    areas += [area for area in (layout.cpu_entry_area, layout.pkmap) if area is not None]
     for area in areas:
         yield from range(area.start & -span, area.end, span)

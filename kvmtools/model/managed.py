@@ -190,8 +190,6 @@ def _reserved(prediction: Prediction, span: ZoneSpan) -> tuple[Taker, ...]:
 def _page_tables(prediction: Prediction) -> int:
     """The most page tables that init_mem_mapping() and its like can need beside those in the image."""
     configuration, layout = prediction.configuration, prediction.layout
-    assert layout.max_low_pfn is not None
-    assert layout.vmalloc_end is not None
     directory = prediction.form.levels[-2]
     covered = directory.span // PAGE_SIZE
     # Fixmap, CPU entry areas and pkmap get theirs early, and PAE one page directory for every GiB.

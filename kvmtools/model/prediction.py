@@ -16,7 +16,7 @@ from kvmtools.model.paging.walk import PagingForm
 from kvmtools.model.pkmap import area
 from kvmtools.model.pkmap.area import PkmapArea
 from kvmtools.model.space import kernel_map, layout
-from kvmtools.records import Configuration, Expectation, Layout, Leaf, ZoneSpan
+from kvmtools.records import Configuration, Expectation, Leaf, PredictedLayout, ZoneSpan
 
 
 class Prediction:
@@ -39,7 +39,7 @@ class Prediction:
         return eras.shown(self.configuration.marks)
 
     @cached_property
-    def layout(self) -> Layout:
+    def layout(self) -> PredictedLayout:
         """The boundaries of the address space and of memory."""
         return layout.predict(self.configuration, self.ram)
 

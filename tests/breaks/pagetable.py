@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from layouts import edges
 
 from breaks.patient import Break, Patient, change_entry, entry_place, kernel_entry, page_word, variable
 from kvmtools.records import PAGE_SIZE
@@ -97,14 +98,14 @@ def free_block_mapped(patient: Patient) -> str:
 
 def idt_unmapped(patient: Patient) -> str:
     """The next exception of any CPU is its last."""
-    base = patient.healthy.predicted.cpu_entry_area_base
+    base = edges(patient.healthy.predicted).cpu_entry_area_base
     assert base is not None
     return change_entry(patient, base, lambda _entry: 0)
 
 
 def entry_stack_guard_mapped(patient: Patient) -> str:
     """CPU 0's GDT (the page behind the IDT's) shows in the guard page above it, too: no overflow faults there."""
-    base = patient.healthy.predicted.cpu_entry_area_base
+    base = edges(patient.healthy.predicted).cpu_entry_area_base
     assert base is not None
     size = patient.healthy.entry_size
     gdt = kernel_entry(patient, base + PAGE_SIZE)

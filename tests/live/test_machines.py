@@ -19,6 +19,7 @@ from typing import Any
 
 import pytest
 from guest_says import firmware_map, zoneinfo
+from layouts import edges
 
 import kvmtools
 from kvmtools.boot.guests import lifecycle
@@ -101,7 +102,7 @@ def subject(kernel: str, request: pytest.FixtureRequest) -> Iterator[Subject]:
         with kvmtools.open(guest=guest.name) as live:
             prediction = predict(live.configuration())
             mem_map = live.memmap().memmap.physical
-        if prediction.layout.highstart_pfn != prediction.layout.highend_pfn:
+        if edges(prediction.layout).highstart_pfn != edges(prediction.layout).highend_pfn:
             agent.driver("mix 100")
         done = subprocess.run(
             [KVMTOOLS, "check", "-g", name, "--format", "json"], capture_output=True, text=True

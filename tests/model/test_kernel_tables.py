@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
+from layouts import edges
 
 from kvmtools.errors import UsageError
 from kvmtools.model import eras, kernel_tables, machine
@@ -133,7 +134,7 @@ def test_what_isolation_leaves_global(
     configure: Configure, changes: dict[str, Any], start: int, end: int
 ) -> None:
     prediction, _, leaves = built(configure(memory=64 * MIB, pti=True, **changes))
-    base = prediction.layout.cpu_entry_area_base
+    base = edges(prediction.layout).cpu_entry_area_base
     assert base is not None
     image, *entry_area = global_ranges(leaves)
     assert image == (start, end)
@@ -169,7 +170,7 @@ def test_a_guest_with_isolation_entry_by_entry(configure: Configure) -> None:
     ordinary = configure(memory=64 * MIB, pti=True, command_line="pti=on")
     sections = ordinary.image.sections | {"_etext": 0xC12A9F00, "__end_rodata": 0xC13A8000}
     prediction, tables, _ = built(replace(ordinary, image=Image(0, sections)))
-    base = prediction.layout.cpu_entry_area_base
+    base = edges(prediction.layout).cpu_entry_area_base
     assert base is not None
     flags = NX | 0xFFF
     assert entry_of(tables, base) & flags == NX | 0x161
@@ -234,7 +235,7 @@ def test_where_the_tables_lie(configure: Configure) -> None:
 
 def test_the_frames_of_the_cpu_entry_area_are_nobodys_tables(configure: Configure) -> None:
     prediction, tables, leaves = built(configure(memory=64 * MIB))
-    base = prediction.layout.cpu_entry_area_base
+    base = edges(prediction.layout).cpu_entry_area_base
     assert base is not None
     used = [leaf.physical for leaf in leaves if leaf.virtual >= base]
     assert len(used) == len(set(used)) > 1
@@ -252,7 +253,7 @@ def test_the_frames_of_the_cpu_entry_area_are_nobodys_tables(configure: Configur
 def test_pkmap_and_fixmap_have_their_tables_from_boot_on(era: str, pae: bool, tables: list[str]) -> None:
     prediction, found, _ = built(machine.configuration(era, pae=pae))
     assert [table.level.name for table in found.tables()] == tables
-    for address in (prediction.layout.pkmap_base, prediction.layout.fixaddr_start):
+    for address in (edges(prediction.layout).pkmap_base, prediction.layout.fixaddr_start):
         assert address is not None
         fault = translate(found.memory.read, found.root, address, found.form)
         assert isinstance(fault, Fault)
@@ -266,8 +267,8 @@ def test_every_part_of_these_areas_is_prepared(configure: Configure) -> None:
     prediction, tables, _ = built(configure(nr_cpus=64, memory=64 * MIB))
     layout = prediction.layout
     for start, end in (
-        (layout.pkmap_base, layout.ldt_base),
-        (layout.cpu_entry_area_base, layout.cpu_entry_area_end),
+        (layout.pkmap.start, layout.ldt.start),
+        (layout.cpu_entry_area.start, layout.cpu_entry_area.end),
         (layout.fixaddr_start, layout.fixaddr_top),
     ):
         assert start is not None
@@ -279,7 +280,7 @@ def test_every_part_of_these_areas_is_prepared(configure: Configure) -> None:
 
 def test_no_highmem_no_pkmap() -> None:
     prediction, tables, _ = built(machine.configuration(highmem=False, memory=64 * MIB))
-    assert prediction.layout.pkmap_base is None
+    assert edges(prediction.layout).pkmap_base is None
     assert [table.level.name for table in tables.tables()].count("pgd") == 1
 
 

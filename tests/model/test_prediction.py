@@ -2,6 +2,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from layouts import edges
+
 from kvmtools import model
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import Configuration
@@ -21,7 +23,7 @@ def test_the_parts_are_of_one_kernel(configure: Configure) -> None:
     assert prediction.zones[1].end_pfn == prediction.layout.max_low_pfn
     assert prediction.memmap.max_mapnr == prediction.layout.max_mapnr
     assert prediction.pkmap is not None
-    assert prediction.pkmap.base == prediction.layout.pkmap_base
+    assert prediction.pkmap.base == edges(prediction.layout).pkmap_base
 
 
 def test_the_room_has_one_way_in() -> None:

@@ -50,11 +50,10 @@ def test_the_healthy_guest_is_mapped_as_before(recorded: Kernel, registers: tupl
         assert (seen.fault, seen.physical, seen.size) == (None, found.physical, found.size)
 
 
+@pytest.mark.parametrize("recorded_guest", ["pae"], indirect=True)
 def test_an_address_beyond_the_processors_bits_is_refused(
     recorded: Kernel, registers: tuple[Registers, ...]
 ) -> None:
-    if recorded.paging.entry_size == 4:
-        pytest.skip("4-byte entries of 4 KiB pages hold no such bit")
     found = leaf(recorded)
     bits = recorded.member(recorded.address("boot_cpu_data"), "struct cpuinfo_x86", "x86_phys_bits")
     overwrite(recorded, found, found.entry | 1 << bits)
@@ -63,11 +62,10 @@ def test_an_address_beyond_the_processors_bits_is_refused(
     assert way(recorded, found.virtual, *registers).fault is None
 
 
+@pytest.mark.parametrize("recorded_guest", ["nopae"], indirect=True)
 def test_pse_36_reaches_as_far_as_the_processor(
     recorded: Kernel, registers: tuple[Registers, ...], patch: Any
 ) -> None:
-    if recorded.paging.entry_size == 8:
-        pytest.skip("PSE-36 is of 4-byte entries")
     found = leaf(recorded, large=True)
     place = recorded.address("boot_cpu_data") + recorded.vmlinux.offset("struct cpuinfo_x86", "x86_phys_bits")
     overwrite(recorded, found, found.entry | 1 << 17)  # address bit 36
@@ -77,9 +75,8 @@ def test_pse_36_reaches_as_far_as_the_processor(
     assert way(recorded, found.virtual, *registers).physical == found.physical + (1 << 36)
 
 
+@pytest.mark.parametrize("recorded_guest", ["pae"], indirect=True)
 def test_without_nxe_the_nx_bit_is_reserved(recorded: Kernel, registers: tuple[Registers, ...]) -> None:
-    if recorded.paging.entry_size == 4:
-        pytest.skip("4-byte entries have no NX")
     found = leaf(recorded, having=NX)
     first = registers[0]
     assert first.efer is not None

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.space.direct_map import OVERRUN
 from kvmtools.model.space.layout import TOP
-from kvmtools.records import PAGE_SIZE, Layout
+from kvmtools.records import PAGE_SIZE, PredictedLayout
 
 GUARD = "guard hole"
 
@@ -39,8 +39,6 @@ def address_space(prediction: Prediction) -> list[Area]:
 def _direct_map(prediction: Prediction) -> Iterator[tuple[int, str, str]]:
     """Lowmem zone by zone, up to VMALLOC_START."""
     base, layout = prediction.configuration.page_offset, prediction.layout
-    assert layout.max_low_pfn is not None
-    assert layout.high_memory is not None
     boundary, start = "PAGE_OFFSET", base
     for zone in sorted(prediction.zones, key=lambda zone: zone.start_pfn):
         if zone.end_pfn and zone.start_pfn < layout.max_low_pfn:
@@ -71,26 +69,20 @@ def _hole(prediction: Prediction, at: int) -> tuple[str, str]:
     layout = prediction.layout
     if at == layout.vmalloc_end:
         return "VMALLOC_END", GUARD
-    nailed = prediction.era.pkmap_base is not None and layout.pkmap_base is not None
+    nailed = prediction.era.pkmap_base is not None and layout.pkmap is not None
     return "", "unused rest of pkmap" if nailed else "unused"
 
 
-def _areas(prediction: Prediction, layout: Layout) -> Iterator[tuple[int, int, str, str]]:
+def _areas(prediction: Prediction, layout: PredictedLayout) -> Iterator[tuple[int, int, str, str]]:
     """``(start, end, boundary, name)`` of the areas that this kernel has, ascending."""
-    assert layout.vmalloc_start is not None
-    assert layout.vmalloc_end is not None
-    assert layout.fixaddr_start is not None
-    assert layout.fixaddr_tot_start is not None
-    assert layout.fixaddr_top is not None
     yield layout.vmalloc_start, layout.vmalloc_end, "VMALLOC_START", "vmalloc, ioremap, modules"
-    if layout.pkmap_base is not None and layout.last_pkmap is not None:
-        end = layout.pkmap_base + layout.last_pkmap * PAGE_SIZE
-        yield layout.pkmap_base, end, "PKMAP_BASE", f"pkmap, {layout.last_pkmap} slots"
-    if layout.ldt_base is not None and layout.ldt_end is not None:
+    if (pkmap := layout.pkmap) is not None:
+        yield pkmap.start, pkmap.end, "PKMAP_BASE", f"pkmap, {len(pkmap) // PAGE_SIZE} slots"
+    if layout.ldt is not None:
         empty = "" if prediction.configuration.pti else " (no PTI: empty)"
-        yield layout.ldt_base, layout.ldt_end, "LDT_BASE_ADDR", f"LDT{empty}"
-    if layout.cpu_entry_area_base is not None and layout.cpu_entry_area_end is not None:
-        area = (layout.cpu_entry_area_base, layout.cpu_entry_area_end)
+        yield layout.ldt.start, layout.ldt.end, "LDT_BASE_ADDR", f"LDT{empty}"
+    if layout.cpu_entry_area is not None:
+        area = (layout.cpu_entry_area.start, layout.cpu_entry_area.end)
         cpus = prediction.configuration.nr_cpus
         yield *area, "CPU_ENTRY_AREA_BASE", f"CPU entry area, {cpus} CPU{'s' if cpus > 1 else ''}"
     if layout.fixaddr_tot_start < layout.fixaddr_start:

@@ -113,12 +113,13 @@ def _zone_row(prediction: Prediction, zone: ZoneSpan) -> tuple[object, ...]:
 
 
 def _limits(prediction: Prediction) -> Iterator[tuple[object, ...]]:
+    edges = dict(prediction.layout.items())
     for name in _LIMITS:
-        value = getattr(prediction.layout, name)
+        value = edges[name]
         if value is not None:
             yield name, f"{value:#x}", size(value << PAGE_SHIFT)
-    if prediction.layout.last_pkmap is not None:
-        slots = prediction.layout.last_pkmap
+    if prediction.pkmap is not None:
+        slots = prediction.pkmap.slots
         yield "LAST_PKMAP", slots, size(slots * PAGE_SIZE)
     if prediction.memmap.length is not None and prediction.memmap.size is not None:
         yield "mem_map", prediction.memmap.length, size(prediction.memmap.size)

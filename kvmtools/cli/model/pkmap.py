@@ -63,12 +63,12 @@ def command(configuration: Configuration, script: str | None, slots: int | None,
     """
     prediction = Prediction(configuration)
     note_refusal("this kernel", prediction)
-    area, lowmem_pages = prediction.pkmap, prediction.layout.highstart_pfn
-    if area is None or lowmem_pages is None:
+    area, highmem = prediction.pkmap, prediction.layout.highmem
+    if area is None or highmem is None:
         raise UsageError("without CONFIG_HIGHMEM there is no pkmap", hint="leave out --no-highmem")
     if slots is not None:
         area = _cut(area, slots)
-    machine = ScriptedPkmap(area, prediction.era, configuration.page_offset, lowmem_pages)
+    machine = ScriptedPkmap(area, prediction.era, configuration.page_offset, highmem.start)
     if script is None and sys.stdin is not None and sys.stdin.isatty():
         if form == "json":
             raise UsageError("the prompt speaks no JSON", hint="name a script, or write its lines to stdin")

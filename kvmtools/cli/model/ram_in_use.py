@@ -35,7 +35,6 @@ def ram_in_use(prediction: Prediction) -> RamInUse:
     :raises UsageError: if no kernel can have this configuration
     """
     max_pfn = prediction.layout.max_pfn
-    assert max_pfn is not None
     used = prediction.ram.below(max_pfn)
     # PAE only widens what ram.usable() keeps.
     there = ram.usable(replace(prediction.configuration, pae=True))

@@ -52,7 +52,7 @@ def page_virtual(case: Case) -> Examination:
     memmap = case.memmap
     virtual = memmap.word_at(case.vmlinux.offset("struct page", "virtual"))
     expected = np.zeros(memmap.length, virtual.dtype)
-    lowmem = min(case.predicted.max_low_pfn or 0, memmap.length)
+    lowmem = min(case.predicted.max_low_pfn, memmap.length)
     expected[:lowmem] = case.page_offset + (np.arange(lowmem, dtype=virtual.dtype) << PAGE_SHIFT)
     for slot in np.flatnonzero(case.pkmap.counts >= 1).tolist():
         pfn = int(case.pkmap_pfns[slot])

@@ -47,7 +47,7 @@ def rows_within(case: Case, start: int, end: int) -> NDArray[np.intp]:
 def direct_map(case: Case) -> Examination:
     """Every page of lowmem is at ``__va`` of itself."""
     walk = case.kernel_walk
-    base, end_pfn = case.page_offset, case.predicted.max_low_pfn or 0
+    base, end_pfn = case.page_offset, case.predicted.max_low_pfn
     rows = rows_within(case, base, base + end_pfn * PAGE_SIZE)
     straight = walk.physical[rows] == walk.virtual[rows] - np.uint64(base)
 
@@ -99,7 +99,7 @@ def _empty(case: Case, region: Expectation) -> Examination:
 def presence(case: Case) -> Examination:
     """Above lowmem, what must be mapped is, and what must not be is not."""
     walk, seen = case.kernel_walk, Examination(0)
-    lowmem_end = case.page_offset + (case.predicted.max_low_pfn or 0) * PAGE_SIZE
+    lowmem_end = case.page_offset + case.predicted.max_low_pfn * PAGE_SIZE
     for region in case.prediction.expectations:
         if region.start < lowmem_end:
             continue

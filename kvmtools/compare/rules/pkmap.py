@@ -12,7 +12,7 @@ from kvmtools.compare.rule import Examination, Rule, violations
 from kvmtools.findings import Finding
 from kvmtools.model.paging.forms import NX
 from kvmtools.model.pkmap.area import legal_pair
-from kvmtools.records import PAGE_SIZE
+from kvmtools.records import PAGE_SIZE, Range
 
 HIGHMEM_C = "mm/highmem.c, 6.1 (the same from 2.4 on)"
 LOOK = "kvmtools pkmap: the slot beside its neighbours and its hash entry; kvmtools vtop {virtual}"
@@ -93,7 +93,8 @@ def pte_flags(case: Case) -> Examination:
 def pte_in_highmem(case: Case) -> Examination:
     """kmap() puts only highmem pages here: lowmem has addresses of its own."""
     mapped, pfns = case.mapped_slots, case.pkmap_pfns
-    start, end = case.predicted.highstart_pfn or 0, case.predicted.highend_pfn or 0
+    highmem = case.predicted.highmem or Range(0, 0)
+    start, end = highmem.start, highmem.end
     wrong = mapped[(pfns[mapped] < start) | (pfns[mapped] >= end)]
 
     def spell(slot: int) -> Finding:

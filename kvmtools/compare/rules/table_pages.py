@@ -29,7 +29,7 @@ def _tables(case: Case) -> Iterator[tuple[AddressSpace, Tables]]:
 def tables_in_ram(case: Case) -> Examination:
     """A page table is a page of RAM that is in use."""
     memmap, seen = case.memmap, Examination(0)
-    low = case.predicted.max_low_pfn or 0
+    low = case.predicted.max_low_pfn
     for space, tables in _tables(case):
         pfns = (tables.physical >> np.uint64(PAGE_SHIFT)).astype(np.int64)
         known = tables.readable & (pfns < memmap.length)

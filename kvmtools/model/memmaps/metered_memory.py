@@ -197,8 +197,6 @@ def booted(prediction: Prediction, max_low_pfn: int | None = None) -> KernelSpac
     configuration, layout, ram = prediction.configuration, prediction.layout, prediction.ram
     if max_low_pfn is not None:
         layout = replace(layout, max_low_pfn=max_low_pfn)
-    assert layout.max_low_pfn is not None
-    assert layout.max_pfn is not None
     base, image = configuration.page_offset, image_pfns(configuration)
     bss = configuration.image.sections.get("__bss_start", base) - base >> PAGE_SHIFT
     return KernelSpace(

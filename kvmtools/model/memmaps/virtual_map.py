@@ -234,7 +234,6 @@ class Window(NamedTuple):
 def window_size(prediction: Prediction) -> tuple[int, int]:
     """``(pages, bytes)``: all pfns below ``max_pfn`` up to a whole buddy block, in whole directory entries."""
     configuration, max_pfn = prediction.configuration, prediction.layout.max_pfn
-    assert max_pfn is not None
     pages = roundup(max_pfn, 1 << (configuration.max_order - 1))
     return pages, roundup(pages * configuration.page_struct_size, prediction.form.levels[-2].span)
 
@@ -250,7 +249,6 @@ def window(prediction: Prediction) -> Window:
     configuration = prediction.configuration
     maxmem_pfn = layout.maxmem_pfn(configuration)
     max_low_pfn = prediction.layout.max_low_pfn
-    assert max_low_pfn is not None
     directory = prediction.form.levels[-2].span
     pages, size = window_size(prediction)
     left = min(max_low_pfn, maxmem_pfn - (size >> PAGE_SHIFT))

@@ -17,7 +17,7 @@ from kvmtools.model import eras
 from kvmtools.model.command_line import size
 from kvmtools.model.memory import movable
 from kvmtools.model.memory.ram import Ram
-from kvmtools.records import PAGE_SHIFT, Configuration, Layout, Range, ZoneSpan
+from kvmtools.records import PAGE_SHIFT, Configuration, PredictedLayout, Range, ZoneSpan
 
 MAX_DMA_PFN = (16 << 20) >> PAGE_SHIFT
 SMALLEST_LOWMEM = (64 << 20) >> PAGE_SHIFT
@@ -48,20 +48,18 @@ def _all_fits(configuration: Configuration, end_pfn: int, highmem: int) -> int:
     return end_pfn - highmem
 
 
-def node(configuration: Configuration, layout: Layout, ram: Ram) -> Ram:
+def node(configuration: Configuration, layout: PredictedLayout, ram: Ram) -> Ram:
     """The pages that zones are made of: RAM, until 2.6.24 with all holes in it."""
-    assert layout.max_pfn is not None
     if eras.shown(configuration.marks).zones_cover_holes:
         return Ram((Range(0, layout.max_pfn),), ram.end_pfn)
     return registered(configuration, layout, ram)
 
 
-def registered(configuration: Configuration, layout: Layout, ram: Ram) -> Ram:
+def registered(configuration: Configuration, layout: PredictedLayout, ram: Ram) -> Ram:
     """The RAM that the kernel's memory management is told of; the sections of SPARSEMEM are those that hold some.
 
     :raises UsageError: if there is none
     """
-    assert layout.max_pfn is not None
     found = ram.below(layout.max_pfn) if eras.shown(configuration.marks).ram_ends_at_max_pfn else ram
     if not found.ranges:
         raise UsageError(
@@ -70,7 +68,7 @@ def registered(configuration: Configuration, layout: Layout, ram: Ram) -> Ram:
     return found
 
 
-def spans(configuration: Configuration, layout: Layout, ram: Ram) -> tuple[ZoneSpan, ...]:
+def spans(configuration: Configuration, layout: PredictedLayout, ram: Ram) -> tuple[ZoneSpan, ...]:
     """One span for every zone of every node, in the order of ``enum zone_type``; an empty zone is ``[0, 0)``.
 
     :param ram: as :func:`node` gives it
@@ -125,10 +123,8 @@ def present(span: ZoneSpan, ram: Ram) -> int:
     return ram.pages(span.start_pfn, span.end_pfn)
 
 
-def _possible(configuration: Configuration, layout: Layout, ram: Ram) -> dict[str, Range]:
+def _possible(configuration: Configuration, layout: PredictedLayout, ram: Ram) -> dict[str, Range]:
     """The architecture's limits, each zone from where the last one ended; DMA32 and MOVABLE have none."""
-    assert layout.max_low_pfn is not None
-    assert layout.max_pfn is not None
     limits = {
         "DMA": min(MAX_DMA_PFN, layout.max_low_pfn),
         "NORMAL": layout.max_low_pfn,

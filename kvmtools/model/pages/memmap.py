@@ -19,7 +19,7 @@ from kvmtools.model.eras import Era
 from kvmtools.model.eras.dialects import HoleZone
 from kvmtools.model.memory.ram import Ram, joined
 from kvmtools.model.rounding import div_round_up, pfn_up, roundup
-from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout, Range, ZoneSpan
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, PredictedLayout, Range, ZoneSpan
 
 BITS_PER_LONG = 32
 
@@ -142,7 +142,7 @@ def flags_layout(configuration: Configuration) -> FlagsLayout:
 
 def predict(
     configuration: Configuration,
-    layout: Layout,
+    layout: PredictedLayout,
     ram: Ram,
     registered: Ram,
     node: Ram,

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from kvmtools.model.paging.forms import ACCESSED, DIRTY, GLOBAL, NX, PRESENT, WRITABLE
-from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, PredictedLayout
 
 PA_HASH_ORDER = 7
 
@@ -39,12 +39,11 @@ class PkmapArea:
         return self.base + slot * PAGE_SIZE
 
 
-def area(configuration: Configuration, layout: Layout) -> PkmapArea | None:
+def area(configuration: Configuration, layout: PredictedLayout) -> PkmapArea | None:
     """This kernel's area; ``None`` without CONFIG_HIGHMEM."""
-    if layout.pkmap_base is None:
+    if layout.pkmap is None:
         return None
-    assert layout.last_pkmap is not None
-    return PkmapArea(layout.pkmap_base, layout.last_pkmap, expected_protection(configuration))
+    return PkmapArea(layout.pkmap.start, len(layout.pkmap) // PAGE_SIZE, expected_protection(configuration))
 
 
 def expected_protection(configuration: Configuration) -> int:

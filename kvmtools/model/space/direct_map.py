@@ -21,19 +21,18 @@ from kvmtools.model.memory.ram import BIOS, ISA_END, Ram
 from kvmtools.model.paging.walk import form_of
 from kvmtools.model.rounding import rounddown, roundup
 from kvmtools.model.space.layout import TOP
-from kvmtools.records import PAGE_SIZE, Configuration, Expectation, Layout
+from kvmtools.records import PAGE_SIZE, Configuration, Expectation, PredictedLayout
 
 ALL, NONE, SOME = "all", "none", "some"
 OVERRUN = "rest of the last large page"
 
 
-def regions(configuration: Configuration, layout: Layout, ram: Ram) -> Iterator[Expectation]:
+def regions(configuration: Configuration, layout: PredictedLayout, ram: Ram) -> Iterator[Expectation]:
     """Everything from PAGE_OFFSET up to where lowmem, or its last large page, ends.
 
     :raises UsageError: if the configuration does not say where the image's sections are, or they are not in lowmem
     """
     era = eras.shown(configuration.marks)
-    assert layout.max_low_pfn is not None
     end = configuration.page_offset + layout.max_low_pfn * PAGE_SIZE
     if configuration.image.sections.get("_end", 0) > end:
         raise UsageError(
@@ -50,10 +49,9 @@ def regions(configuration: Configuration, layout: Layout, ram: Ram) -> Iterator[
         yield linear(configuration, OVERRUN, end, roundup(end, _span(configuration)), True, None)
 
 
-def large_leaf_fault(configuration: Configuration, layout: Layout, ram: Ram, offset: int) -> str:
+def large_leaf_fault(configuration: Configuration, layout: PredictedLayout, ram: Ram, offset: int) -> str:
     """Why the direct map may not have a large page at ``offset``; empty if it may."""
     era, size = eras.shown(configuration.marks), _span(configuration)
-    assert layout.max_low_pfn is not None
     first, last = offset // PAGE_SIZE, (offset + size) // PAGE_SIZE
     end = first + 1 if era.direct_map_overruns else last
     if offset < 0 or end > layout.max_low_pfn:

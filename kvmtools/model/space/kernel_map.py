@@ -26,14 +26,14 @@ from kvmtools.model.paging.walk import form_of
 from kvmtools.model.space import direct_map
 from kvmtools.model.space.direct_map import ALL, NONE, SOME
 from kvmtools.model.space.layout import TOP
-from kvmtools.records import PAGE_SIZE, Configuration, Expectation, Layout, Leaf
+from kvmtools.records import PAGE_SIZE, Configuration, Expectation, Leaf, PredictedLayout
 
 DEBUG_STORE_PAGES = 1
 DEBUG_BUFFER_PAGES = 32
 """``struct debug_store`` and the PEBS and BTS buffers (asm/intel_ds.h): the end of each CPU's entry area."""
 
 
-def expectations(configuration: Configuration, layout: Layout, ram: Ram) -> tuple[Expectation, ...]:
+def expectations(configuration: Configuration, layout: PredictedLayout, ram: Ram) -> tuple[Expectation, ...]:
     """Every byte of ``[PAGE_OFFSET, 4 GiB)``, in ascending regions that neither overlap nor leave a gap.
 
     :raises UsageError: if the configuration does not say where the image's sections are
@@ -44,7 +44,7 @@ def expectations(configuration: Configuration, layout: Layout, ram: Ram) -> tupl
     return tuple(_as_this_cpu_can(configuration, region) for region in regions if region.start < region.end)
 
 
-def large_leaf_fault(configuration: Configuration, layout: Layout, ram: Ram, leaf: Leaf) -> str:
+def large_leaf_fault(configuration: Configuration, layout: PredictedLayout, ram: Ram, leaf: Leaf) -> str:
     """Why a large leaf may not be where it is; empty if it may.
 
     The direct map has them where a whole directory entry is RAM, but since 2.6.32 never for the first; huge vmalloc
@@ -55,8 +55,6 @@ def large_leaf_fault(configuration: Configuration, layout: Layout, ram: Ram, lea
         return f"{leaf.size:#x} bytes is no size of a large page here"
     if leaf.virtual % size or leaf.physical % size:
         return f"it is not aligned to its size {size:#x}"
-    assert layout.vmalloc_start is not None
-    assert layout.vmalloc_end is not None
     if layout.vmalloc_start <= leaf.virtual and leaf.virtual + size <= layout.vmalloc_end:
         huge = eras.shown(configuration.marks).huge_vmalloc
         return (
@@ -70,7 +68,7 @@ def unmaps_free_pages(configuration: Configuration) -> bool:
     return configuration.debug_pagealloc
 
 
-def _above(configuration: Configuration, era: Era, layout: Layout, at: int) -> Iterator[Expectation]:
+def _above(configuration: Configuration, era: Era, layout: PredictedLayout, at: int) -> Iterator[Expectation]:
     """Everything above lowmem, which ends at ``at``; where two areas do not meet, nothing is mapped."""
     for gap, regions in _areas(configuration, era, layout):
         yield Expectation(gap, at, max(at, regions[0].start), NONE)
@@ -85,39 +83,32 @@ def _above(configuration: Configuration, era: Era, layout: Layout, at: int) -> I
 
 
 def _areas(
-    configuration: Configuration, era: Era, layout: Layout
+    configuration: Configuration, era: Era, layout: PredictedLayout
 ) -> Iterator[tuple[str, tuple[Expectation, ...]]]:
     """The areas in ascending order, each with a name for the gap below it."""
-    assert layout.vmalloc_start is not None
-    assert layout.vmalloc_end is not None
     yield "gap below vmalloc", (Expectation("vmalloc area", layout.vmalloc_start, layout.vmalloc_end, SOME),)
     below = "guard above vmalloc"
-    if layout.pkmap_base is not None:
-        assert layout.last_pkmap is not None
-        end = layout.pkmap_base + layout.last_pkmap * PAGE_SIZE
-        yield "guard below pkmap", (Expectation("pkmap", layout.pkmap_base, end, SOME, None, True, False),)
+    if (pkmap := layout.pkmap) is not None:
+        area = Expectation("pkmap", pkmap.start, pkmap.end, SOME, None, True, False)
+        yield "guard below pkmap", (area,)
         # Gorman 10.1: the rest of what 2.4 set aside for more slots was never put to use.
         below = "gap below fixmap" if era.pkmap_base is None else "unused rest of pkmap"
-    if layout.ldt_base is not None:
-        assert layout.ldt_end is not None
+    if layout.ldt is not None:
         # With page-table isolation every process maps its own LDT here, read-only.
         presence = SOME if configuration.pti else NONE
         yield (
             below,
-            (Expectation("LDT remap", layout.ldt_base, layout.ldt_end, presence, None, False, False),),
+            (Expectation("LDT remap", layout.ldt.start, layout.ldt.end, presence, None, False, False),),
         )
-    if layout.cpu_entry_area_base is not None:
+    if layout.cpu_entry_area is not None:
         # The LDT remap ends where this begins.
-        yield below, tuple(_cpu_entry_area(configuration, layout.cpu_entry_area_base))
+        yield below, tuple(_cpu_entry_area(configuration, layout.cpu_entry_area.start))
         below = "gap below fixmap"
     yield below, tuple(_fixmap(era, layout))
 
 
-def _fixmap(era: Era, layout: Layout) -> Iterator[Expectation]:
+def _fixmap(era: Era, layout: PredictedLayout) -> Iterator[Expectation]:
     """Slot n lies n pages below FIXADDR_TOP; only 2.4 uses slot 0."""
-    assert layout.fixaddr_tot_start is not None
-    assert layout.fixaddr_start is not None
-    assert layout.fixaddr_top is not None
     executable = None if era.vdso_in_fixmap else False
     end = layout.fixaddr_top + (0 if era.fixmap_hole else PAGE_SIZE)
     yield Expectation(

@@ -12,7 +12,7 @@ a boundary of the page directory, so that it has page tables of its own.  Only 2
 
 from __future__ import annotations
 
-from dataclasses import replace
+from typing import NamedTuple
 
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
@@ -25,7 +25,7 @@ from kvmtools.model.memory.ram import Ram
 from kvmtools.model.memory.zones import find_low_pfn_range
 from kvmtools.model.paging.walk import form_of
 from kvmtools.model.rounding import rounddown, roundup
-from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Layout
+from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, PredictedLayout, Range
 
 TOP = 1 << 32
 VMALLOC_OFFSET = 8 << 20
@@ -33,8 +33,8 @@ VMALLOC_RESERVE = 128 << 20
 VMALLOC_GUARD = 2 * PAGE_SIZE
 
 
-def predict(configuration: Configuration, ram: Ram | None = None) -> Layout:
-    """Every boundary that a kernel of this configuration has; ``None`` where the era has no such area.
+def predict(configuration: Configuration, ram: Ram | None = None) -> PredictedLayout:
+    """Every boundary that a kernel of this configuration has.
 
     :param ram: what :func:`kvmtools.model.memory.ram.usable` found; worked out here if not given
     :raises UsageError: if no kernel can have this configuration, or it could not boot
@@ -43,7 +43,8 @@ def predict(configuration: Configuration, ram: Ram | None = None) -> Layout:
     refuse_impossible(configuration, era)
     if ram is None:
         ram = ram_of.usable(configuration)
-    above, vmalloc_end = _above(configuration, era)
+    above = _above(configuration, era)
+    vmalloc_end = above.vmalloc_end
     most = _maxmem(configuration, era, vmalloc_end) >> PAGE_SHIFT
     max_low_pfn, max_pfn = find_low_pfn_range(configuration, ram.end_pfn, most)
     highstart_pfn = min(max_low_pfn, max_pfn)
@@ -54,17 +55,21 @@ def predict(configuration: Configuration, ram: Ram | None = None) -> Layout:
             f"lowmem up to {high_memory:#x} leaves no vmalloc area below {vmalloc_end:#x}",
             hint="vmalloc= on the guest's command line is too small for a kernel to boot",
         )
-    return replace(
-        above,
+    return PredictedLayout(
         page_offset=configuration.page_offset,
         high_memory=high_memory,
         vmalloc_start=vmalloc_start,
         vmalloc_end=vmalloc_end,
         max_low_pfn=max_low_pfn,
         max_pfn=max_pfn,
-        highstart_pfn=highstart_pfn if configuration.highmem else None,
-        highend_pfn=max_pfn if configuration.highmem else None,
         max_mapnr=_max_mapnr(configuration, era, max_pfn, ram),
+        highmem=Range(highstart_pfn, max_pfn) if configuration.highmem else None,
+        fixaddr_top=above.fixaddr_top,
+        fixaddr_start=above.fixaddr_start,
+        fixaddr_tot_start=above.fixaddr_tot_start,
+        pkmap=above.pkmap,
+        ldt=above.ldt,
+        cpu_entry_area=above.cpu_entry_area,
     )
 
 
@@ -74,31 +79,42 @@ def maxmem_pfn(configuration: Configuration) -> int:
     :raises UsageError: if the areas above lowmem leave none
     """
     era = eras.shown(configuration.marks)
-    return _maxmem(configuration, era, _above(configuration, era)[1]) >> PAGE_SHIFT
+    return _maxmem(configuration, era, _above(configuration, era).vmalloc_end) >> PAGE_SHIFT
 
 
-def _above(configuration: Configuration, era: Era) -> tuple[Layout, int]:
+class _Above(NamedTuple):
     """What lies above the vmalloc area, none of which depends on RAM, and where that area ends."""
+
+    fixaddr_top: int
+    fixaddr_start: int
+    fixaddr_tot_start: int
+    cpu_entry_area: Range | None
+    ldt: Range | None
+    pkmap: Range | None
+    vmalloc_end: int
+
+
+def _above(configuration: Configuration, era: Era) -> _Above:
     levels = form_of(configuration).levels
     pmd_size = levels[-2].span
     top = _fixaddr_top(configuration, era, pmd_size)
     start = top - configuration.end_of_permanent_fixed_addresses * PAGE_SIZE
-    floor = top - configuration.end_of_fixed_addresses * PAGE_SIZE
-    layout = Layout(fixaddr_top=top, fixaddr_start=start, fixaddr_tot_start=floor)
+    floor = total_start = top - configuration.end_of_fixed_addresses * PAGE_SIZE
+    entry_area = ldt = pkmap = None
     # The slots for booting are vmalloc's again, unless something lies between.
     ceiling = start
     if era.cpu_entry_area:
         # The page that is added holds the read-only IDT; it comes first.
         pages = 1 + configuration.nr_cpus * (configuration.cpu_entry_area_size // PAGE_SIZE)
         floor = rounddown(floor - pages * PAGE_SIZE, pmd_size)
-        layout = replace(layout, cpu_entry_area_base=floor, cpu_entry_area_end=floor + pages * PAGE_SIZE)
+        entry_area = Range(floor, floor + pages * PAGE_SIZE)
     if era.ldt_remap:
         ceiling = floor = rounddown(floor - PAGE_SIZE, pmd_size)
-        layout = replace(layout, ldt_base=floor, ldt_end=floor + pmd_size)
+        ldt = Range(floor, floor + pmd_size)
     if configuration.highmem:
         ceiling = _pkmap_base(era, floor, pmd_size)
-        layout = replace(layout, pkmap_base=ceiling, last_pkmap=pmd_size // PAGE_SIZE)
-    return layout, ceiling - VMALLOC_GUARD
+        pkmap = Range(ceiling, ceiling + pmd_size)
+    return _Above(top, start, total_start, entry_area, ldt, pkmap, ceiling - VMALLOC_GUARD)
 
 
 def _pkmap_base(era: Era, floor: int, pmd_size: int) -> int:

@@ -56,7 +56,7 @@ SECTION_BOUNDARIES = (
 )
 
 
-class Told(Partial, Configuration):
+class PartialConfiguration(Partial, Configuration):
     """A configuration of which this guest may not show all; the model that asks for such a field learns why."""
 
     __slots__ = ()
@@ -76,7 +76,7 @@ def observe_configuration(kernel: Kernel, broken: list[Broken] | None = None) ->
     def fixed(limit: str) -> int:
         return told(lambda: vmlinux.enumerators("fixed_addresses")[limit])
 
-    return Told(
+    return PartialConfiguration(
         **kernel.architecture.told,
         page_offset=kernel.page_offset,
         nr_cpus=told(lambda: configured_cpus(kernel)),

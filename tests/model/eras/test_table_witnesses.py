@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from every_era import ALL, SIX_ONE
+from layouts import predict
 
 from kvmtools.model import eras, machine
-from kvmtools.model.space.layout import predict
 from kvmtools.records import PAGE_SIZE
 
 GUESTS = Path(__file__).parents[3] / "fixtures" / "guests"

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from layouts import predict
 
 from kvmtools.errors import UsageError
 from kvmtools.model import machine
-from kvmtools.model.space.layout import maxmem_pfn, predict
+from kvmtools.model.space.layout import maxmem_pfn
 from kvmtools.records import Configuration, Layout
 
 MIB, GIB = 1 << 20, 1 << 30

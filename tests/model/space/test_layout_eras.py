@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from layouts import predict
 
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
 from kvmtools.model.machine import configuration
-from kvmtools.model.space.layout import predict
 from kvmtools.records import E820Entry, Layout
 
 MIB, GIB = 1 << 20, 1 << 30
