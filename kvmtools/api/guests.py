@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def booted(name: str, *, kernel: str = "pae", memory: str = "2G", append: str = "") -> Iterator[Guest]:
     """Boot a guest under ``name`` and stop it at the end; its kernel is built the first time, which takes minutes.
 
-    :param kernel: ``"pae"``, ``"nopae"``, or the path of a bzImage
+    :param kernel: ``"pae"``, ``"nopae"``, or the path of a bzImage that ``kvmtools guest build`` made
     :param memory: RAM, ``"64M"`` to ``"60G"``
     :param append: kernel parameters
     :raises UsageError: if the name is taken, or the memory makes no sense

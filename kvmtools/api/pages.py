@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kvmtools.api.addresses import Address, spelled
-from kvmtools.errors import Absent, NotYet, UsageError
+from kvmtools.errors import Unobserved, UsageError
 from kvmtools.records import PAGE_SHIFT
 from kvmtools.show.addresses import page_frame
 from kvmtools.show.pages import page_lines
@@ -97,7 +97,7 @@ def page_behind(kernel: Kernel, physical: int, layout: FlagLayout) -> Page | Non
 
     try:
         return Page(**page_at(kernel, physical >> PAGE_SHIFT, layout))
-    except (IndexError, Absent, NotYet):
+    except (IndexError, Unobserved):
         return None
 
 

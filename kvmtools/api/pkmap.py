@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from kvmtools.compare.flag_fields import with_fields
 from kvmtools.observe.paging.forms import PRESENT, Form
@@ -95,7 +95,7 @@ def _used(pkmap: Pkmap, memmap: MemMap, form: Form) -> Iterator[UsedSlot]:
         if not count and not pte:
             continue
         pfn = _pfn(pte, form) if pte & PRESENT else None
-        page = memmap.page(pfn) if pfn is not None and pfn < memmap.length else None
+        page = None if pfn is None else _page(memmap, pfn)
         yield UsedSlot(
             slot=slot,
             virtual=None if pkmap.base is None else pkmap.base + (slot << PAGE_SHIFT),
@@ -105,6 +105,14 @@ def _used(pkmap: Pkmap, memmap: MemMap, form: Form) -> Iterator[UsedSlot]:
             page=page["page"] if page else None,
             zone=page["zone"] if page else None,
         )
+
+
+def _page(memmap: MemMap, pfn: int) -> dict[str, Any] | None:
+    """The ``struct page`` of a pfn; ``None`` if it has none: a hole of SPARSEMEM, or a pfn of an overwritten PTE."""
+    try:
+        return memmap.page(pfn)
+    except IndexError:
+        return None
 
 
 def _local(seen: Observed, form: Form) -> Iterator[LocalSlot]:

@@ -68,6 +68,7 @@ def vcpus(session: Session, *, demand_gdb: bool) -> Vcpus:
     with session.target.paused() as pause:
         read = _read(session, demand_gdb=demand_gdb, runs=pause.was_running and not pause.held)
         found = _described(session, read.registers)
+    session.pauses.append(pause)
     return Vcpus(found, read.source, read.disagreements)
 
 

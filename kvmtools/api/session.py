@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from kvmtools.errors import Inconclusive, MemoryFault, UsageError
+from kvmtools.errors import Inconclusive, MemoryFault, Unobserved, UsageError
 
 if TYPE_CHECKING:
     from kvmtools.attach.monitor.pause import Pause
@@ -90,7 +90,7 @@ class Session:
         :raises MemoryFault: if something that ``read`` needs cannot be read
         :raises Inconclusive: if it cannot, and the guest was not to be paused
         """
-        with suppress(MemoryFault):
+        with suppress(Unobserved, UsageError):
             read()
         for _ in range(ATTEMPTS):
             with self.target.paused() as pause:

@@ -11,7 +11,7 @@ from click.shell_completion import CompletionItem
 from kvmtools.cli.group import Group
 from kvmtools.cli.options import complete_guest, format_option
 from kvmtools.cli.output import emit, emit_json, note, progress
-from kvmtools.errors import AttachError, GuestVanished, UsageError
+from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError, UsageError
 from kvmtools.show.printable import printable
 
 if TYPE_CHECKING:
@@ -239,7 +239,7 @@ def stop(names: tuple[str, ...], everyone: bool) -> None:
     for dead in lifecycle.sweep() if everyone else ():
         note(str(dead))
     show = progress()
-    missing: AttachError | None = None
+    missing: KvmtoolsError | None = None
     if everyone:
         running = [guest.name for guest in lifecycle.all_guests()]
         names = (*running, *(found.name for found in lifecycle.unreadable()))
@@ -255,7 +255,14 @@ def stop(names: tuple[str, ...], everyone: bool) -> None:
             missing = error
             continue
         show(f"stopping {name}")
-        lifecycle.stop(guest)
+        try:
+            lifecycle.stop(guest)
+        except KvmtoolsError as error:
+            show("")
+            if missing is not None:
+                note(missing)
+            missing = error
+            continue
         show("")
         note(f"guest '{name}' is stopped")
     if missing is not None:

@@ -50,6 +50,7 @@ R = TypeVar("R", bound=Partial)
 def exchanged(record: R, **changes: Any) -> R:
     """``dataclasses.replace`` for a record that may lack some of its parts: these are not asked for."""
     assert is_dataclass(record)
+    assert changes.keys() <= {field.name for field in fields(record)}
     held, other = vars(record), object.__new__(type(record))
     for field in fields(record):
         object.__setattr__(other, field.name, changes.get(field.name, held[field.name]))

@@ -102,8 +102,20 @@ def keep(path: Path, name: str) -> Path | None:
         if not path.stat().st_size:
             return None
         kept.parent.mkdir(parents=True, exist_ok=True)
-        trim(path)
-        shutil.copyfile(path, kept)
+        _copy_ends(path, kept)
     except OSError:
+        kept.unlink(missing_ok=True)
         return None
     return kept
+
+
+def _copy_ends(path: Path, kept: Path) -> None:
+    """Copy what :func:`trim` leaves of a file: its size may be a thousand times what it holds."""
+    with path.open("rb") as messages, kept.open("wb") as copy:
+        size = os.fstat(messages.fileno()).st_size
+        if size <= _FIRST + _LATEST:
+            shutil.copyfileobj(messages, copy)
+            return
+        copy.write(messages.read(_FIRST))
+        messages.seek(size - _LATEST)
+        shutil.copyfileobj(messages, copy)

@@ -11,6 +11,7 @@ from kvmtools.boot.guests.record import Guest, Unreadable
 from kvmtools.boot.guests.registry import DeadGuest
 from kvmtools.boot.guests.starting import silent, start
 from kvmtools.boot.host import detached
+from kvmtools.boot.host.interrupts import ending_raises, held
 from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError
 
 __all__ = [
@@ -41,11 +42,14 @@ def booted(
     progress: Callable[[str], None] = silent,
 ) -> Iterator[Guest]:
     """A guest for the length of a ``with``; see :func:`start` for the arguments and exceptions."""
-    guest = start(name, kernel=kernel, memory=memory, append=append, accel=accel, progress=progress)
-    try:
-        yield guest
-    finally:
-        stop(guest)
+    # A signal that ends the program must pass through here, and must not cut the stopping short.
+    with ending_raises():
+        guest = start(name, kernel=kernel, memory=memory, append=append, accel=accel, progress=progress)
+        try:
+            yield guest
+        finally:
+            with held():
+                stop(guest)
 
 
 def find(name: str) -> Guest:

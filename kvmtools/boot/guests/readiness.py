@@ -74,8 +74,8 @@ class _Waiting:
         guest = self.guest
         if detached.wait_for_end(guest.pid, guest.started, _GLANCE):
             raise self._failed(_how_it_ended(guest), "check the kernel, the memory size and --append")
-        console.trim(guest.console)
         panic = self.console.panic()
+        console.trim(guest.console)
         if panic:
             raise self._failed(panic, "check the kernel and --append")
         if time.monotonic() >= self.deadline:

@@ -32,7 +32,8 @@ def page_states(memmap: MemMap, per_cpu: NDArray[np.int64]) -> NDArray[np.uint8]
     tails = np.flatnonzero(memmap.tail & (memmap.refcount == 0))
     heads = memmap.head[tails]
     found[tails[heads >= 0]] = found[heads[heads >= 0]]
-    found[per_cpu] = STATES.index("per-cpu")
+    # A list that was overwritten may lead to pages behind the last one.
+    found[per_cpu[per_cpu < memmap.length]] = STATES.index("per-cpu")
     found[memmap.in_buddy_block] = STATES.index("free")
     return found
 

@@ -60,7 +60,10 @@ def _flat(kernel: Kernel) -> Piece:
     How long the array must be is the model's to say; nobody reads behind ``max_mapnr``.
     """
     vmlinux = kernel.vmlinux
-    node, *others = node_addresses(kernel).values()
+    nodes = list(node_addresses(kernel).values())
+    if not nodes:
+        raise not_yet(kernel, "mem_map")
+    node, *others = nodes
     if others:  # FLATMEM is for one node: the table of sections must be there, and its name is lost
         raise Absent("mem_section", vmlinux.build_id)
     start = kernel.member(node, "struct pglist_data", "node_start_pfn")

@@ -112,3 +112,19 @@ def test_the_end_of_a_large_file_is_found_at_once(log: Path) -> None:
     started = time.monotonic()
     assert console.last_line(log) == "last"
     assert time.monotonic() - started < 5
+
+
+def test_what_is_kept_of_a_long_file_is_its_two_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    messages = tmp_path / "console.log"
+    with messages.open("wb") as file:
+        file.write(b"first")
+        file.truncate(1 << 30)
+        file.seek(0, 2)
+        file.write(b"last")
+    kept = console.keep(messages, "long")
+    assert kept is not None
+    assert kept.stat().st_size < 16 << 20
+    data = kept.read_bytes()
+    assert data.startswith(b"first")
+    assert data.endswith(b"last")
