@@ -321,3 +321,24 @@ def test_an_interrupted_start_leaves_nothing(
     assert starter.returncode == (-number if number == signal.SIGINT else 128 + number), complaint
     assert not found[0].alive
     assert place.left_behind() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_guest_ends_with_the_block_that_booted_it(place: Place, number: signal.Signals) -> None:
+    program = (
+        "import functools, time; from pathlib import Path; from kvmtools.boot.guests import lifecycle, ram_location;"
+        f"ram_location.SHARED_MEMORY = Path({str(place.root / 'shm')!r});"
+        f"lifecycle.start = functools.partial(lifecycle.start, vmlinux=Path({str(place.vmlinux)!r}))\n"
+        f"with lifecycle.booted('fake', kernel={str(place.image)!r}, memory='64M', accel='tcg'):\n"
+        "    print('up', flush=True)\n"
+        "    time.sleep(60)"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"up\n"
+        process.send_signal(number)
+        process.wait(30)
+    assert lifecycle.all_guests() == []
+    assert place.left_behind() == []
