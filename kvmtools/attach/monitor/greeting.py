@@ -8,6 +8,7 @@ that was only busy finds the connection closed when its turn comes, and what was
 
 from __future__ import annotations
 
+import re
 import select
 import socket
 import time
@@ -18,7 +19,9 @@ from kvmtools.errors import AttachError, UsageError
 
 PATIENCE = 1.0
 """Seconds of silence after which a connection is taken for a gdbstub's, or for one that must wait for its turn."""
-_DETACH = b"$D#44"
+_DETACH = (b"$D#44", b"$D;1#b0")
+"""Ways to say it: after a client that knew of several processes, QEMU demands the number of one (gdbstub.c, 7.2)."""
+_REPLY = re.compile(rb"\$(OK|E[0-9a-f]{2})#")
 _GDB = (b"+", b"$")  # an acknowledgement, a packet
 _GLANCE = 0.02  # seconds between two tries to get into a full queue
 _ECHO = 0.25  # seconds in which a gdbstub acknowledges a packet
@@ -86,12 +89,21 @@ def _speaks(address: str, connection: socket.socket, seconds: float) -> bool:
 
 
 def _detach(connection: socket.socket) -> bytes:
-    """Hang up so that a gdbstub lets its guest run; what it answers."""
+    """Hang up so that a gdbstub lets its guest run; what it answers.
+
+    A stop that it told of may lie before its reply: who hangs up on that unread takes back what was sent.
+    """
+    answer = b""
     with connection, suppress(OSError):
         connection.settimeout(_ECHO)
-        connection.sendall(_DETACH)
-        return connection.recv(64)
-    return b""
+        for packet in _DETACH:
+            connection.sendall(packet)
+            while not (reply := _REPLY.search(answer)) and (more := connection.recv(64)):
+                answer += more
+            if reply is None or reply[1] == b"OK":
+                break
+            answer = answer.replace(reply[0], b"")
+    return answer
 
 
 def _explained(address: str, error: OSError) -> AttachError:

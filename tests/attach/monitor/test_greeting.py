@@ -20,11 +20,14 @@ from kvmtools.errors import AttachError, UsageError
 
 
 class FakeStub:
-    """A gdbstub: its guest stops when a client connects, and goes on when that is told to detach."""
+    """A gdbstub: its guest stops when a client connects, and goes on when that is told to detach.
 
-    def __init__(self, path: Path, *, first: bytes) -> None:
+    :param processes: an earlier client knew of several processes, and so must every later one
+    """
+
+    def __init__(self, path: Path, *, first: bytes, processes: bool) -> None:
         self.running = True
-        self._first = first
+        self._first, self._processes = first, processes
         self._listener = socket.socket(socket.AF_UNIX)
         self._listener.bind(str(path))
         self._listener.listen()
@@ -36,7 +39,11 @@ class FakeStub:
             self.running = False
             with suppress(ConnectionError):
                 client.sendall(self._first)
-            if client.recv(64) == b"$D#44":
+            packet = client.recv(64)
+            if self._processes and packet == b"$D#44":
+                client.sendall(b"+$E22#a9")
+                packet = client.recv(64)
+            if packet == (b"$D;1#b0" if self._processes else b"$D#44"):
                 self.running = True
                 with suppress(ConnectionError):
                     client.sendall(b"+$OK#9a")
@@ -47,9 +54,13 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(greeting, "PATIENCE", 0.1)
 
 
-@pytest.fixture(params=[b"", b"$T02thread:01;#04"], ids=["silent", "telling of the stop"])
+@pytest.fixture(
+    params=[(b"", False), (b"$T02thread:01;#04", False), (b"$T02thread:01;#04", True)],
+    ids=["silent", "telling of the stop", "after gdb"],
+)
 def stub(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeStub]:
-    stub = FakeStub(tmp_path / "gdb.sock", first=request.param)
+    first, processes = request.param
+    stub = FakeStub(tmp_path / "gdb.sock", first=first, processes=processes)
     yield stub
     stub.thread.join(10)
     assert not stub.thread.is_alive()
