@@ -51,7 +51,7 @@ def node_of_page(case: Case) -> Examination:
     memmap, seen = case.memmap, Examination(0)
     nodes, valid = memmap.node, memmap.valid
     if nodes is None:
-        return Examination(0, skipped="this kernel is for one node: nothing says a page's")
+        return Examination(0, skipped="this kernel has one node, and no page says so")
     for span in case.prediction.memmap.zones:
         rows = slice(span.start, min(span.end, memmap.length))
         wrong = np.flatnonzero((nodes[rows] != span.node) & valid[rows]) + span.start
