@@ -71,6 +71,7 @@ class PausedGuest:
         self._monitor = monitor
         self._pause = Pause()
         self._stopped_at: float | None = None
+        self._ending: BaseException | None = None
         self._handlers: dict[signal.Signals, Callable[[int, FrameType | None], object] | signal.Handlers] = {}
 
     def __enter__(self) -> Pause:
@@ -81,6 +82,7 @@ class PausedGuest:
                 self._stopped_at = time.monotonic()
                 self._monitor.command("stop")
             self._pause.held = True
+            self._raise_what_was_lost(None)
         except BaseException:
             self._end()
             raise
@@ -94,6 +96,12 @@ class PausedGuest:
         else:
             # An interrupted program that finds QEMU gone was still interrupted.
             self._end_and_note(error)
+        self._raise_what_was_lost(error)
+
+    def _raise_what_was_lost(self, error: BaseException | None) -> None:
+        """Python drops an exception that a signal raises inside a destructor or the callback of a weak reference."""
+        if self._ending is not None and error is not self._ending:
+            raise self._ending
 
     def _end(self) -> None:
         """Let the guest run if we stopped it, then give the signals back.  May be called again at any
@@ -126,9 +134,9 @@ class PausedGuest:
     def _resume_and_raise(self, number: int, frame: FrameType | None) -> None:
         # A second signal while the first one is resuming would come back in here: resuming twice does no
         # harm.
-        ending = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
-        self._end_and_note(ending)
-        raise ending
+        self._ending = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+        self._end_and_note(self._ending)
+        raise self._ending
 
     def _end_and_note(self, ending: BaseException) -> None:
         """Let the guest run; if that fails, ``ending``, which goes on, says so."""

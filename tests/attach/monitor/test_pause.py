@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -199,6 +200,24 @@ def test_a_signal_lets_the_guest_go(fake_qmp: Any, number: signal.Signals, statu
     assert fake_qmp.running
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_a_signal_that_strikes_where_exceptions_are_dropped_still_ends(
+    fake_qmp: Any, monitor: Monitor
+) -> None:
+    """asyncio keeps its tasks by weak references: their callbacks run in our thread."""
+
+    class Kept:
+        pass
+
+    kept = [Kept()]
+    reference = weakref.ref(kept[0], lambda _gone: signal.raise_signal(signal.SIGTERM))
+    with pytest.raises(SystemExit) as ended, PausedGuest(monitor):
+        kept.clear()
+    assert reference() is None
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert fake_qmp.running
+
+
 @pytest.mark.parametrize("attempt", range(8))
 def test_a_signal_at_any_byte_code_lets_the_guest_go(fake_qmp: Any, attempt: int) -> None:
     """The program pauses and resumes as fast as it can; the signal strikes wherever it happens to be."""
@@ -209,6 +228,9 @@ def test_a_signal_at_any_byte_code_lets_the_guest_go(fake_qmp: Any, attempt: int
         assert process.stdout.readline() == b"paused\n"
         time.sleep(0.02 + attempt * 0.00317)
         process.send_signal((signal.SIGTERM, signal.SIGINT)[attempt % 2])
-        process.wait(30)
+        try:
+            process.wait(30)
+        finally:
+            process.kill()
     assert "stop" in fake_qmp.seen
     assert fake_qmp.running
