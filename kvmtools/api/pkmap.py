@@ -95,7 +95,7 @@ def _used(pkmap: Pkmap, memmap: MemMap, form: Form) -> Iterator[UsedSlot]:
         if not count and not pte:
             continue
         pfn = _pfn(pte, form) if pte & PRESENT else None
-        page = None if pfn is None else _page(memmap, pfn)
+        page = _page(memmap, pfn) if pfn is not None and pfn < memmap.length else None
         yield UsedSlot(
             slot=slot,
             virtual=None if pkmap.base is None else pkmap.base + (slot << PAGE_SHIFT),

@@ -178,8 +178,9 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> TinyTarget:
         lambda _kernel, layout: Regions(layout, {}, fixed, end=1 << 32),
     )
     flags = FlagLayout({}, {})
-    monkeypatch.setattr("kvmtools.api.pages.flags_of", lambda _kernel: flags)
+    # The importing module first: loaded now, it would take the other's stand-in for the real one.
     monkeypatch.setattr("kvmtools.api.translations.flags_of", lambda _kernel: flags)
+    monkeypatch.setattr("kvmtools.api.pages.flags_of", lambda _kernel: flags)
     monkeypatch.setattr("kvmtools.observe.pages.memmap.page_at", _page_at)
     monkeypatch.setattr("kvmtools.observe.pages.memmap.page_pfn", _page_pfn)
     return target
