@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import time
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -110,9 +111,8 @@ def test_any_machine_s_hole_is_where_qemu_says(start: Start, program: str, machi
     with open_target(qemu=guest.qmp) as target:
         assert target.transport.startswith("proc-mem (proved against qmp: ")
         highest = target.memory.ranges[-1].end
-        hole = sum(
-            b.start - a.end for a, b in zip(target.memory.ranges[1:], target.memory.ranges[2:], strict=False)
-        )
+        # Whether the first MiB has a hole of its own depends on how far the firmware has come.
+        hole = sum(b.start - a.end for a, b in pairwise(target.memory.ranges) if a.end > MIB)
         assert highest == size * MIB + hole
         with pytest.raises(MemoryFault):
             target.memory.read(0xFD000000, 4)
