@@ -8,7 +8,9 @@ from pathlib import Path
 from gdb_facts import GdbFacts
 
 from kvmtools.attach.memory.snapshot import Snapshot
-from kvmtools.compare import Case, Result, check
+from kvmtools.compare.case import Case
+from kvmtools.compare.engine import check
+from kvmtools.findings import Result
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.observed import Observed, observe
 from kvmtools.observe.symbols.vmlinux import Vmlinux

@@ -25,7 +25,7 @@ def rules(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[RuleEntry
 
 def verdict(session: Session, only: Sequence[str], skip: Sequence[str], samples: int) -> Result:
     """One verdict on a guest: observed again while what was found may be a change under way."""
-    from kvmtools.compare import settle
+    from kvmtools.compare.settle import settle
 
     rules(only, skip)  # before the guest is bothered
     result = settle(session.observe, only=only, skip=skip, runs=session.runs, attempts=samples)

@@ -24,8 +24,34 @@ that :func:`configuration` makes up:
 * Intel SDM volume 3A, chapter 4: 32-bit and PAE paging.
 """
 
-from kvmtools.model.eras import NAMES as ERAS
-from kvmtools.model.machine import configuration
-from kvmtools.model.prediction import Prediction, predict
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from kvmtools.model.eras import NAMES as ERAS
+    from kvmtools.model.machine import configuration
+    from kvmtools.model.prediction import Prediction, predict
 
 __all__ = ["ERAS", "Prediction", "configuration", "predict"]
+
+
+def __getattr__(name: str) -> object:
+    """Load what is asked for: most callers want one part of the model, and each costs its milliseconds."""
+    match name:
+        case "ERAS":
+            from kvmtools.model.eras import NAMES
+
+            return NAMES
+        case "configuration":
+            from kvmtools.model.machine import configuration
+
+            return configuration
+        case "Prediction" | "predict":
+            from kvmtools.model import prediction
+
+            return getattr(prediction, name)
+    raise AttributeError(f"module 'kvmtools.model' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -70,7 +70,7 @@ def test_pause(benchmark: Any, session: Session) -> None:
 
 @pytest.mark.benchmark(group="decode and compare a captured guest, 2 GiB")
 def test_compare(benchmark: Any, session: Session) -> None:
-    from kvmtools.compare import check
+    from kvmtools.compare.engine import check
 
     with prepare(session.kernel) as capture, session.target.paused():
         snapshot = capture.take()

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from gdb_facts import GdbFacts
 
-from kvmtools.compare import Case
+from kvmtools.compare.case import Case
 from kvmtools.records import PAGE_SIZE
 
 Subject = str

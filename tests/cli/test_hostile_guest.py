@@ -19,7 +19,7 @@ from recorded_guest import RecordedGuest, exchanged, load
 from kvmtools.api.open_kernel import OpenKernel
 from kvmtools.api.session import Session
 from kvmtools.cli.output import progress
-from kvmtools.compare import check
+from kvmtools.compare.engine import check
 from kvmtools.observe.observed import Observed
 from kvmtools.observe.structure import Structure
 from kvmtools.report import FORMATS, render

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from kvmtools.compare import RULES
+from kvmtools.compare.rules import RULES
 
 Invoke = Callable[..., Any]
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import pytest
 from recorded_guest import RecordedGuest, exchanged
 
-from kvmtools.compare import RULES, Case, Rule, Status, check
-from kvmtools.compare.engine import check_case, chosen
+from kvmtools.compare.case import Case
+from kvmtools.compare.engine import check, check_case, chosen
 from kvmtools.compare.needs import NEEDS
-from kvmtools.compare.rule import Examination, violations
+from kvmtools.compare.rule import Examination, Rule, violations
+from kvmtools.compare.rules import RULES
 from kvmtools.errors import UsageError
-from kvmtools.findings import SHOWN, Finding
+from kvmtools.findings import SHOWN, Finding, Status
 
 INVARIANTS = {*range(1, 18), 21, 22, 25, 26, 27, 29, 30, *range(33, 38), *range(39, 43), 46}
 """The invariants that `kvmtools check` must hold a guest to."""

@@ -14,7 +14,9 @@ import pytest
 from lesser_kernel import Asked, names, without
 from recorded_guest import RecordedGuest, load
 
-from kvmtools.compare import RULES, Outcome, Status, check
+from kvmtools.compare.engine import check
+from kvmtools.compare.rules import RULES
+from kvmtools.findings import Outcome, Status
 from kvmtools.observe.observed import PARTS, Observed, observe, prepare
 
 NO_KERNEL_WITHOUT = {

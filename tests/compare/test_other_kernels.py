@@ -9,7 +9,8 @@ from typing import Any, cast
 import numpy as np
 from recorded_guest import RecordedGuest, exchanged
 
-from kvmtools.compare import Case, check
+from kvmtools.compare.case import Case
+from kvmtools.compare.engine import check
 from kvmtools.compare.rules.layout import matches_model
 from kvmtools.compare.rules.memmap import holes_reserved, node_of_page, section_of_page
 from kvmtools.compare.rules.page_address_legacy import page_virtual, pool_complete

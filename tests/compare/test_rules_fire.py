@@ -7,7 +7,8 @@ from _pytest.mark import ParameterSet
 from breaks import BREAKS, Break
 from recorded_guest import RecordedGuest
 
-from kvmtools.compare import RULES, Result, Status
+from kvmtools.compare.rules import RULES
+from kvmtools.findings import Result, Status
 
 NEED_ANOTHER_KERNEL = {"pkmap.pool-complete", "pkmap.page-virtual", "memmap.section", "memmap.node"}
 """Rules that both recorded guests skip; tests of their own break them."""

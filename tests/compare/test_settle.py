@@ -8,8 +8,8 @@ from breaks.buddy import nr_free_miscounted
 from breaks.pkmap import pte_cleared
 from recorded_guest import RecordedGuest
 
-from kvmtools.compare import Status, settle
-from kvmtools.compare.settle import ATTEMPTS, CONFIRMATIONS
+from kvmtools.compare.settle import ATTEMPTS, CONFIRMATIONS, settle
+from kvmtools.findings import Status
 from kvmtools.observe.observed import Observed
 
 

@@ -14,7 +14,8 @@ from breaks.pagetable import (
 )
 from recorded_guest import RecordedGuest, exchanged
 
-from kvmtools.compare import Outcome, Status, check
+from kvmtools.compare.engine import check
+from kvmtools.findings import Outcome, Status
 from kvmtools.records import PAGE_SHIFT
 
 SEALING = ("pagetable.permissions", "pagetable.write-xor-execute", "pagetable.presence")

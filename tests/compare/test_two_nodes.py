@@ -10,7 +10,8 @@ import pytest
 from recorded_guest import RecordedGuest, exchanged, load
 from two_nodes import BORDER, NODE_BIT, SECTION_BIT, ZONE_BIT, two_nodes
 
-from kvmtools.compare import Result, Status, check
+from kvmtools.compare.engine import check
+from kvmtools.findings import Result, Status
 from kvmtools.observe.observed import Observed
 from kvmtools.observe.zones.zones import Zone
 

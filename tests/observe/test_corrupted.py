@@ -19,7 +19,8 @@ import pytest
 from recorded_guest import RecordedGuest, load
 from whole_memory import WholeMemory
 
-from kvmtools.compare import Result, Status, check
+from kvmtools.compare.engine import check
+from kvmtools.findings import Result, Status
 from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.kernel import with_lowmem_end
 from kvmtools.observe.observed import observe, prepare

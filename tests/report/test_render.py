@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import pytest
 
-from kvmtools.compare import RULES
+from kvmtools.compare.rules import RULES
 from kvmtools.errors import UsageError
 from kvmtools.findings import Finding, Outcome, Result, Status
 from kvmtools.records import Registers
