@@ -19,24 +19,6 @@ def _pkmap(case: Case) -> str:
     return "" if case.prediction.pkmap is not None else "the model knows no pkmap area for this configuration"
 
 
-def _hash(case: Case) -> str:
-    if case.observed.pkmap is not None and case.pkmap.buckets:
-        return ""
-    return "this kernel keeps no page_address_htable"
-
-
-def _pool(case: Case) -> str:
-    if case.vmlinux.has_symbol("page_address_pool"):
-        return ""
-    return "this kernel indexes page_address_maps by slot (no page_address_pool)"
-
-
-def _virtual(case: Case) -> str:
-    if case.vmlinux.has_member("struct page", "virtual"):
-        return ""
-    return "struct page has no member virtual: highmem pages are found through page_address_htable"
-
-
 def _nx(case: Case) -> str:
     if case.prediction.configuration.nx:
         return ""
@@ -92,9 +74,6 @@ def _processes(case: Case) -> str:
 
 NEEDS: dict[str, Need] = {
     "pkmap": _pkmap,
-    "page-address-hash": _hash,
-    "page-address-pool": _pool,
-    "page-virtual": _virtual,
     "nx": _nx,
     "booted": _booted,
     "scheduling": _scheduling,

@@ -6,85 +6,16 @@ from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
-import numpy as np
 from recorded_guest import RecordedGuest, exchanged
 
 from kvmtools.compare.case import Case
 from kvmtools.compare.engine import check
 from kvmtools.compare.rules.layout import matches_model
 from kvmtools.compare.rules.memmap import holes_reserved, node_of_page, section_of_page
-from kvmtools.compare.rules.page_address_legacy import page_virtual, pool_complete
-from kvmtools.errors import MemoryFault
 from kvmtools.model.pages.memmap import HoleFields, ZoneRange
 from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.pages.page_flags import Field
 from kvmtools.observe.symbols.vmlinux import Vmlinux
-
-SLOTS, BASE, NODE = 4, 0xFF80_0000, 8
-"""A pkmap of four slots; the list node lies 8 bytes into a ``struct page_address_map``."""
-POOL, ENTRIES = 0xC100_0000, (0xC200_0000, 0xC200_0010, 0xC200_0020, 0xC200_0030)
-
-
-def pool_of(pooled: tuple[int, ...], hashed: tuple[int, ...], *, cut: bool = False) -> Case:
-    """A 2.6 kernel's ``page_address_pool`` and the addresses of its hash entries."""
-    nodes = [POOL, *(entry + NODE for entry in pooled)]
-    words = dict(zip(nodes, [*nodes[1:], POOL], strict=True))
-
-    def word(address: int) -> int:
-        if cut or address not in words:
-            raise MemoryFault(address, "it was not captured", space="virtual")
-        return words[address]
-
-    stub = SimpleNamespace(
-        address=lambda _symbol: POOL,
-        vmlinux=SimpleNamespace(offset=lambda _type, _member: NODE),
-        pkmap=SimpleNamespace(counts=np.zeros(SLOTS, np.int32)),
-        hash_entries=[SimpleNamespace(address=address) for address in hashed],
-        word=word,
-    )
-    return cast(Case, stub)
-
-
-def test_pool_and_hash_hold_every_entry_once() -> None:
-    seen = pool_complete(pool_of(ENTRIES[:3], ENTRIES[3:]))
-    assert (seen.examined, seen.total) == (SLOTS, 0)
-
-
-def test_an_entry_lost_between_pool_and_hash() -> None:
-    (finding,) = pool_complete(pool_of(ENTRIES[:2], ENTRIES[3:])).findings
-    assert (finding.subject, finding.observed) == ("page_address_pool", "2 in the pool and 1 in the hash")
-
-
-def test_an_entry_in_pool_and_hash() -> None:
-    findings = pool_complete(pool_of(ENTRIES, ENTRIES[3:])).findings
-    assert [finding.observed for finding in findings] == ["in both", "4 in the pool and 1 in the hash"]
-
-
-def test_a_pool_that_was_not_captured_is_not_judged() -> None:
-    assert "could not be followed" in pool_complete(pool_of(ENTRIES, (), cut=True)).skipped
-
-
-def page_virtuals(*values: int) -> Case:
-    """A 2.4 kernel of two lowmem and two highmem pages; slot 1 maps pfn 3."""
-    stub = SimpleNamespace(
-        memmap=SimpleNamespace(length=4, word_at=lambda _offset: np.array(values, np.uint32)),
-        vmlinux=SimpleNamespace(offset=lambda _type, _member: 4),
-        predicted=SimpleNamespace(max_low_pfn=2),
-        page_offset=0xC000_0000,
-        pkmap=SimpleNamespace(counts=np.array([0, 2, 0, 0], np.int32)),
-        pkmap_pfns=np.array([0, 3, 0, 0]),
-        area=SimpleNamespace(address_of=lambda slot: BASE + slot * 4096),
-    )
-    return cast(Case, stub)
-
-
-def test_page_virtual_of_lowmem_of_a_slot_and_of_nobody() -> None:
-    assert page_virtual(page_virtuals(0xC000_0000, 0xC000_1000, 0, BASE + 4096)).total == 0
-
-
-def test_page_virtual_that_outlived_its_slot() -> None:
-    (finding,) = page_virtual(page_virtuals(0xC000_0000, 0xC000_1000, BASE + 8192, BASE + 4096)).findings
-    assert finding.subject == "pfn 0x2"
 
 
 def with_flags_field(guest: RecordedGuest, **fields: Field) -> Case:

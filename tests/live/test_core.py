@@ -88,8 +88,6 @@ def test_a_core_is_the_guest_that_it_was(still: Still) -> None:
         outcome["rule"] for outcome in json.loads(ours.stdout)["outcomes"] if outcome["status"] == "skipped"
     ]
     assert set(skipped) <= {
-        "pkmap.pool-complete",  # of 2.6
-        "pkmap.page-virtual",  # of 2.4
         "pagetable.write-xor-execute",  # without NX
         "memmap.section",  # FLATMEM
         "memmap.node",  # one node

@@ -1,4 +1,4 @@
-"""Rules about the way back from a highmem page to its slot: ``page_address_htable``, and what older kernels had."""
+"""Rules about the way back from a highmem page to its slot: ``page_address_htable``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,6 @@ from kvmtools.observe.kmap.page_address import Bucket, HashEntry
 SOURCE = "set_page_address, page_address: mm/highmem.c, 6.1 (since 2.6)"
 LOOK = "kvmtools pkmap: the slots beside their hash entries; a list_head overwritten, or a race without kmap_lock?"
 LOCKS = ("kmap_lock", "page_address_htable")
-POOL = "page_address_pool"
-"""Kernels that have it take hash entries from there, in any order."""
 
 
 def entry_finding(case: Case, entry: HashEntry, expected: str, observed: str, **more: Any) -> Finding:
@@ -132,22 +130,20 @@ def hash_lists(case: Case) -> Examination:
 
 def hash_entry_index(case: Case) -> Examination:
     """An entry speaks for a slot: that of ``page_address_maps[n]`` for slot n."""
-    indexed = not case.vmlinux.has_symbol(POOL)
 
     def spell(entry: HashEntry) -> Finding:
         slot = case.slot_of(entry.virtual)
         place = f"slot {slot}" if slot is not None else "no slot"
-        if not indexed:
-            expected = f"a page-aligned address from {case.area.base:#x} on, of {case.area.slots} slots"
-        elif entry.index is None:
-            expected = "in page_address_maps"
-        else:
-            expected = f"virtual {case.area.address_of(entry.index):#x}"
+        expected = (
+            "in page_address_maps"
+            if entry.index is None
+            else f"virtual {case.area.address_of(entry.index):#x}"
+        )
         return entry_finding(case, entry, expected, f"virtual {entry.virtual:#x}, {place}", raw=entry.virtual)
 
     def speaks_for_none(entry: HashEntry) -> bool:
         slot = case.slot_of(entry.virtual)
-        return slot is None or (indexed and entry.index != slot)
+        return slot is None or entry.index != slot
 
     entries = case.hash_entries
     return violations(len(entries), [entry for entry in entries if speaks_for_none(entry)], spell)
@@ -163,7 +159,7 @@ RULES = (
         check=hash_lists,
         exceptions="inside the bucket's lock",
         invariants=(8,),
-        needs=("pkmap", "page-address-hash"),
+        needs=("pkmap",),
         locks=LOCKS,
     ),
     Rule(
@@ -173,9 +169,8 @@ RULES = (
         "hash entries",
         LOOK,
         check=hash_entry_index,
-        exceptions="2.6 takes entries from a pool, in any order",
         invariants=(7, 9),
-        needs=("pkmap", "page-address-hash"),
+        needs=("pkmap",),
         locks=LOCKS,
         defers_to=("pkmap.hash-lists",),
     ),
@@ -189,7 +184,7 @@ RULES = (
         check=slot_hashed,
         exceptions="inside kmap_lock, between the count and the hash",
         invariants=(6,),
-        needs=("pkmap", "page-address-hash"),
+        needs=("pkmap",),
         locks=LOCKS,
         defers_to=(
             "pkmap.count-not-negative",
@@ -209,7 +204,7 @@ RULES = (
         check=hash_bucket,
         exceptions="2.6.18 multiplies by 0x9e370001",
         invariants=(8,),
-        needs=("pkmap", "page-address-hash"),
+        needs=("pkmap",),
         locks=LOCKS,
         defers_to=("pkmap.hash-lists", "pkmap.slot-hashed"),
     ),

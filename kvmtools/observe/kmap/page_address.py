@@ -14,7 +14,6 @@ from kvmtools.errors import MemoryFault, Unobserved
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.partial import Partial, known
 from kvmtools.observe.spinlock import taken
-from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import Range
 
 _HTABLE = "page_address_htable"
@@ -50,11 +49,6 @@ class Bucket(Partial):
     """Whether the bucket's lock is taken; ``None`` on a kernel for one CPU, which has none."""
 
 
-def has_page_address_hash(vmlinux: Vmlinux) -> bool:
-    """Whether this kernel finds highmem pages' addresses in a hash table."""
-    return vmlinux.has_symbol(_HTABLE)
-
-
 def maps_extent(kernel: Kernel) -> tuple[int, int]:
     """Virtual address and number of elements of ``page_address_maps``."""
     return kernel.address(_MAPS), kernel.vmlinux.array_length(f"typeof({_MAPS})")
@@ -62,11 +56,10 @@ def maps_extent(kernel: Kernel) -> tuple[int, int]:
 
 def needs(kernel: Kernel) -> Iterator[Range]:
     """Physical ranges that :func:`observe_buckets` reads."""
-    if has_page_address_hash(kernel.vmlinux):
-        for symbol in (_HTABLE, _MAPS):
-            with suppress(Unobserved):
-                start = kernel.physical(kernel.address(symbol))
-                yield Range(start, start + kernel.vmlinux.sizeof(f"typeof({symbol})"))
+    for symbol in (_HTABLE, _MAPS):
+        with suppress(Unobserved):
+            start = kernel.physical(kernel.address(symbol))
+            yield Range(start, start + kernel.vmlinux.sizeof(f"typeof({symbol})"))
 
 
 def observe_buckets(kernel: Kernel) -> tuple[Bucket, ...]:
@@ -74,8 +67,6 @@ def observe_buckets(kernel: Kernel) -> tuple[Bucket, ...]:
 
     :raises MemoryFault: if the table was not captured
     """
-    if not has_page_address_hash(kernel.vmlinux):
-        return ()
     start, stride = kernel.address(_HTABLE), kernel.vmlinux.sizeof(_SLOT)
     count = kernel.vmlinux.array_length(f"typeof({_HTABLE})")
     reader = _Reader(kernel)

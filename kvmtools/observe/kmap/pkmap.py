@@ -52,7 +52,7 @@ class Pkmap(Partial):
     cursor: int
     """``last_pkmap_nr``, the slot that was tried last."""
     buckets: tuple[Bucket, ...]
-    """``page_address_htable``; empty in a kernel that keeps the address in ``struct page``."""
+    """``page_address_htable``."""
     maps_address: int
     maps_length: int
     """``page_address_maps``: virtual address and elements."""
