@@ -28,7 +28,8 @@ def verdict(session: Session, only: Sequence[str], skip: Sequence[str], samples:
     from kvmtools.compare.settle import settle
 
     rules(only, skip)  # before the guest is bothered
+    asked = len(session.pauses)
     result = settle(session.observe, only=only, skip=skip, runs=session.runs, attempts=samples)
     monitor, description = session.target.monitor, session.target.description
     core = "" if monitor is not None else description.removeprefix("core ")
-    return replace(result, live=session.live, core=core)
+    return replace(result, live=session.live(session.pauses[asked:]), core=core)

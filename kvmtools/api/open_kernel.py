@@ -248,7 +248,7 @@ class OpenKernel:
         It runs again afterwards, whatever happens; a guest that was paused before stays so, and one that was opened
         with ``pause=False`` is left alone.
         """
-        return self.session.target.paused()
+        return self.session.paused()
 
     @property
     def release(self) -> str:
@@ -277,7 +277,7 @@ class OpenKernel:
 
     @property
     def pauses(self) -> tuple[Pause, ...]:
-        """Every time that the guest was held for a question, or was not to be: ``was_running``, ``held``,
+        """Every time that the guest was held, or was not to be, since it was opened: ``was_running``, ``held``,
         ``milliseconds``."""
         return tuple(self.session.pauses)
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
 from kvmtools.errors import Inconclusive, MemoryFault, Unobserved, UsageError
@@ -28,12 +29,14 @@ class Session:
     """A target and the kernel found in it; ``pauses`` remembers every time we stopped the guest.
 
     :ivar console: the file with what its kernel printed, if the guest is ours
+    :ivar holding: of the pauses, those that last
     """
 
     target: Target
     kernel: Kernel
     pauses: list[Pause] = field(default_factory=list)
     console: Path | None = None
+    holding: list[Pause] = field(default_factory=list)
 
     def observe(self, *, processes: bool = True) -> Observed:
         """Capture what the observers need while the guest is paused, then decode it while it runs on.
@@ -79,8 +82,12 @@ class Session:
         return registers[cpu]
 
     def runs(self) -> bool:
-        """Whether the guest runs between two observations; asked after the first."""
-        return any(pause.was_running for pause in self.pauses)
+        """Whether the guest runs between two observations: it ran before the last one."""
+        return bool(self.pauses) and self.pauses[-1].was_running
+
+    def paused(self) -> Holding:
+        """Hold the guest for several questions."""
+        return Holding(self)
 
     def held(self, read: Callable[[], T]) -> T:
         """What ``read`` returns while the guest is held.
@@ -108,9 +115,8 @@ class Session:
         """Whether anything was read while the guest ran."""
         return any(_in_flux(pause) for pause in self.pauses)
 
-    @property
-    def live(self) -> dict[str, str | float]:
-        """What this run did to a live guest, for the result (the longest of its pauses); empty for a core."""
+    def live(self, pauses: Sequence[Pause]) -> dict[str, str | float]:
+        """What one question did to a live guest, for the result (the longest of its pauses); empty for a core."""
         from kvmtools.boot.guests import console
 
         if self.target.monitor is None:
@@ -121,13 +127,37 @@ class Session:
         }
         if self.console is not None and (panic := console.panic(self.console)):
             live["panic"] = panic
-        if self.pauses and not self.runs():
+        if any(pause.was_running and pause.held for pause in self.holding):
+            live["consistency"] = "this program held the guest before, and holds it still"
+        elif not any(pause.was_running for pause in pauses):
             live["consistency"] = "the guest was paused before, and stays so"
-        elif any(pause.held for pause in self.pauses):
-            live["pause_milliseconds"] = round(max(pause.milliseconds for pause in self.pauses), 1)
+        elif any(pause.held for pause in pauses):
+            live["pause_milliseconds"] = round(max(pause.milliseconds for pause in pauses), 1)
         else:
             live["consistency"] = "read while the guest ran: what changed meanwhile may look wrong"
         return live
+
+
+class Holding:
+    """The guest held still for the length of a ``with``: a :class:`kvmtools.attach.monitor.pause.Pausing`, of which
+    the session knows.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._pausing = session.target.paused()
+
+    def __enter__(self) -> Pause:
+        pause = self._pausing.__enter__()
+        self._session.holding.append(pause)
+        self._session.pauses.append(pause)
+        return pause
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.holding.pop()
+        self._pausing.__exit__(kind, error, trace)
 
 
 def _in_flux(pause: Pause) -> bool:

@@ -5,17 +5,11 @@ Source: start_kernel, init/main.c; setup_arch, arch/x86/kernel/setup.c; panic, k
 
 from __future__ import annotations
 
-import re
-
-import numpy as np
-
 from kvmtools.errors import NotYet, Unobserved
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.per_cpu import read_virtual
-from kvmtools.observe.structure import Structure
+from kvmtools.observe.printk import panic_reason
 from kvmtools.records import Registers
 
-_PANIC = re.compile(rb"Kernel panic - not syncing: ([\x20-\x7e]*)")
 _NOBODY = -1  # PANIC_CPU_INVALID
 
 _BEFORE_INIT = ("SYSTEM_BOOTING", "SYSTEM_SCHEDULING", "SYSTEM_FREEING_INITMEM")
@@ -89,47 +83,4 @@ def panic(kernel: Kernel) -> str:
             return ""
     except Unobserved:
         return ""
-    for read in (_from_ring, _from_buffer):
-        try:
-            if reason := read(kernel):
-                return reason
-        except Unobserved:
-            continue
-    return "its log does not say why"
-
-
-def _from_ring(kernel: Kernel) -> str:
-    """The last such record of the printk ring buffer: ``struct printk_ringbuffer``, since 5.10."""
-    ring = Structure(kernel, "struct printk_ringbuffer", kernel.variable("prb"))
-    size = 1 << ring.unsigned("text_data_ring.size_bits")
-    data = read_virtual(kernel, ring.unsigned("text_data_ring.data"), size)
-    found = list(_PANIC.finditer(data))
-    if not found:
-        return ""
-    begin = found[-1].start()
-    length = _record_length(kernel, ring, begin - kernel.architecture.word_size, size)
-    text = data[begin : begin + length] if length else found[-1][0]
-    return text.partition(b": ")[2].rstrip().decode("latin-1")
-
-
-def _record_length(kernel: Kernel, ring: Structure, block: int, size: int) -> int:
-    """Bytes of the text whose data block begins at ``block``; 0 if no descriptor leads there."""
-    vmlinux, count = kernel.vmlinux, 1 << ring.unsigned("desc_ring.count_bits")
-    descriptor, info = vmlinux.sizeof("struct prb_desc"), vmlinux.sizeof("struct printk_info")
-    rows = np.frombuffer(read_virtual(kernel, ring.unsigned("desc_ring.descs"), count * descriptor), np.uint8)
-    place = vmlinux.offset("struct prb_desc", "text_blk_lpos.begin")
-    word = kernel.architecture.word
-    begins = rows.reshape(count, -1)[:, place : place + word.itemsize].copy().view(word).ravel()
-    infos = ring.unsigned("desc_ring.infos")
-    lengths = [
-        Structure(kernel, "struct printk_info", infos + int(row) * info).unsigned("text_len")
-        for row in np.flatnonzero(begins % size == block)
-    ]
-    return max(lengths, default=0)
-
-
-def _from_buffer(kernel: Kernel) -> str:
-    """Before the ring buffer: records in ``log_buf``, each with its text behind a header."""
-    data = read_virtual(kernel, kernel.variable("log_buf"), kernel.variable("log_buf_len"))
-    found: list[bytes] = _PANIC.findall(data)
-    return found[-1].decode("latin-1") if found else ""
+    return panic_reason(kernel)

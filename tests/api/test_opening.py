@@ -117,7 +117,7 @@ def test_a_result_says_that_the_guest_panicked(tmp_path: Path) -> None:
     log = tmp_path / "console.log"
     log.write_text("[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n")
     kernel: Any = None
-    assert Session(target, kernel, console=log).live["panic"].endswith("VFS: Unable to mount root fs")
-    assert "panic" not in Session(target, kernel).live
+    assert Session(target, kernel, console=log).live([])["panic"].endswith("VFS: Unable to mount root fs")
+    assert "panic" not in Session(target, kernel).live([])
     log.write_text("[    1.0] Freeing unused kernel memory\r\n")
-    assert "panic" not in Session(target, kernel, console=log).live
+    assert "panic" not in Session(target, kernel, console=log).live([])
