@@ -13,6 +13,13 @@ from dataclasses import dataclass, fields
 PAGE_SHIFT = 12
 PAGE_SIZE = 1 << PAGE_SHIFT
 
+# Bits of the control registers, Intel SDM vol. 3A, 2.5, and of EFER, an MSR, 2.2.1.
+CR0_WP, CR0_PG = 1 << 16, 1 << 31
+CR4_PSE, CR4_PAE, CR4_PGE = 1 << 4, 1 << 5, 1 << 7
+EFER_NXE = 1 << 11
+
+PANIC_WORDS = b"Kernel panic - not syncing: "
+"""What ``panic()`` prints before the reason, kernel/panic.c."""
 
 #: What a kernel may show of its age: members of structures, and enumerators.  Which of them belong to which era is the
 #: model's affair (``kvmtools.model.eras``); the observer says which are there.
@@ -267,8 +274,8 @@ class Registers:
 
     @property
     def paged(self) -> bool:
-        """Whether addresses go through page tables: CR0.PG (SDM vol. 3A, 2.5)."""
-        return bool(self.cr0 >> 31 & 1)
+        """Whether addresses go through page tables: CR0.PG."""
+        return bool(self.cr0 & CR0_PG)
 
     def items(self) -> Iterator[tuple[str, int]]:
         """``(name, value)`` of the registers that are known."""

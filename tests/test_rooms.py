@@ -61,8 +61,8 @@ LAYERS = {
     "attach": "elf monitor memory proof transports target core_target live_target open",
     "boot": "host kernels guests",
     "observe": (
-        "broken partial paging architecture symbols kernel processor per_cpu structure progress spinlock nodes program"
-        " tasks pages zones kmap boot space capture observed"
+        "broken partial paging architecture symbols kernel processor per_cpu structure printk progress spinlock nodes"
+        " program tasks pages zones kmap boot space capture observed"
     ),
     "model": (
         "bugs rounding command_line eras boot_features impossible memory machine paging pages space pkmap prediction"

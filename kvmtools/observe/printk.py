@@ -4,7 +4,7 @@ It is read while the guest is held, and a kernel that panicked may have overwrit
 descriptors only the latest are read, however large the log says that it is.
 
 Source: kernel/printk/printk_ringbuffer.h (``desc_ring``, ``data_ring``, ``DATA_SIZE``), kernel/printk/printk.c
-(``LOG_BUF_LEN_MAX``, ``PRB_AVGBITS``), kernel/panic.c (6.1).
+(``LOG_BUF_LEN_MAX``, ``PRB_AVGBITS``) (6.1).
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ from kvmtools.errors import Absent, MemoryFault, Unobserved
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.per_cpu import read_virtual
 from kvmtools.observe.structure import Structure
+from kvmtools.records import PANIC_WORDS
 
-_PANIC = re.compile(rb"Kernel panic - not syncing: ([\x20-\x7e]*)")
+_PANIC = re.compile(PANIC_WORDS + rb"([\x20-\x7e]*)")
 
 #: Bytes of text that are read; what follows a panic in the log, the state of the CPUs, is some kilobytes.
 _LATEST_TEXT = 1 << 20
@@ -59,7 +60,7 @@ def _from_ring(kernel: Kernel) -> str:
     with suppress(Unobserved):
         known = _record_length(kernel, ring, head - length + begin - kernel.architecture.word_size)
     record = text[begin : begin + known] if known else found[-1][0]
-    return record.partition(b": ")[2].rstrip().decode("latin-1")
+    return record.removeprefix(PANIC_WORDS).rstrip().decode("latin-1")
 
 
 def _record_length(kernel: Kernel, ring: Structure, position: int) -> int:

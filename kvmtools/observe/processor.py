@@ -12,9 +12,8 @@ from dataclasses import replace
 from kvmtools.errors import Unobserved
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.paging.forms import ANY_PHYSICAL_BITS, NO_EXECUTE, on_processor
-from kvmtools.records import Registers
+from kvmtools.records import CR4_PSE, EFER_NXE, Registers
 
-_CR4_PSE, _EFER_NXE = 1 << 4, 1 << 11
 _CPU, _CPU_TYPE = "boot_cpu_data", "struct cpuinfo_x86"
 _NX_SWITCH = "__supported_pte_mask"
 _POSSIBLE_PHYSICAL_BITS = range(32, 53)
@@ -29,7 +28,7 @@ def seen_by_processor(kernel: Kernel, registers: Sequence[Registers]) -> Kernel:
     paging = next((one for one in registers if one.paged), None)
     form = on_processor(
         kernel.architecture.paging,
-        pse=paging is None or bool(paging.cr4 & _CR4_PSE),
+        pse=paging is None or bool(paging.cr4 & CR4_PSE),
         nx=_nx(kernel, None if paging is None else paging.efer),
         physical_bits=_physical_bits(kernel),
     )
@@ -39,15 +38,20 @@ def seen_by_processor(kernel: Kernel, registers: Sequence[Registers]) -> Kernel:
 def _nx(kernel: Kernel, efer: int | None) -> bool:
     """EFER.NXE; of a core, which has no EFER, whether the kernel uses the bit."""
     if efer is not None:
-        return bool(efer & _EFER_NXE)
+        return bool(efer & EFER_NXE)
     with suppress(Unobserved):
         return bool(kernel.variable(_NX_SWITCH) & NO_EXECUTE)
     return True
 
 
+def physical_bits(kernel: Kernel) -> int:
+    """MAXPHYADDR as the guest has it from CPUID, ``boot_cpu_data.x86_phys_bits``; whatever stands there."""
+    return kernel.member(kernel.address(_CPU), _CPU_TYPE, "x86_phys_bits")
+
+
 def _physical_bits(kernel: Kernel) -> int:
-    """MAXPHYADDR as the guest has it from CPUID, ``boot_cpu_data.x86_phys_bits``."""
+    """The same, if it is known and any processor has so many."""
     with suppress(Unobserved):
-        said = kernel.member(kernel.address(_CPU), _CPU_TYPE, "x86_phys_bits")
-        return said if said in _POSSIBLE_PHYSICAL_BITS else ANY_PHYSICAL_BITS
+        if (said := physical_bits(kernel)) in _POSSIBLE_PHYSICAL_BITS:
+            return said
     return ANY_PHYSICAL_BITS

@@ -4,13 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from kvmtools.records import Registers
+from kvmtools.records import CR0_WP, CR4_PAE, CR4_PGE, CR4_PSE, EFER_NXE, Registers
 from kvmtools.show.tables import columns, hexadecimal, table
 
-# Intel SDM vol. 3A, 2.5; EFER is an MSR, 2.2.1.
-_CR0_WRITE_PROTECT = 1 << 16
-_CR4_PSE, _CR4_PAE, _CR4_PGE = 1 << 4, 1 << 5, 1 << 7
-_EFER_NXE = 1 << 11
 _COLUMNS = columns(">cpu eip where cr0 cr3 page_table cr4 efer paging")
 
 
@@ -33,12 +29,12 @@ def paging_mode(registers: Registers) -> str:
     """The mode and what bears on permissions: ``"PAE, NX, global, WP"``."""
     if not registers.paged:
         return "off"
-    wide = registers.cr4 & _CR4_PAE
+    wide = registers.cr4 & CR4_PAE
     traits = {
         "PAE" if wide else "32-bit": True,
-        "4 MiB pages": not wide and registers.cr4 & _CR4_PSE,
-        "NX": wide and registers.efer is not None and registers.efer & _EFER_NXE,
-        "global": registers.cr4 & _CR4_PGE,
-        "WP": registers.cr0 & _CR0_WRITE_PROTECT,
+        "4 MiB pages": not wide and registers.cr4 & CR4_PSE,
+        "NX": wide and registers.efer is not None and registers.efer & EFER_NXE,
+        "global": registers.cr4 & CR4_PGE,
+        "WP": registers.cr0 & CR0_WP,
     }
     return ", ".join(name for name, there in traits.items() if there)

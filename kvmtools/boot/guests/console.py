@@ -13,14 +13,15 @@ import shutil
 from pathlib import Path
 
 from kvmtools.paths import cache_dir
+from kvmtools.records import PANIC_WORDS
 
 LARGEST = 4 << 20
 """Bytes that the file may take."""
 _FIRST, _LATEST = 256 << 10, 1 << 20  # bytes that are kept of a larger one
 _PIECE = 64 << 10
 _LONGEST_LINE = 1024
-# kernel/panic.c, panic(); with its line's end, for it may be read while it is being written.
-_PANIC = re.compile(rb"(Kernel panic - not syncing: [^\r\n]*)[\r\n]")
+# With its line's end, for it may be read while it is being written.
+_PANIC = re.compile(rb"(" + PANIC_WORDS + rb"[^\r\n]*)[\r\n]")
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)

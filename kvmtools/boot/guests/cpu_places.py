@@ -19,15 +19,14 @@ from kvmtools.attach.monitor import registers
 from kvmtools.attach.monitor.qmp import Monitor
 from kvmtools.boot.guests.record import Guest
 from kvmtools.errors import KvmtoolsError
-from kvmtools.records import Registers
+from kvmtools.records import PANIC_WORDS, Registers
 
 _BETWEEN = 0.2  # seconds between two looks at the registers
 _MOST = 4  # CPUs that are told of
-_PAGING = 1 << 31  # CR0.PG: SDM vol. 3, section 2.5
 _BANNER = b"Linux version "
 _LONGEST_BANNER = 512
-# kernel/panic.c, panic(): not its format, which is in the image of every kernel.
-_PANIC = re.compile(rb"Kernel panic - not syncing: (?!%)[^\n\0]+")
+# Not the format, which is in the image of every kernel.
+_PANIC = re.compile(PANIC_WORDS + rb"(?!%)[^\n\0]+")
 # arch/x86/Kconfig: an i386 kernel is aligned to CONFIG_PHYSICAL_ALIGN, at least 8 KiB; KASLR stays below 512 MiB.
 _ALIGNMENT = 0x2000
 _HIGHEST = 512 << 20
@@ -53,7 +52,7 @@ class LoadedKernel:
     def symbol(self, cpu: Registers) -> str:
         """``function+0x12``, or ``""`` if the CPU is not in the kernel's text."""
         linked = cpu.eip - self.slide
-        if not cpu.cr0 & _PAGING:
+        if not cpu.paged:
             home = next((s for s in self.elf.segments if 0 <= linked - s.physical < s.memory_size), None)
             if home is None:
                 return ""
@@ -145,7 +144,7 @@ def _clause(cpu: Registers, doing: str, kernel: LoadedKernel | None) -> str:
     symbol = kernel.symbol(cpu) if kernel else ""
     if symbol:
         where = f" ({symbol})"
-    elif not cpu.cr0 & _PAGING:
+    elif not cpu.paged:
         where = ", in the firmware or the kernel's boot code (paging is off)"
     else:
         where = ""

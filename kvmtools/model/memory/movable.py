@@ -72,7 +72,7 @@ def _take(share: int, lowest: int, ram: Ram, reached: int) -> tuple[int, int]:
     More than the share, if so much lies below ``lowest``; fewer, if the node has no more.
     """
     given = 0
-    for r in ram.within(reached, _UNSIGNED_LONG):
+    for r in ram.within(reached, ram.end_pfn):
         below = max(0, min(r.end, lowest) - r.start)
         given += below
         if r.end <= lowest:

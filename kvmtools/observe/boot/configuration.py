@@ -15,17 +15,17 @@ from kvmtools.observe.boot.ram import observe_e820
 from kvmtools.observe.broken import Broken
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.nodes import max_numnodes, observe_nodes
-from kvmtools.observe.pages.page_flags import lru_gen_width
+from kvmtools.observe.pages.page_flags import lru_gen_width, zone_names
 from kvmtools.observe.paging.forms import NO_EXECUTE
 from kvmtools.observe.partial import Lookup, Partial, known
 from kvmtools.observe.per_cpu import configured_cpus
+from kvmtools.observe.processor import physical_bits
 from kvmtools.observe.symbols.vmlinux import Vmlinux
-from kvmtools.records import MARKS, Configuration, Image
+from kvmtools.records import CR4_PGE, CR4_PSE, MARKS, Configuration, Image
 
 T = TypeVar("T")
 
 GLOBAL = 1 << 8
-CR4_PSE, CR4_PGE = 1 << 4, 1 << 7
 BITS_PER_CAPABILITY = 32
 
 #: Boundary symbols of arch/x86/kernel/vmlinux.lds.S; a kernel has those that its configuration gives it.
@@ -80,17 +80,17 @@ def observe_configuration(kernel: Kernel, broken: list[Broken] | None = None) ->
         **kernel.architecture.told,
         page_offset=kernel.page_offset,
         nr_cpus=told(lambda: configured_cpus(kernel)),
-        highmem=told(lambda: "HIGHMEM" in _zone_names(kernel)),
+        highmem=told(lambda: "HIGHMEM" in zone_names(vmlinux)),
         pti=told(lambda: features.pti),
         nx=told(lambda: features.nx),
         pge=told(lambda: features.pge),
         pse=told(lambda: features.pse),
-        physical_bits=told(lambda: _physical_bits(kernel)),
+        physical_bits=told(lambda: physical_bits(kernel)),
         page_struct_size=told(lambda: vmlinux.sizeof("struct page")),
         cpu_entry_area_size=told(lambda: vmlinux.sizeof("struct cpu_entry_area")),
         end_of_permanent_fixed_addresses=fixed("__end_of_permanent_fixed_addresses"),
         end_of_fixed_addresses=fixed("__end_of_fixed_addresses"),
-        zone_names=told(lambda: _zone_names(kernel)),
+        zone_names=told(lambda: zone_names(vmlinux)),
         sparsemem=vmlinux.has_symbol("mem_section"),
         max_order=told(lambda: vmlinux.array_length("struct zone", "free_area")),
         debug_pagealloc=told(lambda: _debug_pagealloc(kernel)),
@@ -130,13 +130,6 @@ def _has_mark(vmlinux: Vmlinux, name: str, member: str = "") -> bool:
     return vmlinux.has_member(f"struct {name}", member) if member else vmlinux.has_constant(name)
 
 
-def _zone_names(kernel: Kernel) -> tuple[str, ...]:
-    """``enum zone_type`` in order, without the prefix; the terminating ``__MAX_NR_ZONES`` has another."""
-    zones = kernel.vmlinux.enumerators("zone_type")
-    ordered = sorted(zones, key=lambda name: zones[name])
-    return tuple(name.removeprefix("ZONE_") for name in ordered if name.startswith("ZONE_"))
-
-
 def _debug_pagealloc(kernel: Kernel) -> bool:
     """``debug_pagealloc_enabled`` (include/linux/mm.h): the variable exists with CONFIG_DEBUG_PAGEALLOC only.
 
@@ -151,10 +144,6 @@ def _debug_pagealloc(kernel: Kernel) -> bool:
 def _command_line(kernel: Kernel) -> str:
     """``saved_command_line``, as in ``/proc/cmdline``; the boot-time copy is freed with the init memory."""
     return kernel.string(kernel.variable("saved_command_line"))
-
-
-def _physical_bits(kernel: Kernel) -> int:
-    return kernel.member(kernel.address("boot_cpu_data"), "struct cpuinfo_x86", "x86_phys_bits")
 
 
 class _Features:

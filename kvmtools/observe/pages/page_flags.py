@@ -56,10 +56,12 @@ class FlagLayout(Partial):
 
 
 def zone_names(vmlinux: Vmlinux) -> tuple[str, ...]:
-    """``enum zone_type`` in order, without the prefix: ``("DMA", "NORMAL", "HIGHMEM", "MOVABLE")``."""
+    """``enum zone_type`` in order, without the prefix: ``("DMA", "NORMAL", "HIGHMEM", "MOVABLE")``; the terminating
+    ``__MAX_NR_ZONES`` has another.
+    """
     zones = vmlinux.enumerators("zone_type")
-    by_value = sorted((value, name) for name, value in zones.items() if name != "__MAX_NR_ZONES")
-    return tuple(name.removeprefix("ZONE_") for _value, name in by_value)
+    ordered = sorted(zones, key=lambda name: zones[name])
+    return tuple(name.removeprefix("ZONE_") for name in ordered if name.startswith("ZONE_"))
 
 
 def number_of_sections(vmlinux: Vmlinux) -> int:
