@@ -9,6 +9,7 @@ import re
 import struct
 from collections import Counter
 from collections.abc import Callable
+from inspect import signature
 from typing import Any, NamedTuple
 
 from kvmtools.errors import UsageError
@@ -173,9 +174,9 @@ class _Reader:
 
     def take_form(self, name: str, said: str) -> None:
         make = FORMS[name]
-        assert make.__kwdefaults__ is not None
-        options = make.__kwdefaults__ | _settings(said, OPTIONS)
-        if set(options) != set(make.__kwdefaults__):
+        usual = {option.name: option.default for option in signature(make).parameters.values()}
+        options = usual | _settings(said, OPTIONS)
+        if set(options) != set(usual):
             raise ValueError("this form has no such option")
         if options["physical_bits"] not in range(32, 53):
             raise ValueError("no processor has so many address bits")
