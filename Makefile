@@ -8,7 +8,8 @@
 #   make mutants              is every function of kvmtools/model held by a test?  (a while the first time)
 #   make mutants ONLY=layout  ... of the modules with that in their name
 #   make matrix               do 5.10, 6.1, 6.12 and 7.2, with PAE and without, agree?  (an hour; their sources come from Debian)
-#   make matrix KERNELS='6.12 7.2'
+#   make matrix KERNELS='6.12 7.2'           ... of these (what is built is not built again)
+#   make matrix MACHINES='64M,2G mem=700M'   ... on these machines, and nothing else
 #   make docs                 the reference for scripts, as build/docs/index.html
 #   make bench                how fast it is
 
@@ -19,6 +20,7 @@ READY := $(VENV)/.ready
 .PHONY: run test setup lint docs mutants matrix bench clean
 ONLY :=
 KERNELS :=
+MACHINES :=
 # They visit every state of something small, cover nothing that other tests do not, and take three times as long when traced.
 EXHAUSTIVE := $(wildcard tests/model/*/test_*_exhaustive.py)
 
@@ -44,7 +46,7 @@ mutants: $(READY)
 	nice $(BIN)/python tests/mutants.py $(ONLY)
 
 matrix: setup
-	PYTHONPATH=tests $(BIN)/python -m matrix $(KERNELS)
+	PYTHONPATH=tests $(BIN)/python -m matrix --machines '$(MACHINES)' $(KERNELS)
 
 bench: setup
 	$(BIN)/kvmtools guest build

@@ -59,9 +59,9 @@ def obtain(version: str, progress: Callable[[str], None]) -> Path:
 
 def _archive_lines(version: str) -> list[str]:
     """Lines for ``sources.list``: where the machine's apt finds Debian, under the names of other releases."""
-    form = "$(CREATED_BY) $(LABEL) $(REPO_URI)"
+    form = "$(CREATED_BY) $(REPO_URI) $(LABEL)"  # a label may have blanks, or be none
     lines = _run(["apt-get", "indextargets", "--format", form]).splitlines()
-    sites = {label: uri for kind, label, uri in (line.split(" ", 2) for line in lines) if kind == "Packages"}
+    sites = {label: uri for kind, uri, label in (line.split(" ", 2) for line in lines) if kind == "Packages"}
     if "Debian" not in sites:
         raise NoSource(
             "this machine's apt knows no archive of Debian's (apt-get update, if its lists are missing)"

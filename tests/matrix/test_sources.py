@@ -11,10 +11,13 @@ from kvmtools.paths import data_dir
 from matrix import sources
 from matrix.sources import NoSource, obtain
 
-APT_GET = """
+APT_GET = r"""
 echo "apt-get $*" >> "$FAKE/calls"
 case $1 in
-    indextargets) cat "$FAKE/targets" ;;
+    indextargets)
+        while IFS="|" read -r kind label uri; do
+            echo "$3" | sed "s#\$(CREATED_BY)#$kind#; s#\$(LABEL)#$label#; s#\$(REPO_URI)#$uri#"
+        done < "$FAKE/targets" ;;
     update) cat "$(dirname "$APT_CONFIG")/sources.list" > "$FAKE/asked"; cat "$FAKE/complaint" >&2; exit 100 ;;
     download) touch package.deb ;;
 esac
@@ -39,9 +42,11 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         path.write_text(f"#!/bin/sh{text}")
         path.chmod(0o755)
     targets = [
-        "Sources Debian x:/sources/",
-        "Packages Debian x:/debian/",
-        "Packages Debian-Security x:/security/",
+        "Sources|Debian|x:/sources/",
+        "Packages|Debian|x:/debian/",
+        "Packages|Some Body's Packages|x:/others/",
+        "Packages||x:/nameless/",
+        "Packages|Debian-Security|x:/security/",
     ]
     (tmp_path / "targets").write_text("\n".join(targets) + "\n")
     (tmp_path / "candidate").write_text("6.12.3-1")
@@ -75,7 +80,7 @@ def test_a_source_is_fetched_once_by_its_exact_name_and_version(fake: Path) -> N
 
 
 def test_a_machine_without_the_security_archive_asks_the_other_alone(fake: Path) -> None:
-    (fake / "targets").write_text("Packages Debian x:/debian/\n")
+    (fake / "targets").write_text("Packages|Debian|x:/debian/\n")
     obtain("6.12", print)
     assert len((fake / "asked").read_text().splitlines()) == 1
 
@@ -94,7 +99,7 @@ def test_a_source_that_is_gone_is_not_taken_from_a_name_like_it(fake: Path) -> N
 
 
 def test_without_an_archive_of_debians_there_is_a_way_out(fake: Path) -> None:
-    (fake / "targets").write_text("Packages Ubuntu x:/ubuntu/\n")
+    (fake / "targets").write_text("Packages|Ubuntu|x:/ubuntu/\n")
     with pytest.raises(NoSource, match="knows no archive of Debian's"):
         obtain("6.12", print)
 
