@@ -67,8 +67,6 @@ WHOLE = (
 )
 """Rules that hold every entry of what they are about against the model."""
 OF_OTHERS = {
-    "pkmap.pool-complete",  # of 2.6
-    "pkmap.page-virtual",  # of 2.4
     "memmap.section",  # of SPARSEMEM
     "memmap.node",  # of several nodes
 }
