@@ -128,22 +128,23 @@ class ElfFile:
         fields = form.header.unpack_from(start)
         self.type, self.machine = fields[0], fields[1]
         self._segments_at, self._sections_at = fields[4], fields[5]
-        self._segment_count, self._section_count, self._names_index = fields[9], fields[11], fields[12]
+        self._segment_size, self._segment_count = fields[8], fields[9]
+        self._section_size, self._section_count, self._names_index = fields[10], fields[11], fields[12]
 
     @cached_property
     def segments(self) -> tuple[ProgramHeader, ...]:
         """The program headers, in order."""
-        form = self.form
-        size = self._segment_count * form.segment.size
-        rows = form.segment.iter_unpack(self._part(self._segments_at, size, "program headers"))
+        form, what = self.form, "program headers"
+        rows = self._rows(form.segment, self._segments_at, self._segment_count, self._segment_size, what)
         return tuple(ProgramHeader(*(row[at] for at in form.segment_order)) for row in rows)
 
     @cached_property
     def sections(self) -> tuple[SectionHeader, ...]:
         """The section headers, in order."""
-        row = self.form.section
-        table = self._part(self._sections_at, self._section_count * row.size, "section headers")
-        rows = list(row.iter_unpack(table))
+        form, what = self.form, "section headers"
+        rows = list(
+            self._rows(form.section, self._sections_at, self._section_count, self._section_size, what)
+        )
         names = b""
         if self._names_index < len(rows):
             _, _, _, _, offset, size, *_ = rows[self._names_index]
@@ -189,6 +190,8 @@ class ElfFile:
         table = next((each for each in self.sections if each.type == SHT_SYMTAB), None)
         if home is None or table is None:
             return None
+        if table.link >= len(self.sections):
+            raise ElfError(f"has no section {table.link}, which its symbol table names")
         names = self.content(self.sections[table.link])
         best, found = (-1, -1), None
         for name, value, info, index in self._symbols(table):
@@ -202,6 +205,14 @@ class ElfFile:
         data = self.content(table)
         for fields in row.iter_unpack(data[: len(data) - len(data) % row.size]):
             yield fields[name], fields[value], fields[info], fields[index]
+
+    def _rows(
+        self, row: struct.Struct, offset: int, count: int, size: int, what: str
+    ) -> Iterator[tuple[int, ...]]:
+        """The rows of a table of headers, each ``size`` bytes by the file's own word."""
+        if count and size != row.size:
+            raise ElfError(f"has {what} of {size} bytes, not {row.size}")
+        return row.iter_unpack(self._part(offset, count * row.size, what))
 
     def _part(self, offset: int, size: int, what: str) -> bytes:
         """Bytes of the file; no header makes us ask for more than there is."""

@@ -43,9 +43,13 @@ class LoadedKernel:
     def panic(self) -> str:
         """Why it panicked, as it noted in its log buffer, which is part of its image; ``""`` if it did not."""
         with suppress(OSError), self.ram.open("rb") as file:
+            end = os.fstat(file.fileno()).st_size
             for segment in self.elf.segments:
-                memory = os.pread(file.fileno(), segment.memory_size, segment.physical + self.slide)
-                if segment.type == PT_LOAD and (found := _PANIC.search(memory)):
+                start = segment.physical + self.slide
+                if segment.type != PT_LOAD or start >= end:
+                    continue
+                memory = os.pread(file.fileno(), min(segment.memory_size, end - start), start)
+                if found := _PANIC.search(memory):
                     return found[0].decode(errors="replace")
         return ""
 
@@ -128,16 +132,22 @@ def loaded(elf: ElfFile, ram: Path) -> LoadedKernel | None:
         return None
     banner = content[at : at + _LONGEST_BANNER].partition(b"\0")[0]
     linked = _physical(elf, rodata.address + at)
+    if linked is None:
+        return None
     with ram.open("rb") as file:
-        for slide in range(0, _HIGHEST, _ALIGNMENT):
+        end = min(_HIGHEST, os.fstat(file.fileno()).st_size - linked)
+        for slide in range(0, end, _ALIGNMENT):
             if os.pread(file.fileno(), len(banner), linked + slide) == banner:
                 return LoadedKernel(elf, slide, ram)
     return None
 
 
-def _physical(elf: ElfFile, virtual: int) -> int:
-    home = next(s for s in elf.segments if s.type == PT_LOAD and 0 <= virtual - s.virtual < s.memory_size)
-    return virtual - home.virtual + home.physical
+def _physical(elf: ElfFile, virtual: int) -> int | None:
+    """Where an address is loaded to, without a slide; ``None`` if no segment has it."""
+    for each in elf.segments:
+        if each.type == PT_LOAD and 0 <= virtual - each.virtual < each.memory_size:
+            return virtual - each.virtual + each.physical
+    return None
 
 
 def _clause(cpu: Registers, doing: str, kernel: LoadedKernel | None) -> str:
