@@ -18,9 +18,10 @@ def spelled(address: Address) -> str:
     return address if isinstance(address, str) else hex(address)
 
 
-def virtual(kernel: Kernel, address: Address) -> int:
+def virtual(kernel: Kernel, address: Address, *, is_end: bool = False) -> int:
     """The virtual address that is meant.
 
+    :param is_end: whether it is the first one behind a range
     :raises UsageError: if it is none
     """
-    return virtual_address(spelled(address), kernel.address)
+    return virtual_address(spelled(address), kernel.address, kernel.architecture.word_bits, is_end=is_end)

@@ -108,15 +108,15 @@ class OpenKernel:
     ) -> Mappings:
         """All that a page table maps in ``[start, end)``.
 
-        :param end: the end of the address space if ``None``
+        :param end: the first address behind it, up to ``1 << 32``; if ``None``, that
         :param region: only what begins in this one, such as ``"vmalloc"`` or ``"direct map"``
         :raises UsageError: if the range is empty, or there is no such region, process or vCPU
         """
         from kvmtools.api.mappings import mapped
 
         choice = PageTableChoice(cr3, cpu, pid)
-        last = None if end is None else self.address(end)
-        return mapped(self.session, choice, self.address(start), last, region)
+        behind = None if end is None else virtual(self.session.kernel, end, is_end=True)
+        return mapped(self.session, choice, self.address(start), behind, region)
 
     def page(self, which: Address) -> Page:
         """One ``struct page`` in full.

@@ -73,7 +73,12 @@ def page_of(kernel: Kernel, which: Address, layout: FlagLayout) -> Page:
 
     text = spelled(which)
     try:
-        pfn = page_frame(text, kernel.page_offset, lambda address: page_pfn(kernel, address))
+        pfn = page_frame(
+            text,
+            kernel.page_offset,
+            lambda address: page_pfn(kernel, address),
+            kernel.architecture.word_bits,
+        )
         return Page(**page_at(kernel, pfn, layout))
     except IndexError as error:
         hint = ""

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from kvmtools.errors import SymbolsError, UsageError
 from kvmtools.records import PAGE_SHIFT
 
-LONGEST_VIRTUAL = 32
 LONGEST_CR3 = 32  # outside long mode CR3 has 32 bits (SDM vol. 3A, 2.5)
 LONGEST_PHYSICAL = 52  # SDM vol. 3A, 4.1.4: no x86 has more
 
@@ -20,14 +19,16 @@ _AS_PRINTED = re.compile(r"[0-9a-fA-F]{8}")  # %08lx, as the kernel prints a poi
 _SYMBOL = re.compile(r"([A-Za-z_.$][\w.$]*)(?:([+-])(0[xX][0-9a-fA-F]+|[0-9]+))?")
 
 
-def virtual_address(text: str, symbol: Callable[[str], int]) -> int:
+def virtual_address(text: str, symbol: Callable[[str], int], bits: int, *, is_end: bool = False) -> int:
     """The virtual address that ``text`` means.
 
     :param symbol: address of a symbol by its name, :exc:`SymbolsError` if there is none
+    :param bits: of a virtual address
+    :param is_end: whether it is the first address behind a range: then that may be the whole space
     :raises UsageError: if it is not an address in one of :data:`FORMS`
     """
     if text == "0" or _PREFIXED.fullmatch(text) or _AS_PRINTED.fullmatch(text):
-        return _limited(int(text, 16), text, LONGEST_VIRTUAL)
+        return _limited(int(text, 16), text, bits, is_end=is_end)
     match = _SYMBOL.fullmatch(text)
     if match is None:
         raise UsageError(f"'{text}' is not an address", hint=f"write {FORMS}")
@@ -41,7 +42,7 @@ def virtual_address(text: str, symbol: Callable[[str], int]) -> int:
     distance = 0
     if offset is not None:
         distance = int(offset, 16 if offset[:2].lower() == "0x" else 10)
-    return _limited(base - distance if sign == "-" else base + distance, text, LONGEST_VIRTUAL)
+    return _limited(base - distance if sign == "-" else base + distance, text, bits, is_end=is_end)
 
 
 def physical_address(text: str, bits: int = LONGEST_PHYSICAL) -> int:
@@ -56,9 +57,10 @@ def physical_address(text: str, bits: int = LONGEST_PHYSICAL) -> int:
     return _limited(int(text, 16), text, bits)
 
 
-def page_frame(text: str, page_offset: int, page_to_pfn: Callable[[int], int]) -> int:
+def page_frame(text: str, page_offset: int, page_to_pfn: Callable[[int], int], bits: int) -> int:
     """The pfn that ``text`` means; a number at or above ``page_offset`` is the address of a ``struct page``.
 
+    :param bits: of a virtual address
     :raises UsageError: if it is not one of :data:`PAGE_FORMS`
     """
     if text.startswith("phys:"):
@@ -69,7 +71,7 @@ def page_frame(text: str, page_offset: int, page_to_pfn: Callable[[int], int]) -
         number = int(text, 16)
     else:
         raise UsageError(f"'{text}' is not a page", hint=f"write {PAGE_FORMS}")
-    return page_to_pfn(_limited(number, text, LONGEST_VIRTUAL)) if number >= page_offset else number
+    return page_to_pfn(_limited(number, text, bits)) if number >= page_offset else number
 
 
 def is_symbol(text: str) -> bool:
@@ -77,7 +79,7 @@ def is_symbol(text: str) -> bool:
     return not (text == "0" or _PREFIXED.fullmatch(text) or _AS_PRINTED.fullmatch(text))
 
 
-def _limited(number: int, text: str, bits: int) -> int:
-    if not 0 <= number < 1 << bits:
+def _limited(number: int, text: str, bits: int, *, is_end: bool = False) -> int:
+    if not 0 <= number < (1 << bits) + is_end:
         raise UsageError(f"'{text}' does not fit in {bits} bits")
     return number

@@ -74,6 +74,15 @@ def test_numbers_of_numpy_are_numbers(kernel: kvmtools.OpenKernel) -> None:
             kernel.vtop(nonsense)
 
 
+def test_a_walk_may_end_where_the_address_space_does(kernel: kvmtools.OpenKernel) -> None:
+    whole = kernel.walk()
+    for end in (1 << 32, "0x100000000", np.uint64(1 << 32)):
+        assert repr(kernel.walk(0, end)) == repr(whole)
+    for start, end in ((1 << 32, 1 << 32), (0, (1 << 32) + 1)):
+        with pytest.raises(kvmtools.UsageError, match="32 bits"):
+            kernel.walk(start, end)
+
+
 def test_many_are_asked_at_one_moment(kernel: kvmtools.OpenKernel) -> None:
     before = len(kernel.pauses)
     ways = kernel.vtop_each(["linux_banner", 0xC000_0000])

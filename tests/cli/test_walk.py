@@ -25,6 +25,14 @@ def test_runs(invoke: Invoke) -> None:
     assert lines[4].endswith("fixmap")
 
 
+def test_to_the_end_that_a_run_is_printed_with(invoke: Invoke) -> None:
+    everything = invoke("walk").out
+    assert invoke("walk", "--to", "0x100000000").out == everything
+    outcome = invoke("walk", "--from", "0x100000000")
+    assert outcome.code == 2
+    assert "'0x100000000' does not fit in 32 bits" in str(outcome.error)
+
+
 def test_raw_entries_in_json(invoke: Invoke) -> None:
     document = json.loads(invoke("walk", "--raw", "--format", "json").out)
     assert document["page_table"] == {"name": "swapper_pg_dir", "cr3": "0x1000", "form": "PAE"}

@@ -40,7 +40,7 @@ def symbol(name: str) -> int:
     ],
 )
 def test_virtual_addresses(text: str, address: int) -> None:
-    assert virtual_address(text, symbol) == address
+    assert virtual_address(text, symbol, 32) == address
 
 
 @pytest.mark.parametrize(
@@ -49,13 +49,24 @@ def test_virtual_addresses(text: str, address: int) -> None:
 )
 def test_garbage_is_refused_by_name(text: str) -> None:
     with pytest.raises(UsageError) as caught:
-        virtual_address(text, symbol)
+        virtual_address(text, symbol, 32)
     assert f"'{text}'" in str(caught.value)
 
 
 def test_an_offset_does_not_wrap() -> None:
     with pytest.raises(UsageError, match="32 bits"):
-        virtual_address("_text+0xffffffff", symbol)
+        virtual_address("_text+0xffffffff", symbol, 32)
+
+
+@pytest.mark.parametrize("bits", [32, 64])
+def test_a_range_may_end_where_the_address_space_does(bits: int) -> None:
+    end = 1 << bits
+    assert virtual_address(hex(end), symbol, bits, is_end=True) == end
+    assert virtual_address(f"_text+{end - symbol('_text')}", symbol, bits, is_end=True) == end
+    assert virtual_address(hex(end - 1), symbol, bits) == end - 1
+    for is_end, beyond in ((False, end), (True, end + 1)):
+        with pytest.raises(UsageError, match=f"does not fit in {bits} bits"):
+            virtual_address(hex(beyond), symbol, bits, is_end=is_end)
 
 
 @pytest.mark.parametrize(("text", "address"), [("0x1473000", 0x147_3000), ("180000000", 0x1_8000_0000)])
@@ -82,13 +93,13 @@ def test_physical_garbage(text: str) -> None:
     ],
 )
 def test_pages(text: str, pfn: int) -> None:
-    assert page_frame(text, 0xC000_0000, lambda page: (page - 0xF5A2_0000) // 32) == pfn
+    assert page_frame(text, 0xC000_0000, lambda page: (page - 0xF5A2_0000) // 32, 32) == pfn
 
 
 @pytest.mark.parametrize("text", ["", "-1", "f5a2", "page", "0x", "phys:", "0x1f5a20020"])
 def test_page_garbage(text: str) -> None:
     with pytest.raises(UsageError):
-        page_frame(text, 0xC000_0000, lambda page: page)
+        page_frame(text, 0xC000_0000, lambda page: page, 32)
 
 
 def test_words_come_from_the_arguments_or_from_stdin(monkeypatch: pytest.MonkeyPatch) -> None:

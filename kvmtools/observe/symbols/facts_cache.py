@@ -12,6 +12,7 @@ import hashlib
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -38,24 +39,35 @@ def read(build_id: str) -> Answers:
 def write(build_id: str, answers: Answers) -> None:
     """Add answers to those that are there, if there is a place for them."""
     known = {**read(build_id), **answers}
-    document = {"build_id": build_id, "asked_by": asked_by(), "answers": dict(sorted(known.items()))}
     with contextlib.suppress(OSError):
+        document = {"build_id": build_id, "asked_by": asked_by(), "answers": dict(sorted(known.items()))}
         _replace(_file(build_id), json.dumps(document, indent=0))
 
 
 def asked_by() -> str:
-    """A digest of the code that asks, and of the drgn that answers; neither is imported for it."""
+    """A digest of the code that asks, and of the drgn that answers, its version and its build; neither is imported for
+    it.
+
+    :raises OSError: if the files of either cannot be read
+    """
     digest = hashlib.sha256()
     here = Path(__file__).parent
     for path in (*(here / name for name in _ASKING), Path(elf.__file__)):
         digest.update(path.read_bytes())
-    drgn = find_spec("drgn")
-    if drgn is not None and drgn.origin is not None:
-        # drgn-0.3.0.dist-info beside it: importlib.metadata would tell, but takes 50 ms to import.
-        digest.update(
-            " ".join(sorted(each.name for each in Path(drgn.origin).parents[1].glob("drgn-*"))).encode()
-        )
+    digest.update("\n".join(_drgn()).encode())
     return digest.hexdigest()[:16]
+
+
+def _drgn() -> Iterator[str]:
+    """Which drgn it is: its version, and when its library was built in or installed here."""
+    library = find_spec("_drgn")
+    if library is None or library.origin is None:
+        return
+    path = Path(library.origin)
+    status = path.stat()
+    yield f"{path.name} {status.st_size} {status.st_mtime_ns}"
+    # drgn-0.3.0.dist-info beside it: importlib.metadata would tell, but takes 50 ms to import.
+    yield from sorted(each.name for each in path.parent.glob("drgn-*"))
 
 
 def _file(build_id: str) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import shutil
 import subprocess
@@ -229,21 +230,46 @@ def test_what_an_older_kvmtools_found_absent_is_asked_again(
     assert Vmlinux.load(path).has_type("struct page")
 
 
+def test_without_a_word_of_who_asks_nothing_is_kept(
+    vmlinux: Vmlinux, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Such as a kvmtools that is being installed anew while it runs: it goes on all the same."""
+    vmlinux.sizeof("struct page")
+    vmlinux.believe()
+    vmlinux.save()
+
+    def unreadable() -> str:
+        raise PermissionError(13, "Permission denied", "debuginfo.py")
+
+    with monkeypatch.context() as meanwhile:
+        meanwhile.setattr(facts_cache, "asked_by", unreadable)
+        again = Vmlinux.load(path)
+        assert again.sizeof("pte_t") == 8
+        again.believe()
+        again.save()
+    assert facts_cache.read(vmlinux.build_id) == {"sizeof struct page": 32}
+
+
 def test_who_asks_is_the_code_and_its_drgn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = facts_cache.asked_by()
     assert before == facts_cache.asked_by()
     code = Path(facts_cache.__file__).parent
-    site = tmp_path / "site"
-    (site / "drgn").mkdir(parents=True)
-    (site / "drgn" / "__init__.py").touch()
-    monkeypatch.setattr(
-        facts_cache, "find_spec", lambda _: SimpleNamespace(origin=str(site / "drgn" / "__init__.py"))
-    )
-    (site / "drgn-0.3.0.dist-info").mkdir()
-    assert facts_cache.asked_by() == before
-    (site / "drgn-0.3.0.dist-info").rename(site / "drgn-0.4.0.dist-info")
+    library = tmp_path / "_drgn.so"
+    library.write_bytes(b"a library")
+    monkeypatch.setattr(facts_cache, "find_spec", lambda _: SimpleNamespace(origin=str(library)))
+    (tmp_path / "drgn-0.3.0.dist-info").mkdir()
+    first = facts_cache.asked_by()
+    assert first != before
+    (tmp_path / "drgn-0.3.0.dist-info").rename(tmp_path / "drgn-0.4.0.dist-info")
+    another_version = facts_cache.asked_by()
+    assert another_version != first
+    os.utime(library, ns=(0, 1))
+    another_build = facts_cache.asked_by()
+    assert another_build != another_version
+    library.write_bytes(b"a library with patches")
+    os.utime(library, ns=(0, 1))
     newer = facts_cache.asked_by()
-    assert newer != before
+    assert newer != another_build
     copy = tmp_path / "symbols"
     shutil.copytree(code, copy)
     monkeypatch.setattr(facts_cache, "__file__", str(copy / "facts_cache.py"))
