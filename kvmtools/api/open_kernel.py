@@ -108,7 +108,7 @@ class OpenKernel:
     ) -> Mappings:
         """All that a page table maps in ``[start, end)``.
 
-        :param end: the first address behind it, up to ``1 << 32``; if ``None``, that
+        :param end: the first address behind it, which may be the end of the address space; that, if ``None``
         :param region: only what begins in this one, such as ``"vmalloc"`` or ``"direct map"``
         :raises UsageError: if the range is empty, or there is no such region, process or vCPU
         """
