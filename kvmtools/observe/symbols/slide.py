@@ -50,8 +50,8 @@ def find_slide(
 
     :param vmcoreinfo: text of the VMCOREINFO note, if the target has one
     :param registers: every CPU's, if they can be had: they tell the kernel that runs from the remains of earlier boots
-    :raises SymbolsError: if the vmlinux is another kernel's (both build ids are named), no kernel is there, none that
-        a CPU runs, or several and nothing tells which of them runs
+    :raises SymbolsError: if the vmlinux is another kernel's (both build ids are named), no kernel is there, none is
+        entered yet, none that a CPU runs, or several and nothing tells which of them runs
     """
     users: dict[int, list[bool | None]] = {}
     for alignment in ALIGNMENTS:
@@ -63,6 +63,12 @@ def find_slide(
                 return slide
         if users and not _all_run_elsewhere(users.values()):
             break
+    if not users and registers and not any(cpu.paged for cpu in registers):
+        # What a decompressor has unpacked is no evidence: neither in its place yet, nor whole.
+        raise SymbolsError(
+            "no kernel runs in the guest yet: no CPU has turned paging on",
+            hint="the firmware, the boot loader or the kernel's decompressor is at work: wait a little",
+        )
     if not users:
         raise _refusal(memory, vmlinux, vmcoreinfo)
     return _the_one_that_runs(users)

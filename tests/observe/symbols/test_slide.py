@@ -15,6 +15,7 @@ from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.kernel import Kernel, locate
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.paths import cache_dir
+from kvmtools.records import Registers
 
 SOURCE = r"""
 const char linux_banner[] = "Linux version 6.1.0-test (somebody@somewhere) %s\n";
@@ -134,6 +135,16 @@ def test_a_guest_that_wrote_no_note_is_named_by_its_banner(kernel_of: Build, mem
     load_image(memory, kernel_of("one"), 0)
     with pytest.raises(SymbolsError, match=r"somebody@somewhere\) one"):
         locate(memory, Vmlinux.load(kernel_of("two")))
+
+
+@pytest.mark.parametrize(("paging", "said"), [(0, "no kernel runs"), (1 << 31, "not the guest's kernel")])
+def test_a_kernel_that_is_still_unpacked_is_no_other_kernel(
+    kernel_of: Build, memory: Any, paging: int, said: str
+) -> None:
+    memory.write(0x123_4560, b"Linux version 6.1.0-test (somebody@somewhere) #\n")
+    cpu = Registers(0, 0x124_0000, paging | 0x11, 0, 0, 0, idt=0)
+    with pytest.raises(SymbolsError, match=said):
+        locate(memory, Vmlinux.load(kernel_of("one")), None, [cpu])
 
 
 def test_memory_without_a_kernel(kernel_of: Build, memory: Any) -> None:
