@@ -28,7 +28,7 @@ def open_kernel(
 
     :param guest: the name of a guest that ``kvmtools guest start`` or :func:`kvmtools.booted` started
     :param qemu: QMP socket of anybody's QEMU: a path, or ``host:port``
-    :param gdb: that QEMU's gdb socket; only :meth:`OpenKernel.regs` uses it
+    :param gdb: that QEMU's gdb socket; only :meth:`OpenKernel.regs` uses it, but it must be one
     :param core: an ELF core that ``dump-guest-memory`` wrote
     :param symbols: the kernel's vmlinux, with DWARF; a guest of ours is known with its own
     :param pause: hold the guest for the milliseconds in which it is read; if not, what changed meanwhile may look wrong

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kvmtools.attach import transports
 from kvmtools.attach.memory.elf_core import ElfCore
 from kvmtools.attach.monitor import address, registers
+from kvmtools.attach.monitor.gdbstub import demand_gdbstub
 from kvmtools.attach.monitor.pause import NoPause, PausedGuest, Pausing
 from kvmtools.attach.monitor.qmp import Monitor
 from kvmtools.attach.target import Target
@@ -46,6 +47,8 @@ class LiveTarget(Target):
         self._asked_vmcoreinfo = False
         self.monitor = Monitor(qemu)
         try:
+            if self._gdb_address is not None:
+                demand_gdbstub(self._gdb_address, self.monitor, may_stop=pause)
             version = self.monitor.command("query-version")["qemu"]
             cpus = len(self.monitor.command("query-cpus-fast"))
             self.memory, self.transport = transports.choose(self.monitor, ram, seed)

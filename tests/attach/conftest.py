@@ -32,6 +32,7 @@ class FakeQmp:
     :ivar running: the guest's run state, obeying ``stop`` and ``cont``
     :ivar memory: guest-physical address to bytes, the RAM that ``xp`` and ``pmemsave`` show
     :ivar mtree: what ``info mtree -f`` answers
+    :ivar chardevs: label and file name of its character devices
     :ivar lent: the ids of the files that it was lent and has not given back
     :ivar seen: the names of the commands, in order
     :ivar handlers: commands to answer otherwise; a handler may raise :class:`FakeQmp.Refused` or :meth:`die`
@@ -45,6 +46,7 @@ class FakeQmp:
         self.running = True
         self.memory: dict[int, bytearray] = {}
         self.mtree = ""
+        self.chardevs: list[tuple[str, str]] = []
         self.seen: list[str] = []
         self.handlers: dict[str, Handler] = {}
         self.lent: set[int] = set()
@@ -175,6 +177,7 @@ _HANDLERS: dict[str, Handler] = {
     "query-status": FakeQmp._status,
     "stop": lambda fake, _: fake._set_running(False),
     "cont": lambda fake, _: fake._set_running(True),
+    "query-chardev": lambda fake, _: [{"label": one, "filename": name} for one, name in fake.chardevs],
     "query-memdev": lambda fake, _: [],
     "query-version": lambda fake, _: VERSION,
     "query-target": lambda fake, _: {"arch": "i386"},

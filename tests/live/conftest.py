@@ -55,8 +55,8 @@ def start(tmp_path: Path) -> Iterator[Start]:
     with ExitStack() as stack:
         stack.callback(RAM.unlink, missing_ok=True)
 
-        def begin(*arguments: str, program: str = "qemu-system-i386") -> Machine:
-            sockets = tmp_path / "qmp", tmp_path / "gdb"
+        def begin(*arguments: str, program: str = "qemu-system-i386", folder: Path = tmp_path) -> Machine:
+            sockets = folder / "qmp", folder / "gdb"
             command = [program, "-accel", "tcg", "-nodefaults", "-display", "none", *arguments]
             for option, path in zip(("-qmp", "-gdb"), sockets, strict=True):
                 command += [option, f"unix:{path},server=on,wait=off"]

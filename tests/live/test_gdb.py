@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
-from bare_qemu import Machine
+from bare_qemu import Machine, Start
 
 from kvmtools.attach.monitor.registers import disagreements
 from kvmtools.attach.open import open_target
@@ -52,11 +54,35 @@ def test_qemu_killed_under_gdb(split: Machine) -> None:
 
 
 def test_a_monitor_s_socket_is_no_gdbstub(split: Machine) -> None:
-    with (
-        open_target(qemu=split.qmp, gdb=split.qmp) as target,
-        pytest.raises(AttachError, match="is a QMP socket"),
+    with pytest.raises(AttachError, match="is a QMP socket"):
+        open_target(qemu=split.qmp, gdb=split.qmp)
+    assert split.running()
+
+
+def test_what_qemu_does_not_call_by_this_name_is_tried(split: Machine, start: Start, tmp_path: Path) -> None:
+    """Its own gdbstub by another path; another guest's; nobody's.  Both guests run afterwards."""
+    there = tmp_path / "there"
+    there.mkdir()
+    renamed = Path(split.gdb).rename(tmp_path / "renamed")
+    with open_target(qemu=split.qmp, gdb=str(renamed)) as target:
+        assert target.monitor is not None
+        assert target.monitor.command("query-status")["running"]
+        with target.gdb() as gdb:
+            assert gdb.registers()
+    assert split.running()
+    with pytest.raises(AttachError, match="there is no socket"):
+        open_target(qemu=split.qmp, gdb=str(tmp_path / "none"))
+    with pytest.raises(
+        AttachError, match=r"nobody listens on localhost:1 \(QEMU says that it serves gdb at "
     ):
-        target.gdb()
+        open_target(qemu=split.qmp, gdb="localhost:1")
+    other = start("-m", "16", folder=there)
+    with pytest.raises(AttachError, match="is the GDB socket of another guest"):
+        open_target(qemu=split.qmp, gdb=other.gdb)
+    with pytest.raises(AttachError, match="is a QMP socket"):
+        open_target(qemu=split.qmp, gdb=other.qmp)
+    assert other.running()
+    assert split.running()
 
 
 def test_gdb_and_qmp_agree_on_the_registers(guest: Guest) -> None:

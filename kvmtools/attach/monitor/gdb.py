@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from kvmtools.attach.monitor.address import plain
+from kvmtools.attach.monitor.gdbstub import is_taken, not_gdb
 from kvmtools.attach.monitor.greeting import is_qmp
 from kvmtools.attach.monitor.qmp import Monitor
 from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError, MemoryFault
@@ -141,8 +142,8 @@ class Gdb:
             # An i386 vmlinux makes gdb expect an i386's register file, and this stub sends the longer one.
             self._command("-gdb-set architecture i386:x86-64")
         if self._monitor is not None and self._monitor.address == self.address:
-            raise self._not_gdb()
-        if self._is_taken():
+            raise not_gdb(self.address)
+        if self._monitor is not None and is_taken(self.address, self._monitor):
             # Trying would do harm: QEMU would stop the guest for us when that client has left and we are long gone.
             raise AttachError(
                 f"another client is connected to {self.address}",
@@ -155,29 +156,16 @@ class Gdb:
         except AttachError as error:
             self._end_gdb()  # it holds what it is connected to
             if is_qmp(self.address):
-                raise self._not_gdb() from None
+                raise not_gdb(self.address) from None
             raise AttachError(
                 f"gdb cannot connect to {self.address}: {error.message}",
                 hint="the gdbstub serves one client at a time; is another gdb connected?",
             ) from None
         self._connected = True
 
-    def _not_gdb(self) -> AttachError:
-        return AttachError(
-            f"{self.address} is a QMP socket, not QEMU's GDB socket",
-            hint="start QEMU with -gdb unix:PATH,server=on,wait=off",
-        )
-
     def _is_64_bit(self) -> bool:
         """Whether it is qemu-system-x86_64, whatever its guest is."""
         return self._monitor is not None and self._monitor.command("query-target")["arch"] == "x86_64"
-
-    def _is_taken(self) -> bool:
-        """Whether QEMU says that its gdbstub has a client already; it writes ``disconnected:`` before those without."""
-        if self._monitor is None:
-            return False
-        names = tuple(f"{kind}:{self.address}," for kind in ("unix", "tcp"))
-        return any(c["filename"].startswith(names) for c in self._monitor.command("query-chardev"))
 
     def _read(self, address: int, size: int) -> bytes:
         try:

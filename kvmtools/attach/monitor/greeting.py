@@ -22,7 +22,8 @@ PATIENCE = 1.0
 _DETACH = (b"$D#44", b"$D;1#b0")
 """Ways to say it: after a client that knew of several processes, QEMU demands the number of one (gdbstub.c, 7.2)."""
 _REPLY = re.compile(rb"\$(OK|E[0-9a-f]{2})#")
-_GDB = (b"+", b"$")  # an acknowledgement, a packet
+GDB = (b"+", b"$")
+"""How a gdbstub begins to speak: with an acknowledgement, or a packet."""
 _GLANCE = 0.02  # seconds between two tries to get into a full queue
 _ECHO = 0.25  # seconds in which a gdbstub acknowledges a packet
 
@@ -46,7 +47,7 @@ def greeted(address: str, seconds: float) -> socket.socket:
         except TimeoutError:
             break
         except OSError as error:
-            raise _explained(address, error) from error
+            raise explained(address, error) from error
         if _speaks(address, connection, min(left, PATIENCE)):
             return connection
     raise AttachError(
@@ -72,13 +73,13 @@ def _speaks(address: str, connection: socket.socket, seconds: float) -> bool:
     speaks = False
     try:
         if select.select([connection], [], [], seconds)[0]:
-            speaks = connection.recv(1, socket.MSG_PEEK) not in _GDB
+            speaks = connection.recv(1, socket.MSG_PEEK) not in GDB
     except ConnectionError:
         pass
     finally:
         # Also if we are interrupted: a gdbstub's guest stands still by now.
-        answer = b"" if speaks else _detach(connection)
-    if answer.startswith(_GDB):
+        answer = b"" if speaks else detach(connection)
+    if answer.startswith(GDB):
         raise AttachError(
             f"{address} looks like QEMU's GDB socket, not its QMP socket",
             hint="give it with --gdb, and QEMU's -qmp socket with --qemu",
@@ -88,7 +89,7 @@ def _speaks(address: str, connection: socket.socket, seconds: float) -> bool:
     return speaks
 
 
-def _detach(connection: socket.socket) -> bytes:
+def detach(connection: socket.socket) -> bytes:
     """Hang up so that a gdbstub lets its guest run; what it answers.
 
     A stop that it told of may lie before its reply: who hangs up on that unread takes back what was sent.
@@ -106,11 +107,15 @@ def _detach(connection: socket.socket) -> bytes:
     return answer
 
 
-def _explained(address: str, error: OSError) -> AttachError:
-    """Why there is no connection, in the words of the person who typed the address."""
+def explained(address: str, error: OSError, *, hint: str = "") -> AttachError:
+    """Why there is no connection, in the words of the person who typed the address.
+
+    :param hint: what to do if nobody listens there
+    """
     if isinstance(error, ConnectionRefusedError):
         return AttachError(
-            f"nobody listens on {address}", hint="" if addresses.is_tcp(address) else "its QEMU has ended"
+            f"nobody listens on {address}",
+            hint=hint or ("" if addresses.is_tcp(address) else "its QEMU has ended"),
         )
     if isinstance(error, PermissionError):
         return AttachError(f"{address}: permission denied", hint="run as the user who started QEMU")

@@ -1,0 +1,117 @@
+"""Whether a QEMU serves gdb where somebody says that it does, asked with as little harm as possible.
+
+QEMU itself tells what it serves and where (QMP ``query-chardev``).  A connection, which stops the guest for a moment,
+is made only where QEMU's word does not settle it: the same socket may have another name, such as a forwarded port or a
+path as seen from QEMU's own folder.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+
+from kvmtools.attach.monitor import address as addresses
+from kvmtools.attach.monitor import greeting
+from kvmtools.attach.monitor.pause import PausedGuest
+from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.errors import AttachError
+
+_LABEL = "gdb"
+"""Of the character device that ``-gdb`` and ``-s`` make (``gdbserver_start``, QEMU gdbstub/system.c)."""
+_DISCONNECTED = "disconnected:"
+_HELLO = b"$qSupported#37"
+_SECONDS = 1.0
+_START = "start QEMU with -gdb unix:PATH,server=on,wait=off"
+
+
+def demand_gdbstub(address: str, monitor: Monitor, *, may_stop: bool) -> None:
+    """Return if the QEMU behind ``monitor`` serves gdb at ``address``, or if it cannot be told without harm.
+
+    :param may_stop: whether the guest may be held for a moment
+    :raises AttachError: if that QEMU serves no gdb, or not there
+    """
+    if monitor.address == address:
+        raise not_gdb(address)
+    devices = monitor.command("query-chardev")
+    if not any(_LABEL in (device["label"], device["filename"]) for device in devices):
+        raise AttachError(f"{address}: this QEMU serves no gdb", hint=f"{_START}, or leave out --gdb")
+    served = [device["filename"] for device in devices if device["label"] == _LABEL]
+    if any(_is_same(address, name, monitor.address) for name in served):
+        return
+    # Behind another client we would stop the guest when that client has left and we are long gone.
+    free = all(name.startswith(_DISCONNECTED) for name in served)
+    if may_stop and free and _runs(monitor):
+        where = addresses.plain(served[0].removeprefix(_DISCONNECTED)) if served else ""
+        _knock(address, monitor, f"QEMU says that it serves gdb at {where}" if where else _START)
+
+
+def is_taken(address: str, monitor: Monitor) -> bool:
+    """Whether QEMU says that its gdbstub there has a client already."""
+    return any(
+        not device["filename"].startswith(_DISCONNECTED)
+        and _is_same(address, device["filename"], monitor.address)
+        for device in monitor.command("query-chardev")
+    )
+
+
+def not_gdb(address: str) -> AttachError:
+    """What to say of a socket that speaks QMP."""
+    return AttachError(f"{address} is a QMP socket, not QEMU's GDB socket", hint=_START)
+
+
+def _is_same(address: str, name: str, qmp: str) -> bool:
+    """Whether QEMU's name of a socket means ``address``.
+
+    :param qmp: the address of QEMU's QMP socket: QEMU is on that host
+    """
+    name = addresses.plain(name.removeprefix(_DISCONNECTED))
+    if addresses.is_tcp(address) != addresses.is_tcp(name):
+        return False
+    if not addresses.is_tcp(address):
+        return name == address or (os.path.exists(name) and os.path.samefile(name, address))
+    hosts = {"", "localhost", "127.0.0.1", "[::1]", *([_host(qmp)] if addresses.is_tcp(qmp) else [])}
+    return name.rpartition(":")[2] == address.rpartition(":")[2] and _host(address) in {_host(name), *hosts}
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]
+
+
+def _runs(monitor: Monitor) -> bool:
+    return bool(monitor.command("query-status")["running"])
+
+
+def _knock(address: str, monitor: Monitor, hint: str) -> None:
+    """Say hello to whoever listens; the guest, which ran, runs afterwards.
+
+    :raises AttachError: if nobody does, or it is not this guest's gdbstub
+    """
+    with PausedGuest(monitor):
+        try:
+            connection = addresses.connect(address, _SECONDS)
+        except OSError as error:
+            raise greeting.explained(address, error, hint=hint) from error
+        with connection:
+            answer = _first_byte(connection)
+            if answer in greeting.GDB:
+                greeting.detach(connection)
+        # A gdbstub that is told to detach lets its guest run, whoever else stopped that.
+        is_ours = _runs(monitor)
+    if answer == b"{":
+        raise not_gdb(address)
+    if answer not in greeting.GDB:
+        raise AttachError(f"{address} does not answer as a GDB socket", hint=hint)
+    if not is_ours:
+        raise AttachError(f"{address} is the GDB socket of another guest", hint=hint)
+
+
+def _first_byte(connection: socket.socket) -> bytes:
+    """What the other end says first; nothing if it is silent, or hangs up."""
+    try:
+        connection.sendall(_HELLO)
+        if select.select([connection], [], [], _SECONDS)[0]:
+            return connection.recv(1, socket.MSG_PEEK)
+    except OSError:
+        pass
+    return b""
