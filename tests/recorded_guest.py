@@ -50,7 +50,7 @@ class RecordedGuest:
 
 
 def load(name: str) -> RecordedGuest:
-    """The guest ``pae`` or ``nopae``."""
+    """The guest ``pae``, ``nopae`` or ``numa``."""
     document = json.loads((GUESTS / f"{name}.json").read_text())
     vmlinux = Vmlinux.from_json(document["facts"])
     kernel = Kernel(

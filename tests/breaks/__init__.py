@@ -6,7 +6,7 @@ returns the subject of the finding that must come of it.
 
 from __future__ import annotations
 
-from breaks import buddy, guest, hashing, layout, memmap, pagetable, pkmap, zones
+from breaks import buddy, guest, hashing, layout, memmap, nodes, pagetable, pkmap, zones
 from breaks.patient import Break, Patient
 
 __all__ = ["BREAKS", "Break", "Patient"]
@@ -18,6 +18,7 @@ BREAKS: tuple[Break, ...] = (
     *pkmap.BREAKS,
     *hashing.BREAKS,
     *memmap.BREAKS,
+    *nodes.BREAKS,
     *zones.BREAKS,
     *buddy.BREAKS,
 )

@@ -36,12 +36,13 @@ class Patient(Protocol):
 
 @dataclass(frozen=True)
 class Break:
-    """``do`` breaks what ``rule`` is meant to find; ``pae`` and ``nopae`` say on which guests it can."""
+    """``do`` breaks what ``rule`` is meant to find; ``pae``, ``nopae`` and ``numa`` say on which guests it can."""
 
     rule: str
     do: Callable[[Patient], Subject]
     pae: bool = True
     nopae: bool = True
+    numa: bool = False
 
     def __str__(self) -> str:
         return f"{self.rule}-{self.do.__name__}"
