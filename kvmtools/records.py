@@ -123,11 +123,16 @@ class Configuration:
     """The memory nodes, ascending by number; none without CONFIG_NUMA: then all RAM is one node's."""
     max_numnodes: int = 1
     """``MAX_NUMNODES``, ``1 << CONFIG_NODES_SHIFT``: it sizes the node's number in ``page->flags``."""
-    lru_gen_width: int = 0
-    """Bits of ``page->flags`` between those flags and the zone: ``LRU_GEN_WIDTH``, 0 without multi-generation LRU."""
+    lru_generations: int = 0
+    """``MAX_NR_GENS``, whose number has bits of its own in ``page->flags``; 0 without multi-generation LRU."""
     nr_pageflags: int = 0
     """``NR_PAGEFLAGS``: how many bits of ``page->flags`` are flags; told only with NUMA, where it decides whether the
     node's number fits."""
+    kmap_fixed_addresses: Range | None = None
+    """``FIX_KMAP_BEGIN`` to ``FIX_KMAP_END``, in slots of the fixmap: all CPUs' for ``kmap_local_page()``; ``None`` if
+    there are none."""
+    hugetlb: bool = False
+    """``CONFIG_HUGETLB_PAGE``: then a pageblock is as large as a huge page."""
 
 
 @dataclass(frozen=True, slots=True)

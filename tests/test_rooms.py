@@ -68,7 +68,10 @@ LAYERS = {
         "bugs rounding command_line eras boot_features impossible memory machine paging pages space pkmap prediction"
         " memmaps buddy kernel_tables budget managed"
     ),
-    "compare": "subjects flag_fields free_blocks locks case places rule rules needs identity engine settle",
+    "compare": (
+        "subjects flag_fields whole_memmap list_orders free_blocks locks case places rule rules needs identity engine"
+        " settle"
+    ),
     "show": (
         "style printable tables addresses drawing pages translations mappings page_use pkmap zones layout registers"
     ),

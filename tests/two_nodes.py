@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from recorded_guest import exchanged
 
+from kvmtools.compare.list_orders import with_orders
 from kvmtools.observe.observed import Observed
 from kvmtools.observe.pages.memmap import MemMap
 from kvmtools.observe.pages.pieces import Piece
@@ -30,7 +31,8 @@ def two_nodes(seen: Observed) -> Observed:
     last = max(zone.end_pfn for zone in seen.zones)
     nodes = (NodeSpan(0, 1, BORDER), NodeSpan(1, BORDER, last))
     told = replace(seen.configuration, sparsemem=True, nodes=nodes, max_numnodes=2, nr_pageflags=22)
-    zones = tuple(part(zone, number, nodes[number]) for number in (0, 1) for zone in seen.zones)
+    whole = with_orders(seen.zones, told)
+    zones = tuple(part(zone, number, nodes[number]) for number in (0, 1) for zone in whole)
     return exchanged(seen, configuration=told, memmap=one_section(seen.memmap), zones=zones)
 
 

@@ -150,9 +150,9 @@ class OpenKernel:
 
     def zones(self) -> Zones:
         """Every zone: span, sizes and watermarks in pages, free blocks by order, the CPUs' lists."""
-        from kvmtools.api.zones import Zones
+        from kvmtools.api.zones import all_zones
 
-        return Zones(self.observe(processes=False).zones)
+        return all_zones(self.observe(processes=False))
 
     def layout(self) -> KernelLayout:
         """The boundaries of the kernel's address space and memory, the model's beside the guest's."""

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kvmtools.compare.flag_fields import with_fields
+from kvmtools.compare.list_orders import with_orders
+from kvmtools.compare.whole_memmap import whole_memmap
+from kvmtools.model.prediction import Prediction
 from kvmtools.observe.pages.page_states import STATES, count_states, page_states
 from kvmtools.show.page_use import page_use_text
 from kvmtools.show.style import uncoloured
@@ -54,9 +56,10 @@ class PageUse:
 
 def page_use(seen: Observed) -> PageUse:
     """What the pages were doing when they were observed."""
-    per_cpu = np.concatenate([zone.pcp_pages for zone in seen.zones])
-    memmap = with_fields(seen.memmap, seen.configuration)
+    zones = with_orders(seen.zones, seen.configuration)
+    per_cpu = np.concatenate([zone.pcp_pages for zone in zones])
+    memmap = whole_memmap(seen, Prediction(seen.configuration))
     states = page_states(memmap, per_cpu)
-    places = tuple(zone.place for zone in seen.zones)
+    places = tuple(zone.place for zone in zones)
     counts = [count_states(memmap, states, node) for node in sorted({place.node for place in places})]
     return PageUse(memmap, states, np.concatenate(counts), places)

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from kvmtools.compare.flag_fields import with_fields
+from kvmtools.errors import Unobserved, UsageError
+from kvmtools.model.prediction import Prediction
 from kvmtools.observe.paging.forms import PRESENT, Form
 from kvmtools.records import PAGE_SHIFT
 from kvmtools.show.pkmap import pkmap_text
@@ -44,9 +47,11 @@ class UsedSlot:
 class LocalSlot:
     """A slot of the fixmap that ``kmap_local_page()`` fills now."""
 
-    cpu: int
-    index: int
-    virtual: int
+    cpu: int | None
+    """This and the next two by the model's word, for the kernel notes the entries alone; ``None`` if it has none."""
+    index: int | None
+    """Which of the CPU's slots it is."""
+    virtual: int | None
     pte: int
     pfn: int
 
@@ -116,11 +121,14 @@ def _page(memmap: MemMap, pfn: int) -> dict[str, Any] | None:
 
 
 def _local(seen: Observed, form: Form) -> Iterator[LocalSlot]:
-    for each in seen.kmap_local:
-        slots = zip(each.addresses.tolist(), each.ptes.tolist(), strict=True)
-        for index, (virtual, pte) in enumerate(slots):
-            if pte & PRESENT:
-                yield LocalSlot(each.cpu, index, virtual, pte, _pfn(pte, form))
+    fixmap = None
+    with suppress(Unobserved, UsageError):
+        fixmap = Prediction(seen.configuration).kmap_local
+    for slot, pte in enumerate(seen.kmap_local.ptes.tolist()):
+        if pte & PRESENT:
+            cpu, index = (None, None) if fixmap is None else fixmap.owner_of(slot)
+            virtual = None if fixmap is None else fixmap.address_of(slot)
+            yield LocalSlot(cpu, index, virtual, pte, _pfn(pte, form))
 
 
 def _pfn(pte: int, form: Form) -> int:

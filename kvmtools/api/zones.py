@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from kvmtools.compare.list_orders import with_orders
 from kvmtools.show.style import uncoloured
 from kvmtools.show.zones import zones_text
 
 if TYPE_CHECKING:
+    from kvmtools.observe.observed import Observed
     from kvmtools.observe.zones.zones import Zone
 
     ZoneTuple = tuple[Zone, ...]
@@ -25,3 +27,8 @@ class Zones(ZoneTuple):
 
     def __repr__(self) -> str:
         return uncoloured(zones_text(self))
+
+
+def all_zones(seen: Observed) -> Zones:
+    """The zones as they were observed, and which order each of the CPUs' lists is for."""
+    return Zones(with_orders(seen.zones, seen.configuration))

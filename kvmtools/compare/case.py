@@ -11,10 +11,11 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
-from kvmtools.compare.flag_fields import with_fields
 from kvmtools.compare.free_blocks import FreeBlocks, free_blocks, linked_blocks, marked_blocks
+from kvmtools.compare.list_orders import with_orders
 from kvmtools.compare.locks import HeldLock, held_locks
 from kvmtools.compare.subjects import slot, virtual
+from kvmtools.compare.whole_memmap import whole_memmap
 from kvmtools.errors import Absent, MemoryFault, Unobserved
 from kvmtools.model.paging import walk as model_walk
 from kvmtools.model.pkmap.area import PkmapArea, bucket_of
@@ -68,8 +69,8 @@ class Case:
 
     @cached_property
     def memmap(self) -> MemMap:
-        """``mem_map`` as observed, told by the model where its flags keep zone, node and section."""
-        return with_fields(self.observed.memmap, self.prediction.configuration)
+        """``mem_map`` as observed, told by the model how far it goes and where its flags keep what."""
+        return whole_memmap(self.observed, self.prediction)
 
     @cached_property
     def unsettled(self) -> tuple[HeldLock, ...]:
@@ -243,8 +244,9 @@ class Case:
 
     @cached_property
     def populated_zones(self) -> tuple[Zone, ...]:
-        """Zones that have pages."""
-        return tuple(zone for zone in self.observed.zones if zone.present)
+        """Zones that have pages; their CPUs' lists were told which order each is for."""
+        zones = with_orders(self.observed.zones, self.prediction.configuration)
+        return tuple(zone for zone in zones if zone.present)
 
     @cached_property
     def free_blocks(self) -> FreeBlocks:

@@ -13,8 +13,9 @@ from kvmtools.model.pages.free_head import FreeHead
 from kvmtools.model.pages.memmap import ExpectedMemMap
 from kvmtools.model.paging import walk as model_walk
 from kvmtools.model.paging.walk import PagingForm
-from kvmtools.model.pkmap import area
+from kvmtools.model.pkmap import area, kmap_local
 from kvmtools.model.pkmap.area import PkmapArea
+from kvmtools.model.pkmap.kmap_local import KmapFixmap
 from kvmtools.model.space import kernel_map, layout
 from kvmtools.records import Configuration, Expectation, Leaf, PredictedLayout, ZoneSpan
 
@@ -97,6 +98,11 @@ class Prediction:
     def pkmap(self) -> PkmapArea | None:
         """The pkmap area and ``kmap_prot``; ``None`` without CONFIG_HIGHMEM."""
         return area.area(self.configuration, self.layout)
+
+    @cached_property
+    def kmap_local(self) -> KmapFixmap | None:
+        """The slots of ``kmap_local_page()``; ``None`` if the kernel has none."""
+        return kmap_local.kmap_fixmap(self.configuration)
 
 
 def predict(configuration: Configuration) -> Prediction:

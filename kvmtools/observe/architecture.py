@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from kvmtools.attach.elf import EM_386
 from kvmtools.errors import SymbolsError
 from kvmtools.observe.paging.forms import NON_PAE, PAE, Form
-from kvmtools.records import PAGE_SHIFT
 
 Words = NDArray[np.unsignedinteger]
 """A column of words, of whatever size."""
@@ -69,11 +68,6 @@ class Architecture:
     def address_end(self) -> int:
         """The first number that is no virtual address any more; address arithmetic wraps there."""
         return 1 << self.word_bits
-
-    @property
-    def huge_page_order(self) -> int:
-        """Order of what one entry of the lowest directory maps (``HPAGE_PMD_ORDER``)."""
-        return self.paging.level(2).shift - PAGE_SHIFT
 
 
 I386 = Architecture(

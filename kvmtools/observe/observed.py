@@ -110,8 +110,8 @@ class Observed:
         return observe_pkmap(self.kernel, lambda: self.walk.tables, self.broken)
 
     @_part("kmap_local")
-    def kmap_local(self) -> tuple[KmapLocal, ...]:
-        """Each CPU's slots in the fixmap."""
+    def kmap_local(self) -> KmapLocal:
+        """The CPUs' slots in the fixmap."""
         return observe_kmap_local(self.kernel)
 
     @_part("kexec images")

@@ -24,7 +24,7 @@ def pkmap_text(slots: Any) -> str:
     if slots.used:
         sections.append(table(_USED, (_used(slot, digits) for slot in slots.used)))
     if slots.local:
-        rows = ([s.cpu, s.index, f"{s.virtual:#x}", hexadecimal(s.pte, digits), s.pfn] for s in slots.local)
+        rows = (_local(slot, digits) for slot in slots.local)
         sections.append(f"kmap_local_page():\n{table(_LOCAL, rows)}")
     return "\n\n".join(sections)
 
@@ -44,4 +44,9 @@ def _used(slot: Any, digits: int) -> list[object]:
         slot.slot, hexadecimal(slot.virtual), slot.count, slot.users, hexadecimal(slot.pte, digits),
         slot.pfn, hexadecimal(slot.page), slot.zone,
     ]  # fmt: skip
+    return ["-" if cell is None else cell for cell in cells]
+
+
+def _local(slot: Any, digits: int) -> list[object]:
+    cells = [slot.cpu, slot.index, hexadecimal(slot.virtual), hexadecimal(slot.pte, digits), slot.pfn]
     return ["-" if cell is None else cell for cell in cells]

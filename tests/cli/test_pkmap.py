@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 import pytest
 
 from kvmtools.api.session import Session
+from kvmtools.model.machine import configuration
 from kvmtools.observe.paging.forms import PAE
+from kvmtools.records import Range
 
 Invoke = Callable[..., Any]
 SLOTS = 512
@@ -37,17 +40,14 @@ def pkmap() -> Any:
 
 @pytest.fixture
 def observed(tiny: Any, pkmap: Any, a_page: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Any:
-    local = SimpleNamespace(
-        cpu=1,
-        addresses=np.array([0xFFFA_0000, 0xFFF9_F000], np.uint32),
-        ptes=np.array([0x123_4163, 0], np.uint64),
-    )
+    local = SimpleNamespace(ptes=np.array([0] * 16 + [0x123_4163, 0], np.uint64))
+    told = replace(configuration("6.1", nr_cpus=4), kmap_fixed_addresses=Range(0x4F, 0x8F))
     found = SimpleNamespace(
         kernel=SimpleNamespace(paging=PAE),
-        configuration=None,
+        configuration=told,
         pkmap=pkmap,
         memmap=SimpleNamespace(length=0x1100, page=lambda pfn: vars(a_page(pfn, zone="HIGHMEM"))),
-        kmap_local=(local,),
+        kmap_local=local,
     )
     monkeypatch.setattr(Session, "observe", lambda _self, processes: found)
     monkeypatch.setattr("kvmtools.api.pkmap.with_fields", lambda memmap, _configuration: memmap)
@@ -84,6 +84,15 @@ def test_as_json(invoke: Invoke) -> None:
     ]
 
 
+def test_a_slot_whose_place_the_model_cannot_tell_is_listed_all_the_same(
+    invoke: Invoke, observed: Any
+) -> None:
+    observed.configuration = replace(observed.configuration, kmap_fixed_addresses=None)
+    assert invoke("pkmap").out.splitlines()[-1].split() == ["-", "-", "-", "0x0000000001234163", str(0x1234)]
+    (local,) = json.loads(invoke("pkmap", "--format", "json").out)["kmap_local"]
+    assert (local["cpu"], local["index"], local["virtual"], local["pfn"]) == (None, None, None, 0x1234)
+
+
 def test_a_pte_without_a_count_is_listed(invoke: Invoke, observed: Any) -> None:
     observed.pkmap.counts[1] = 0
     lines = invoke("pkmap").out.splitlines()
@@ -92,6 +101,6 @@ def test_a_pte_without_a_count_is_listed(invoke: Invoke, observed: Any) -> None:
 
 
 def test_without_highmem(invoke: Invoke, observed: Any) -> None:
-    observed.pkmap, observed.kmap_local = None, ()
+    observed.pkmap = None
     assert "no pkmap" in invoke("pkmap").out
     assert json.loads(invoke("pkmap", "--format", "json").out)["pkmap"] is None

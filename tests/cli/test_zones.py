@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from kvmtools.api.session import Session
+from kvmtools.model.machine import configuration
 from kvmtools.observe.zones.free_lists import FreeArea, FreeList
 from kvmtools.observe.zones.per_cpu_pages import PcpList, PerCpuPages
 from kvmtools.observe.zones.zones import Place, Zone
@@ -25,7 +26,7 @@ def free_list(order: int, migratetype: str, blocks: int, broken: str | None = No
 def zone(
     name: str, index: int, start: int, pages: int, *areas: FreeArea, pcp: int = 0, place: Place | None = None
 ) -> Zone:
-    lists = (PcpList(0, "MOVABLE", np.arange(pcp, dtype=np.int64), None),)
+    lists = (PcpList(np.arange(pcp, dtype=np.int64), None),)
     return Zone(
         place=place or Place(0, index, name, 1),
         address=0xC140_0000 + index * 0x400,
@@ -58,7 +59,7 @@ def zones(tiny: Any, monkeypatch: pytest.MonkeyPatch) -> tuple[Zone, ...]:
         ),
         zone("HIGHMEM", 1, 0, 0, FreeArea(0, 0, ()), FreeArea(1, 0, ())),
     )
-    observed = SimpleNamespace(zones=found)
+    observed = SimpleNamespace(zones=found, configuration=configuration())
     monkeypatch.setattr(Session, "observe", lambda _self, processes: observed)
     return found
 
@@ -102,7 +103,11 @@ def test_of_several_nodes_each_is_named(invoke: Invoke, tiny: Any, monkeypatch: 
         )
         for node in (0, 1)
     )  # fmt: skip
-    monkeypatch.setattr(Session, "observe", lambda _self, processes: SimpleNamespace(zones=found))
+    monkeypatch.setattr(
+        Session,
+        "observe",
+        lambda _self, processes: SimpleNamespace(zones=found, configuration=configuration()),
+    )
     for part in invoke("zones").out.split("\n\n"):
         words = [line.split()[:3] for line in part.splitlines()[1:]]
         assert {tuple(each) for each in words} == {("node", "0", "NORMAL"), ("node", "1", "NORMAL")}

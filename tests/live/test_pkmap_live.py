@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 
 import kvmtools
+from kvmtools.api.pkmap import LocalSlot, pkmap_slots
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.lifecycle import Guest
-from kvmtools.observe.kmap.kmap_local import KmapLocal
+from kvmtools.observe.kmap.kmap_local import KmapStack
 from kvmtools.observe.kmap.pkmap import Pkmap
 
 PAGE_LINE = re.compile(r"^page \d+ pfn (0x\w+) page (0x\w+) address (0x\w+) users (\d+)$", re.MULTILINE)
@@ -30,8 +31,12 @@ class Subject:
         assert slots is not None
         return slots.area
 
-    def kmap_local(self) -> tuple[KmapLocal, ...]:
-        return self.kernel.observe(processes=False).kmap_local
+    def kmap_local(self) -> tuple[KmapStack, tuple[LocalSlot, ...]]:
+        """What is known of ``CPU``, and its slots, by the model's word where they lie; both at one moment."""
+        seen = self.kernel.observe(processes=False)
+        slots = pkmap_slots(seen)
+        assert slots is not None
+        return seen.kmap_local.cpus[CPU], tuple(slot for slot in slots.local if slot.cpu == CPU)
 
 
 @pytest.fixture
@@ -98,19 +103,16 @@ def test_nested_local_maps_are_seen_on_their_cpu(subject: Subject) -> None:
     held = [tuple(int(word, 0) for word in line) for line in LOCAL_LINE.findall(answer)]
     assert [(cpu, level) for cpu, level, _, _ in held] == [(CPU, level) for level in range(DEPTH)]
     for _ in range(20):
-        cpus = subject.kmap_local()
-        if cpus[CPU].depth == DEPTH:
+        stack, slots = subject.kmap_local()
+        if stack.depth == DEPTH:
             break  # its holder runs just now; a task that was scheduled out takes its maps along
-    assert cpus[CPU].depth == DEPTH
+    assert stack.depth == DEPTH
     # Only a task has a note of what it mapped; a CPU (before 5.11) counts.
-    expected = cpus[CPU].expected
+    expected = stack.expected
     assert (expected is not None) == subject.kernel.session.kernel.vmlinux.has_member(
         "struct task_struct", "kmap_ctrl.pteval"
     )
-    for _cpu, level, pfn, address in held:
-        assert cpus[CPU].addresses[level] == address
-        assert int(cpus[CPU].ptes[level]) >> 12 & 0xFF_FFFF == pfn
-        assert expected is None or cpus[CPU].ptes[level] == expected[level]
-    assert not cpus[CPU].ptes[DEPTH:].any()
+    assert [(CPU, slot.index, slot.pfn, slot.virtual) for slot in slots] == held
+    assert expected is None or [slot.pte for slot in slots] == expected[:DEPTH].tolist()
     subject.agent.driver(f"local {CPU} 0")
-    assert not subject.kmap_local()[CPU].ptes.any()
+    assert subject.kmap_local()[1] == ()

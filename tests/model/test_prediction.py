@@ -6,14 +6,14 @@ from layouts import edges
 
 from kvmtools import model
 from kvmtools.model.prediction import Prediction
-from kvmtools.records import Configuration
+from kvmtools.records import Configuration, Range
 
 Configure = Callable[..., Configuration]
 
 
 def test_each_part_is_worked_out_once(configure: Configure) -> None:
-    prediction = Prediction(configure())
-    for name in ("ram", "layout", "zones", "form", "expectations", "memmap", "pkmap"):
+    prediction = Prediction(configure(kmap_fixed_addresses=Range(4, 20)))
+    for name in ("ram", "layout", "zones", "form", "expectations", "memmap", "pkmap", "kmap_local"):
         assert getattr(prediction, name) is getattr(prediction, name)
 
 

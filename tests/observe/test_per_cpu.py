@@ -13,7 +13,7 @@ from whole_memory import WholeMemory
 from kvmtools.attach.memory.snapshot import Snapshot
 from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.kmap.kmap_local import KmapLocal, needs, observe_kmap_local
+from kvmtools.observe.kmap.kmap_local import KmapLocal, KmapStack, needs, observe_kmap_local
 from kvmtools.observe.observed import observe, prepare
 from kvmtools.observe.paging.translate import translate
 from kvmtools.observe.per_cpu import integer_at, physical_ranges, read_virtual
@@ -27,7 +27,7 @@ class Moved:
     """The guest, what of it was seen before, and where the linear map has the area."""
 
     kernel: Kernel
-    before: tuple[KmapLocal, ...]
+    before: KmapLocal
     linear: int
 
     @property
@@ -83,17 +83,22 @@ def test_an_area_in_vmalloc_is_where_the_page_tables_say(moved: Moved) -> None:
     assert sum(map(len, physical_ranges(kernel, elsewhere, size))) == size
     current = kernel.address("current_task") - moved.first
     assert read_virtual(kernel, elsewhere + current, 4) == kernel.read(moved.linear + current, 4)
-    assert integer_at(kernel, elsewhere + current, 4) == moved.before[1].task
+    assert integer_at(kernel, elsewhere + current, 4) == moved.before.cpus[1].task
 
 
 def same(one: KmapLocal, other: KmapLocal) -> bool:
-    return all(np.array_equal(getattr(one, each.name), getattr(other, each.name)) for each in fields(one))
+    assert (len(one.cpus), one.ptes.tolist()) == (len(other.cpus), other.ptes.tolist())
+    return all(
+        np.array_equal(getattr(mine, each.name), getattr(others, each.name))
+        for mine, others in zip(one.cpus, other.cpus, strict=True)
+        for each in fields(KmapStack)
+    )
 
 
 def test_the_slots_of_such_a_cpu_are_seen(moved: Moved) -> None:
     after = observe_kmap_local(moved.kernel)
-    assert [each.task is not None for each in after] == [True, True, False, False]
-    assert all(map(same, moved.before, after))
+    assert [each.task is not None for each in after.cpus] == [True, True, False, False]
+    assert same(moved.before, after)
     wanted = list(needs(moved.kernel))
     assert any(moved.linear - moved.kernel.page_offset <= each.start < each.end for each in wanted)
 
@@ -104,6 +109,6 @@ def test_such_an_area_is_captured_and_nothing_is_broken(moved: Moved) -> None:
     with prepare(kernel) as capture:
         seen = observe(kernel, capture.take())
     assert seen.broken == []
-    assert all(map(same, moved.before, seen.kmap_local))
+    assert same(moved.before, seen.kmap_local)
     whole = read_virtual(seen.kernel, kernel.per_cpu(moved.first, 1), moved.size)
     assert whole == kernel.read(moved.linear, moved.size)

@@ -27,7 +27,7 @@ def lists_sound(case: Case) -> Examination:
         Finding(
             subjects.pcp(zone.place.title, pageset.cpu),
             "circular lists whose prev links are the inverse of their next links",
-            f"list {number}, order {each.order}: {each.broken}",
+            f"list {number}: {each.broken}",
             symbol=f"{zone.place.title}, cpu {pageset.cpu}: per_cpu_pageset->lists[{number}]",
         )
         for zone, pageset in pagesets

@@ -303,6 +303,11 @@ class ZoneColumns:
         ("2.6.32", (), "2.6.32 mm/page_alloc.c prep_new_page, check_new_page"),
     )
     """Those of the checks that look at the first page of a block alone; ``idle`` clears its flags alone then."""
+    pcp_huge_pages = Column[bool](
+        ("2.4", False, "2.4.16 mm/page_alloc.c __free_pages_ok; 6.1 mm/page_alloc.c pindex_to_order"),
+        ("6.12", True, "6.12 mm/page_alloc.c pindex_to_order"),
+    )
+    """The large blocks that a CPU keeps are huge pages; before, if it kept any, they were pageblocks."""
     list_poison = Column[tuple[int, int] | None](
         ("2.4", None, "2.4.18-14 include/linux/list.h list_del"),
         ("2.6.18", (0x0010_0100, 0x0020_0200), "2.6.18 include/linux/poison.h LIST_POISON1, LIST_POISON2"),

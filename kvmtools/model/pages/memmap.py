@@ -132,7 +132,8 @@ def flags_layout(configuration: Configuration) -> FlagsLayout:
         section_bits, physical_bits = _section_bits(configuration)
         section_width = physical_bits - section_bits
     node_width = (configuration.max_numnodes - 1).bit_length()
-    taken = configuration.nr_pageflags + configuration.lru_gen_width
+    # LRU_GEN_WIDTH = order_base_2(MAX_NR_GENS + 1): include/linux/page-flags-layout.h
+    taken = configuration.nr_pageflags + configuration.lru_generations.bit_length()
     if section_width + node_width + zone_width > BITS_PER_LONG - taken:
         node_width = 0
     section_shift = BITS_PER_LONG - section_width

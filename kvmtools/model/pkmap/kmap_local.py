@@ -21,12 +21,44 @@ mm/highmem.c (6.1, 6.12).
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from kvmtools.errors import UsageError
 from kvmtools.model.bugs import KernelBug
 from kvmtools.model.eras import Era
 from kvmtools.model.eras.dialects import KmapSlotChoice, PageAddress
-from kvmtools.records import PAGE_SIZE
+from kvmtools.model.space.layout import fixaddr_top
+from kvmtools.records import PAGE_SIZE, Configuration
+
+
+@dataclass(frozen=True, slots=True)
+class KmapFixmap:
+    """Where the slots of all CPUs lie in the fixmap; those of a CPU follow those of the CPU before."""
+
+    first: int
+    """Virtual address of slot 0."""
+    per_cpu: int
+    """``KM_TYPE_NR`` or ``KM_MAX_IDX``."""
+
+    def address_of(self, slot: int) -> int:
+        """``__fix_to_virt(FIX_KMAP_BEGIN + slot)``: addresses descend."""
+        return self.first - slot * PAGE_SIZE
+
+    def owner_of(self, slot: int) -> tuple[int, int]:
+        """The slot's CPU, and which of the CPU's slots it is."""
+        return divmod(slot, self.per_cpu)
+
+
+def kmap_fixmap(configuration: Configuration) -> KmapFixmap | None:
+    """The slots of this kernel; ``None`` if it has none.
+
+    Source: enum fixed_addresses, arch/x86/include/asm/fixmap.h: so many for each of ``NR_CPUS``, 5.10 to 7.2.
+    """
+    slots = configuration.kmap_fixed_addresses
+    if slots is None:
+        return None
+    first = fixaddr_top(configuration) - slots.start * PAGE_SIZE
+    return KmapFixmap(first, len(slots) // configuration.nr_cpus)
 
 
 class KmapSlots:
@@ -55,15 +87,15 @@ class KmapSlots:
         """The page that each slot maps; the slots of a CPU follow those of the CPU before."""
         self.highmem = highmem
         self.lowmem_address = lowmem_address
-        self._first = era.fixaddr_top - fix_kmap_begin * PAGE_SIZE
+        self._fixmap = KmapFixmap(era.fixaddr_top - fix_kmap_begin * PAGE_SIZE, self.per_cpu)
 
     def address_of(self, slot: int) -> int:
-        """``__fix_to_virt(FIX_KMAP_BEGIN + slot)``: addresses descend."""
-        return self._first - slot * PAGE_SIZE
+        """Virtual address of a slot, those of all CPUs counted."""
+        return self._fixmap.address_of(slot)
 
     def slot_of(self, address: int) -> int | None:
         """The slot of an address, ``None`` for one outside the slots."""
-        slot = -((address - self._first) // PAGE_SIZE)
+        slot = -((address - self._fixmap.first) // PAGE_SIZE)
         return slot if 0 <= slot < len(self.ptes) else None
 
     def seen(self, cpu: int) -> dict[int, int]:

@@ -73,6 +73,12 @@ def predict(configuration: Configuration, ram: Ram | None = None) -> PredictedLa
     )
 
 
+def fixaddr_top(configuration: Configuration) -> int:
+    """``FIXADDR_TOP``, which ``reservetop=`` moves."""
+    era = eras.shown(configuration.marks)
+    return _fixaddr_top(configuration, era, form_of(configuration).levels[-2].span)
+
+
 def maxmem_pfn(configuration: Configuration) -> int:
     """``MAXMEM_PFN``: where lowmem ends if there is RAM enough.
 

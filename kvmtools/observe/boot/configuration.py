@@ -14,8 +14,9 @@ from kvmtools.observe.architecture import UNSIGNED_INT
 from kvmtools.observe.boot.ram import observe_e820
 from kvmtools.observe.broken import Broken
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.kmap.kmap_local import kmap_fixed_addresses
 from kvmtools.observe.nodes import max_numnodes, observe_nodes
-from kvmtools.observe.pages.page_flags import lru_gen_width, zone_names
+from kvmtools.observe.pages.page_flags import lru_generations, zone_names
 from kvmtools.observe.paging.forms import NO_EXECUTE
 from kvmtools.observe.partial import Lookup, Partial, known
 from kvmtools.observe.per_cpu import configured_cpus
@@ -100,8 +101,10 @@ def observe_configuration(kernel: Kernel, broken: list[Broken] | None = None) ->
         marks=told(lambda: observe_marks(vmlinux)),
         nodes=told(lambda: observe_nodes(kernel)),
         max_numnodes=told(lambda: max_numnodes(kernel)),
-        lru_gen_width=told(lambda: lru_gen_width(vmlinux)),
+        lru_generations=told(lambda: lru_generations(vmlinux)),
         nr_pageflags=told(lambda: vmlinux.enumerators("pageflags")["__NR_PAGEFLAGS"]),
+        kmap_fixed_addresses=told(lambda: kmap_fixed_addresses(vmlinux)),
+        hugetlb=vmlinux.has_symbol("hstates"),
     )
 
 

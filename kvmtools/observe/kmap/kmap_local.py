@@ -1,9 +1,11 @@
 """The fixmap slots through which each CPU shows pages to itself: ``kmap_local_page()`` and ``kmap_atomic()``.
 
-Slots count down from ``FIXADDR_TOP``; CPU n owns ``KM_MAX_IDX`` of them, its current task uses the first
-``kmap_ctrl.idx``, and what each must hold is in ``kmap_ctrl.pteval``.  Before 5.11 the count is the CPU's own,
-``__kmap_atomic_idx``, and nobody notes what they hold.  Source: mm/highmem.c (``__kmap_local_pfn_prot``),
-arch/x86/include/asm/fixmap.h, 6.1; ``kmap_atomic_idx_push`` in include/linux/highmem.h, 5.10.
+The kernel keeps a pointer to the first slot's entry, and slot n has the n-th entry below it.  CPU after CPU has as many
+of them; which slot is whose, and its address, nobody stores: the model says it to whoever sees both
+(:func:`kvmtools.compare.kmap_slots.used_slots`).  A task's first ``kmap_ctrl.idx`` slots are in use, and what each must
+hold is in ``kmap_ctrl.pteval``.  Before 5.11 the count is the CPU's own, ``__kmap_atomic_idx``, and nobody notes what
+they hold.  Source: ``kmap_get_pte``, mm/highmem.c, 6.1 to 7.2; ``kmap_init``, arch/x86/mm/init_32.c, and
+``kmap_atomic_idx_push``, include/linux/highmem.h, 5.10.
 """
 
 from __future__ import annotations
@@ -14,12 +16,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kvmtools.observe.architecture import Words
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.paging.translate import translate
 from kvmtools.observe.per_cpu import configured_cpus, integer_at, online_cpus, physical_ranges
 from kvmtools.observe.structure import Structure
-from kvmtools.records import PAGE_SIZE, Range
+from kvmtools.observe.symbols.vmlinux import Vmlinux
+from kvmtools.records import Range
 
 _TASK = "struct task_struct"
 _FIRST, _LAST = "FIX_KMAP_BEGIN", "FIX_KMAP_END"
@@ -27,32 +28,52 @@ _CPU_DEPTH = "__kmap_atomic_idx"
 
 
 @dataclass(frozen=True, eq=False)
-class KmapLocal:
-    """The slots of one CPU, by index from 0; columns of shape ``(KM_MAX_IDX,)``."""
+class KmapStack:
+    """How many slots a CPU uses, the innermost mapping last."""
 
     cpu: int
     online: bool
-    addresses: Words
-    """Virtual address of each slot; they descend."""
+    task: int | None = None
+    """``struct task_struct`` of the task that runs there; ``None`` on a CPU that is not online."""
+    depth: int | None = None
+    """The task's ``kmap_ctrl.idx``, before 5.11 the CPU's ``__kmap_atomic_idx``; ``None`` on a CPU that is not online,
+    or if the kernel keeps no such count."""
+    expected: NDArray[np.uint64] | None = None
+    """``kmap_ctrl.pteval``: what the slots below ``depth`` must hold; ``None`` where no task has such a note."""
+
+
+@dataclass(frozen=True, eq=False)
+class KmapLocal:
+    """The slots of all CPUs as columns of shape ``(KM_MAX_IDX * NR_CPUS,)``, in the order in which they are counted.
+
+    Without a row if the kernel has none, or (5.11 and later) none was used since it booted: it looks for the first
+    entry when it first needs one.
+    """
+
     ptes: NDArray[np.uint64]
     """Raw entries."""
     entries_physical: NDArray[np.uint64]
-    """Where each entry lies."""
-    task: int | None
-    """``struct task_struct`` of the task that runs there; ``None`` on a CPU that is not online."""
-    depth: int | None
-    """How many slots are in use: the task's ``kmap_ctrl.idx``, before 5.11 the CPU's ``__kmap_atomic_idx``; ``None`` on
-    a CPU that is not online, or if the kernel keeps no such count."""
-    expected: NDArray[np.uint64] | None
-    """``kmap_ctrl.pteval``: what the slots below ``depth`` must hold; ``None`` where no task has such a note."""
+    """Where each entry lies; they descend."""
+    cpus: tuple[KmapStack, ...]
+    """Of every CPU that the kernel was configured for."""
+
+
+def kmap_fixed_addresses(vmlinux: Vmlinux) -> Range | None:
+    """The slots of all CPUs, counted from the top of the fixmap; ``None`` if the kernel has none."""
+    if not vmlinux.has_constant(_FIRST):
+        return None
+    fixed = vmlinux.enumerators("fixed_addresses")
+    return Range(fixed[_FIRST], fixed[_LAST] + 1)
 
 
 def needs(kernel: Kernel) -> Iterator[Range]:
     """Physical ranges that :func:`observe_kmap_local` reads."""
-    if not _slots(kernel):
+    if not kmap_fixed_addresses(kernel.vmlinux):
         return
-    tables = {place & -PAGE_SIZE for place in _places(kernel, _addresses(kernel)) if place is not None}
-    yield from (Range(table, table + PAGE_SIZE) for table in sorted(tables))
+    lowest, count = _entries(kernel)
+    if count:
+        start = kernel.physical(lowest)
+        yield Range(start, start + count * kernel.vmlinux.sizeof("pte_t"))
     for cpu in online_cpus(kernel):
         yield from physical_ranges(kernel, _current_pointer(kernel, cpu), kernel.architecture.word_size)
         yield from physical_ranges(kernel, _current(kernel, cpu), kernel.vmlinux.sizeof(_TASK))
@@ -60,46 +81,46 @@ def needs(kernel: Kernel) -> Iterator[Range]:
             yield from physical_ranges(kernel, kernel.per_cpu(kernel.address(_CPU_DEPTH), cpu), 4)
 
 
-def observe_kmap_local(kernel: Kernel) -> tuple[KmapLocal, ...]:
-    """The slots of every CPU that the kernel was configured for; none if it has no such slots.
+def observe_kmap_local(kernel: Kernel) -> KmapLocal:
+    """The slots, and who is in them.
 
     :raises MemoryFault: if a part was not captured
     """
-    slots = _slots(kernel)
-    if not slots:
-        return ()
+    if not kmap_fixed_addresses(kernel.vmlinux):
+        return KmapLocal(np.empty(0, np.uint64), np.empty(0, np.uint64), ())
+    size = kernel.vmlinux.sizeof("pte_t")
+    lowest, count = _entries(kernel)
+    ascending = kernel.array(lowest, f"<u{size}", count) if count else np.empty(0)
+    places = (kernel.physical(lowest) if count else 0) + size * np.arange(count)
     online = online_cpus(kernel)
-    addresses = _addresses(kernel)
-    places = _places(kernel, addresses)
-    cuts = [slice(first, first + slots) for first in range(0, len(addresses), slots)]
-    return tuple(
-        _of_cpu(kernel, cpu, addresses[cut], places[cut], cpu in online) for cpu, cut in enumerate(cuts)
+    return KmapLocal(
+        ptes=ascending[::-1].astype(np.uint64),
+        entries_physical=places[::-1].astype(np.uint64),
+        cpus=tuple(_stack(kernel, cpu, cpu in online) for cpu in range(configured_cpus(kernel))),
     )
 
 
-def _of_cpu(
-    kernel: Kernel, cpu: int, addresses: list[int], places: list[int | None], online: bool
-) -> KmapLocal:
-    size = kernel.vmlinux.sizeof("pte_t")
-    entries = [0 if at is None else int.from_bytes(kernel.memory.read(at, size), "little") for at in places]
-    task = _current(kernel, cpu) if online else None
-    depth, expected = None, None
-    if task is not None and _task_counts(kernel):
+def _entries(kernel: Kernel) -> tuple[int, int]:
+    """Virtual address of the last slot's entry, which is the lowest, and how many there are."""
+    slots = kmap_fixed_addresses(kernel.vmlinux)
+    first = kernel.variable(kernel.vmlinux.which_symbol("__kmap_pte", "kmap_pte"))
+    if not first or not slots:
+        return 0, 0
+    return first - (len(slots) - 1) * kernel.vmlinux.sizeof("pte_t"), len(slots)
+
+
+def _stack(kernel: Kernel, cpu: int, online: bool) -> KmapStack:
+    if not online:
+        return KmapStack(cpu, online)
+    task, depth, expected = _current(kernel, cpu), None, None
+    if _task_counts(kernel):
         record = Structure(kernel, _TASK, task)
         depth = record.signed("kmap_ctrl.idx")
-        expected = np.frombuffer(record.raw("kmap_ctrl.pteval"), f"<u{size}").astype(np.uint64)
-    elif online and _cpu_counts(kernel):
+        entry = f"<u{kernel.vmlinux.sizeof('pte_t')}"
+        expected = np.frombuffer(record.raw("kmap_ctrl.pteval"), entry).astype(np.uint64)
+    elif _cpu_counts(kernel):
         depth = integer_at(kernel, kernel.per_cpu(kernel.address(_CPU_DEPTH), cpu), 4, signed=True)
-    return KmapLocal(
-        cpu=cpu,
-        online=online,
-        addresses=np.array(addresses, kernel.architecture.word),
-        ptes=np.array(entries, np.uint64),
-        entries_physical=np.array([0 if at is None else at for at in places], np.uint64),
-        task=task,
-        depth=depth,
-        expected=expected,
-    )
+    return KmapStack(cpu, online, task, depth, expected)
 
 
 def _task_counts(kernel: Kernel) -> bool:
@@ -108,48 +129,6 @@ def _task_counts(kernel: Kernel) -> bool:
 
 def _cpu_counts(kernel: Kernel) -> bool:
     return not _task_counts(kernel) and kernel.vmlinux.has_symbol(_CPU_DEPTH)
-
-
-def _slots(kernel: Kernel) -> int:
-    """``KM_MAX_IDX`` (before 5.11 ``KM_TYPE_NR``): slots of one CPU; 0 if there are none.
-
-    Both are macros: what DWARF has is the room for all CPUs, ``FIX_KMAP_BEGIN`` to ``FIX_KMAP_END``.
-    """
-    if not kernel.vmlinux.has_constant(_FIRST):
-        return 0
-    return _total(kernel) // configured_cpus(kernel)
-
-
-def _total(kernel: Kernel) -> int:
-    """Slots of all CPUs."""
-    fixed = kernel.vmlinux.enumerators("fixed_addresses")
-    return fixed[_LAST] - fixed[_FIRST] + 1
-
-
-def _addresses(kernel: Kernel) -> list[int]:
-    """``__fix_to_virt(FIX_KMAP_BEGIN + index)``; ``FIXADDR_TOP`` is a variable that ``reservetop=`` moves."""
-    first = kernel.vmlinux.enumerators("fixed_addresses")[_FIRST]
-    top = kernel.variable("__FIXADDR_TOP")
-    return [
-        (top - (first + index) * PAGE_SIZE) % kernel.architecture.address_end
-        for index in range(_total(kernel))
-    ]
-
-
-def _places(kernel: Kernel, addresses: list[int]) -> list[int | None]:
-    """Where the entry of each address lies; ``None`` if there is no page table for it."""
-    size = kernel.vmlinux.sizeof("pte_t")
-    entries = PAGE_SIZE // size
-    tables: dict[int, int | None] = {}
-    places: list[int | None] = []
-    for address in addresses:
-        number, index = divmod(address // PAGE_SIZE, entries)
-        if number not in tables:
-            last = translate(kernel.memory, kernel.root, address, kernel.paging).steps[-1]
-            tables[number] = last.table if last.level == 1 else None
-        table = tables[number]
-        places.append(None if table is None else table + index * size)
-    return places
 
 
 def _current_pointer(kernel: Kernel, cpu: int) -> int:

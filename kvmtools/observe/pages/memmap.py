@@ -9,7 +9,7 @@ asm-generic/memory_model.h, 6.1.
 from __future__ import annotations
 
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -291,14 +291,17 @@ class MemMap(Partial):
         return found
 
 
-def observe_memmap(kernel: Kernel) -> MemMap:
+def observe_memmap(kernel: Kernel, pages: int | None = None) -> MemMap:
     """Read the whole ``mem_map``.
 
+    :param pages: how many entries FLATMEM's array has, by the word of who knows it; up to the node's end if not given
     :raises MemoryFault: if part of it is not RAM, or was not captured
     :raises SymbolsError: if the kernel has neither ``mem_map`` nor ``mem_section``
     """
     page_size = kernel.vmlinux.sizeof("struct page")
     pieces = memmap_pieces(kernel)
+    if pages is not None:
+        pieces = (replace(pieces[0], pages=pages),)
     length = _length(pieces, _max_mapnr(kernel))
     counts = [max(0, min(piece.pages, length - piece.start_pfn)) for piece in pieces]
     # All is looked at before room is made for it: a length that was overwritten may be any.
@@ -341,10 +344,15 @@ def page_pfn(kernel: Kernel, virtual: int) -> int:
 
 
 def _without_words(kernel: Kernel) -> MemMap:
-    """A ``mem_map`` of the right shape that holds one word for all: for arithmetic, at no cost."""
-    pieces = memmap_pieces(kernel)
+    """A ``mem_map`` of the right shape that holds one word for all: for arithmetic, at no cost.
+
+    Which pfns FLATMEM has a page for, the kernel says itself: ``pfn_valid``.
+    """
+    pieces, limit = memmap_pieces(kernel), _max_mapnr(kernel)
+    if limit is not None:
+        pieces = (replace(pieces[0], pages=limit),)
     word = kernel.architecture.word
-    shape = (kernel.vmlinux.sizeof("struct page") // word.itemsize, _length(pieces, _max_mapnr(kernel)))
+    shape = (kernel.vmlinux.sizeof("struct page") // word.itemsize, _length(pieces, limit))
     return _memmap(kernel, pieces, np.broadcast_to(word.type(0), shape))
 
 

@@ -92,8 +92,8 @@ def _flag_names(vmlinux: Vmlinux) -> tuple[dict[str, int], dict[str, int]]:
     return dict(sorted(names.items(), key=lambda item: item[1])), aliases
 
 
-def lru_gen_width(vmlinux: Vmlinux) -> int:
-    """``LRU_GEN_WIDTH`` = ``order_base_2(MAX_NR_GENS + 1)`` where multi-generation LRU is configured."""
+def lru_generations(vmlinux: Vmlinux) -> int:
+    """``MAX_NR_GENS`` where multi-generation LRU is configured, else 0."""
     if not vmlinux.has_member("struct lru_gen_struct", "timestamps"):
         return 0
-    return vmlinux.array_length("struct lru_gen_struct", "timestamps").bit_length()
+    return vmlinux.array_length("struct lru_gen_struct", "timestamps")

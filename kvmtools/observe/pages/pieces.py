@@ -37,9 +37,20 @@ class Piece:
 
 
 def needs(kernel: Kernel) -> Iterator[Range]:
-    """Physical ranges that :func:`kvmtools.observe.pages.memmap.observe_memmap` reads."""
+    """Physical ranges that :func:`kvmtools.observe.pages.memmap.observe_memmap` reads.
+
+    FLATMEM's limit of valid pfns may be beyond the node's end: those pages are kept, too, for whoever is told how far
+    the array goes on.  A limit that was overwritten may be any; no more than a block of the largest order is kept.
+    """
+    vmlinux = kernel.vmlinux
+    size = vmlinux.sizeof("struct page")
     for piece in memmap_pieces(kernel):
-        yield Range(piece.physical, piece.physical + piece.pages * kernel.vmlinux.sizeof("struct page"))
+        end = piece.physical + piece.pages * size
+        yield Range(piece.physical, end)
+        if not number_of_sections(vmlinux):
+            largest = 1 << vmlinux.array_length("struct zone", "free_area") - 1
+            beyond = kernel.variable("max_mapnr") - piece.pages
+            yield Range(end, end + min(max(beyond, 0), largest) * size)
 
 
 @reading("mem_map")
@@ -55,9 +66,9 @@ def memmap_pieces(kernel: Kernel) -> tuple[Piece, ...]:
 
 
 def _flat(kernel: Kernel) -> Piece:
-    """The one array of FLATMEM: what the buddy system may look at in the node, the largest blocks that reach into it.
+    """The one array of FLATMEM from pfn 0 to the end of the node.
 
-    How long the array must be is the model's to say; nobody reads behind ``max_mapnr``.
+    It may go on behind that; how far is the model's to say (:func:`kvmtools.compare.whole_memmap.whole_memmap`).
     """
     vmlinux = kernel.vmlinux
     nodes = list(node_addresses(kernel).values())
@@ -68,13 +79,10 @@ def _flat(kernel: Kernel) -> Piece:
         raise Absent("mem_section", vmlinux.build_id)
     start = kernel.member(node, "struct pglist_data", "node_start_pfn")
     end = start + kernel.member(node, "struct pglist_data", "node_spanned_pages")
-    largest_block = 1 << vmlinux.array_length("struct zone", "free_area") - 1
-    first, last = start // largest_block * largest_block, -(-end // largest_block) * largest_block
     array = kernel.variable("mem_map")
     if not array and booting(kernel):
         raise not_yet(kernel, "mem_map")
-    virtual = array + first * vmlinux.sizeof("struct page")
-    return Piece(first, last - first, virtual, kernel.physical(virtual))
+    return Piece(0, end, array, kernel.physical(array))
 
 
 def _sections(kernel: Kernel) -> tuple[Piece, ...]:

@@ -51,11 +51,6 @@ def migratetype_names(vmlinux: Vmlinux) -> tuple[str, ...]:
     return tuple(named[value] for value in range(types["MIGRATE_TYPES"]))
 
 
-def pcp_migratetypes(vmlinux: Vmlinux) -> int:
-    """``MIGRATE_PCPTYPES``: migratetypes that have per-CPU lists."""
-    return vmlinux.enumerators("migratetype")["MIGRATE_PCPTYPES"]
-
-
 def list_heads(owner: Structure, member: str, count: int) -> Iterator[ListHead]:
     """The ``count`` consecutive ``struct list_head`` at ``member``."""
     size = owner.vmlinux.sizeof("struct list_head")

@@ -1,8 +1,8 @@
 """Free pages that a CPU keeps to itself: the per-CPU pagesets of a zone.
 
-Since 5.14 a zone has ``per_cpu_pageset`` (``struct per_cpu_pages``, lists by order and migratetype); before, its
-``pageset`` is a ``struct per_cpu_pageset`` around one, with lists of single pages by migratetype.
-Source: include/linux/mmzone.h, ``order_to_pindex`` in mm/page_alloc.c (6.1).
+Since 5.14 a zone has ``per_cpu_pageset`` (``struct per_cpu_pages``); before, its ``pageset`` is a
+``struct per_cpu_pageset`` around one.  What its n-th list is for, nobody stores: the model says it to whoever sees both
+(:func:`kvmtools.compare.list_orders.with_orders`).  Source: include/linux/mmzone.h (6.1).
 """
 
 from __future__ import annotations
@@ -17,28 +17,30 @@ from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.partial import Partial, known
 from kvmtools.observe.spinlock import taken
 from kvmtools.observe.structure import Structure
-from kvmtools.observe.symbols.vmlinux import Vmlinux
-from kvmtools.observe.zones.free_lists import (
-    list_heads,
-    migratetype_names,
-    number_of_orders,
-    pcp_migratetypes,
-)
+from kvmtools.observe.zones.free_lists import list_heads
 from kvmtools.observe.zones.list_walk import ListHead, PageList
 
 _PAGES = "struct per_cpu_pages"
-# include/linux/mmzone.h: PAGE_ALLOC_COSTLY_ORDER, and the orders up to it have lists.
-_ORDERS = 4
 
 
 @dataclass(frozen=True, eq=False)
-class PcpList:
-    """One list of free blocks; ``migratetype`` is ``None`` where a list holds several."""
+class PcpList(Partial):
+    """One list of free blocks: the pfns of their heads, and what is wrong with the list, if anything."""
 
-    order: int
-    migratetype: str | None
     pages: NDArray[np.int64]
     broken: str | None
+    order: int | None = None
+    """Of its blocks, by the model's word; ``None`` if it was not told."""
+
+    @property
+    def block_pages(self) -> int:
+        """How many pages of 4 KiB each of its blocks has.
+
+        :raises ValueError: if it was not told
+        """
+        if self.order is None:
+            raise ValueError("which order a CPU's list is for, only the model says")
+        return 1 << self.order
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,11 +54,12 @@ class PerCpuPages(Partial):
     locked: bool | None
     """Whether the lock is taken; ``None`` where there is none (before 5.19, and on one CPU)."""
     lists: tuple[PcpList, ...]
+    """In the order of ``per_cpu_pages.lists[]``."""
 
     @property
     def pages(self) -> int:
         """Pages that the lists hold, in pages of 4 KiB."""
-        return sum(len(each.pages) << each.order for each in self.lists)
+        return sum(len(each.pages) * each.block_pages for each in self.lists)
 
 
 @dataclass(frozen=True)
@@ -89,8 +92,7 @@ def pagesets(
 
 def per_cpu_pages(pageset: Pageset, walked: list[PageList]) -> PerCpuPages:
     """The pageset with its lists; ``walked`` are those of its heads, in order."""
-    record, kinds = pageset.record, list_kinds(pageset.record.vmlinux)
-    lists = tuple(PcpList(*kind, each.pages, each.broken) for kind, each in zip(kinds, walked, strict=True))
+    record = pageset.record
 
     def told(member: str) -> int:
         return known(lambda: record.signed(member), _PAGES)
@@ -101,37 +103,10 @@ def per_cpu_pages(pageset: Pageset, walked: list[PageList]) -> PerCpuPages:
         high=known(lambda: record.signed(record.vmlinux.which_member(_PAGES, "high", "high_max")), _PAGES),
         batch=told("batch"),
         locked=known(lambda: lock_taken(record, "lock"), _PAGES),
-        lists=lists,
+        lists=tuple(PcpList(each.pages, each.broken) for each in walked),
     )
 
 
 def lock_taken(owner: Structure, member: str) -> bool | None:
     """Whether a ``spinlock_t`` member is taken; ``None`` if there is none, or it is empty (one CPU)."""
     return taken(owner.vmlinux, owner.raw(member)) if owner.has(member) else None
-
-
-def list_kinds(vmlinux: Vmlinux) -> list[tuple[int, str | None]]:
-    """Order and migratetype of each list, by ``order_to_pindex``."""
-    names, types = migratetype_names(vmlinux), pcp_migratetypes(vmlinux)
-    count = vmlinux.array_length(_PAGES, "lists")
-    low = [(order, names[kind]) for order in range(_ORDERS) for kind in range(types)]
-    kinds: list[tuple[int, str | None]] = [*low[:count]]
-    # With transparent huge pages one more list (6.10: two) for blocks of the huge page's order.
-    large = count - len(kinds)
-    kinds += [(_large_order(vmlinux), None if large == 1 or at == 0 else "MOVABLE") for at in range(large)]
-    return kinds
-
-
-def _large_order(vmlinux: Vmlinux) -> int:
-    """``pageblock_order``, or ``HPAGE_PMD_ORDER`` where pageblocks are of that size.
-
-    Without hugetlbfs (whose sizes are ``hstates``) pageblocks are as large as the largest block, until 6.12 made them
-    a huge page's size with transparent huge pages as well: include/linux/pageblock-flags.h.
-    """
-    huge_page = vmlinux.architecture.huge_page_order
-    largest = number_of_orders(vmlinux) - 1
-    return (
-        min(huge_page, largest)
-        if vmlinux.has_symbol("hstates") or vmlinux.has_constant("PGTY_buddy")
-        else largest
-    )

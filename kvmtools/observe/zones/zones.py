@@ -118,7 +118,7 @@ class Zone(Partial):
     def pcp_pages(self) -> NDArray[np.int64]:
         """pfns on all CPUs' lists, every page of every block."""
         blocks = [
-            (each.pages[:, np.newaxis] + np.arange(1 << each.order)).ravel()
+            (each.pages[:, np.newaxis] + np.arange(each.block_pages)).ravel()
             for pageset in self.pcp
             for each in pageset.lists
         ]

@@ -60,6 +60,7 @@ ON = {
     "split_keeps_lower_half": ["2.4"],  # mm/page_alloc.c: expand
     "buddy_merge_likely": since("5.10"),  # mm/page_alloc.c
     "frees_tails": since("5.10"),  # mm/page_alloc.c: __free_pages
+    "pcp_huge_pages": since("6.12"),  # page_alloc.c: pindex_to_order returns HPAGE_PMD_ORDER
     "keeps_reserved": ["2.4"],  # mm/page_alloc.c: __free_pages asks PageReserved
 }
 

@@ -128,9 +128,11 @@ def test_where_page_flags_keep_the_node(max_numnodes: int, nr_pageflags: int, la
 
 
 def test_multi_generation_lru_takes_bits_that_a_node_would_need() -> None:
-    room = numa("6.1", *HALVES, max_numnodes=2, nr_pageflags=19, lru_gen_width=3)
+    """LRU_GEN_WIDTH: 4 generations and "none" take 3 bits, 7 as well, 8 take 4."""
+    room = numa("6.1", *HALVES, max_numnodes=2, nr_pageflags=19, lru_generations=4)
     assert flags_layout(room) == FlagsLayout(25, 7, 22, 2, 1)
-    assert flags_layout(replace(room, lru_gen_width=4)) == FlagsLayout(25, 7, 23, 2, 0)
+    assert flags_layout(replace(room, lru_generations=7)) == FlagsLayout(25, 7, 22, 2, 1)
+    assert flags_layout(replace(room, lru_generations=8)) == FlagsLayout(25, 7, 23, 2, 0)
 
 
 def test_fields_of_page_flags() -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
 from kvmtools.model.bugs import KernelBug
-from kvmtools.model.pkmap.kmap_local import Stack, StackedSlots, TypedSlots, kmap_slots
+from kvmtools.model.machine import configuration
+from kvmtools.model.pkmap.kmap_local import Stack, StackedSlots, TypedSlots, kmap_fixmap, kmap_slots
+from kvmtools.records import Range
 
 LOWMEM = 5
 
@@ -52,6 +56,30 @@ def test_addresses_descend_from_the_top_of_the_fixmap() -> None:
     assert new.slot_of(0xFFFFC000) is None
     assert new.slot_of(0xFFFDB000) is None
     assert new.slot_of(0xFFFFBFFF) == 0
+
+
+@pytest.mark.parametrize(
+    ("era", "top", "slots", "per_cpu"),
+    [("5.10", "", 80, 20), ("6.1", "", 64, 16), ("7.2", "reservetop=0x400000", 132, 33)],
+)
+def test_the_slots_of_a_kernel_are_shared_by_its_cpus(era: str, top: str, slots: int, per_cpu: int) -> None:
+    """Source: FIX_KMAP_END = FIX_KMAP_BEGIN + KM_MAX_IDX * NR_CPUS - 1; reservetop= lowers FIXADDR_TOP to its page."""
+    told = configuration(era, nr_cpus=4, command_line=top)
+    fixmap = kmap_fixmap(replace(told, kmap_fixed_addresses=Range(6, 6 + slots)))
+    assert fixmap is not None
+    first = (0xFFBFF000 if top else 0xFFFFF000) - 6 * 4096
+    assert [fixmap.address_of(slot) for slot in (0, 1, slots - 1)] == [
+        first,
+        first - 4096,
+        first - (slots - 1) * 4096,
+    ]
+    assert [fixmap.owner_of(slot) for slot in (0, per_cpu - 1, per_cpu, slots - 1)] == [
+        (0, 0), (0, per_cpu - 1), (1, 0), (3, per_cpu - 1),
+    ]  # fmt: skip
+
+
+def test_a_kernel_may_have_no_slots() -> None:
+    assert kmap_fixmap(configuration("6.1")) is None
 
 
 @pytest.mark.parametrize(

@@ -132,19 +132,32 @@ def test_one_page_in_full(recorded: Kernel, memmap: MemMap) -> None:
 
 
 def test_what_is_read_is_what_is_needed(recorded: Kernel, memmap: MemMap) -> None:
-    (wanted,) = needs(recorded)
-    assert wanted.start == memmap.physical
-    assert len(wanted) == -(-memmap.length // 1024) * 1024 * memmap.page_size
-    assert wanted.start + recorded.page_offset == memmap.base
+    array, behind = needs(recorded)
+    assert array.start == memmap.physical
+    assert len(array) == memmap.length * memmap.page_size
+    assert array.start + recorded.page_offset == memmap.base
+    assert (behind.start, len(behind)) == (array.end, 0)
 
 
-def test_a_limit_beyond_the_array_is_told_and_not_followed(recorded: Kernel, patch: Patch) -> None:
+def test_a_limit_beyond_the_node_is_told_and_not_followed(recorded: Kernel, patch: Patch) -> None:
     (whole,) = memmap_pieces(recorded)
-    block = -(-whole.pages // 1024) * 1024
-    patch(recorded.address("max_mapnr"), struct.pack("<I", block + 5))
+    node = recorded.address("contig_page_data")
+    start, spanned = (
+        recorded.member(node, "struct pglist_data", name) for name in ("node_start_pfn", "node_spanned_pages")
+    )
+    assert (start, whole.start_pfn, whole.pages) == (1, 0, start + spanned)
+    patch(recorded.address("max_mapnr"), struct.pack("<I", whole.pages + 5))
     memmap = observe_memmap(recorded)
-    assert memmap.max_mapnr == block + 5
-    assert memmap.length == block
+    assert memmap.max_mapnr == whole.pages + 5
+    assert memmap.length == whole.pages
+    # Somebody knows more.
+    assert observe_memmap(recorded, whole.pages + 3).length == whole.pages + 3
+    assert np.array_equal(observe_memmap(recorded, whole.pages + 3).words[:, : whole.pages], memmap.words)
+
+
+def test_a_limit_before_the_end_of_the_node_is_the_end(recorded: Kernel, patch: Patch) -> None:
+    patch(recorded.address("max_mapnr"), struct.pack("<I", 0x1234))
+    assert observe_memmap(recorded).length == 0x1234
 
 
 def test_a_mem_map_outside_of_ram_is_a_fault(recorded: Kernel, patch: Patch) -> None:

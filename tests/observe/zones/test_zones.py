@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
 
+from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.pages.memmap import MemMap, observe_memmap
-from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.observe.zones.free_lists import FreeList
-from kvmtools.observe.zones.per_cpu_pages import list_kinds
 from kvmtools.observe.zones.zones import Zone, needs, observe_zones
 
 Patch = Callable[[int, bytes], None]
@@ -88,14 +86,23 @@ def test_cpus_keep_what_they_count(recorded: Kernel) -> None:
     assert sum(pageset.count for pageset in pagesets) > 0
     assert {pageset.cpu for pageset in pagesets} == {0, 1}
     for pageset in pagesets:
-        assert pageset.count == pageset.pages
         assert pageset.locked is False
-        assert [each.order for each in pageset.lists[:12]] == [0] * 3 + [1] * 3 + [2] * 3 + [3] * 3
-    for zone in zones:
-        pages = zone.pcp_pages
-        assert len(np.unique(pages)) == len(pages) == sum(pageset.count for pageset in zone.pcp)
-        assert not memmap.in_buddy_block[pages].any()
-        assert (memmap.refcount[pages] == 0).all()
+        # Three lists of an order, for UNMOVABLE, MOVABLE and RECLAIMABLE.  The PAE kernel has transparent huge pages,
+        # and two lists more.
+        small, large = pageset.lists[:12], pageset.lists[12:]
+        assert pageset.count == sum(len(each.pages) << at // 3 for at, each in enumerate(small))
+        assert [len(each.pages) for each in large] == [0] * (2 if recorded.architecture is I386_PAE else 0)
+    pages = np.concatenate([each.pages for pageset in pagesets for each in pageset.lists])
+    assert len(np.unique(pages)) == len(pages)
+    assert not memmap.in_buddy_block[pages].any()
+    assert (memmap.refcount[pages] == 0).all()
+
+
+def test_what_a_cpus_list_is_for_is_not_known_here(recorded: Kernel) -> None:
+    (one, *_others) = (pageset for zone in observe(recorded)[1] for pageset in zone.pcp)
+    assert {each.order for each in one.lists} == {None}
+    with pytest.raises(ValueError, match="which order a CPU's list is for, only the model says"):
+        _ = one.pages
 
 
 def test_a_list_that_loops(recorded: Kernel, patch: Patch) -> None:
@@ -219,17 +226,3 @@ def test_lists_of_any_length_are_followed(recorded: Kernel, patch: Patch, count:
     found = again(recorded, zone, each)
     assert found.broken is None
     assert found.pages.tolist() == pages
-
-
-@pytest.mark.parametrize(
-    ("hugetlbfs", "order"), [(True, {"pae": 9, "nopae": 10}), (False, {"pae": 10, "nopae": 10})]
-)
-def test_the_large_blocks_of_a_cpu_are_pageblocks(
-    recorded_guest: Any, hugetlbfs: bool, order: dict[str, int]
-) -> None:
-    """With hugetlbfs (and PAE) of 2 MiB; the lists of a kernel with transparent huge pages."""
-    vmlinux = recorded_guest.kernel().vmlinux.to_json()
-    answers = {**vmlinux["answers"], "symbol hstates": 0xC100_0000 if hugetlbfs else None}
-    answers["array_length struct per_cpu_pages lists"] = 14
-    kinds = list_kinds(Vmlinux.from_json({**vmlinux, "answers": answers}))
-    assert [kind[0] for kind in kinds[12:]] == [order[recorded_guest.name]] * 2
