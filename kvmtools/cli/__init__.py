@@ -18,6 +18,7 @@ from kvmtools.show.printable import brief, told
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 INTERNAL = 4
+NO_OUTPUT = 3  # as where a guest, a vmlinux or a disk is not as it is needed
 
 
 def main(*words: str) -> None:
@@ -29,7 +30,7 @@ def main(*words: str) -> None:
         _occupy_standard_streams()
         if sys.stdout is None:
             complain("stdout is closed: there is nowhere to print to")
-            sys.exit(INTERNAL)
+            sys.exit(NO_OUTPUT)
         leave(_run([*words, *sys.argv[1:]]))
     except KeyboardInterrupt as interrupt:
         complain("interrupted")
@@ -42,7 +43,7 @@ def main(*words: str) -> None:
 
 def complain(said: str | KvmtoolsError) -> None:
     """One line on stderr, in the form of every message of ours."""
-    _write(f"kvmtools: {told(said)}\n")
+    tell(f"kvmtools: {told(said)}\n")
 
 
 def _complain_of_notes(ending: BaseException) -> None:
@@ -51,8 +52,8 @@ def _complain_of_notes(ending: BaseException) -> None:
         complain(said)
 
 
-def _write(text: str) -> None:
-    """Something for stderr; a lost one is nobody's problem."""
+def tell(text: str) -> None:
+    """Write to stderr; what is lost there is nobody's problem, and the output goes on."""
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
@@ -61,17 +62,33 @@ def _write(text: str) -> None:
 
 
 def leave(code: int) -> None:
-    """Exit with ``code``, without the interpreter's own complaint about a stream that is gone."""
+    """Exit with ``code``, unless the output cannot be written; without the interpreter's own complaint about that."""
     try:
         sys.stdout.flush()
     except OSError as error:
-        _drain(sys.stdout)
         if error.errno != errno.EPIPE:
-            if code != INTERNAL:  # else it was said already
-                complain(f"cannot write the output: {error.strerror}")
-            code = INTERNAL
-    _write("")
+            code = _unwritten(error)
+        _drain(sys.stdout)
+    tell("")
     sys.exit(code)
+
+
+def _unwritten(error: OSError) -> int:
+    complain(f"cannot write the output: {error.strerror}")
+    _drain(sys.stdout)
+    return NO_OUTPUT
+
+
+def _is_of_output(error: OSError) -> bool:
+    """Whether it is stdout that could not be written: all that goes there goes through :func:`click.echo`."""
+    import click
+
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code is click.echo.__code__:
+            return True
+        trace = trace.tb_next
+    return False
 
 
 def _drain(stream: IO[str]) -> None:
@@ -103,7 +120,7 @@ def _run(words: list[str]) -> int:
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
-        _write("".join(f"{brief(line)}\n" for line in shown.getvalue().splitlines()))
+        tell("".join(f"{brief(line)}\n" for line in shown.getvalue().splitlines()))
         return 2
     except click.Abort as abort:
         # click's own, made from the interrupt.
@@ -112,6 +129,8 @@ def _run(words: list[str]) -> int:
     except ReaderLeft:
         return 0
     except OSError as error:
+        if _is_of_output(error):
+            return _unwritten(error)
         complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
         return INTERNAL
     except Exception as error:

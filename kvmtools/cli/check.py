@@ -43,8 +43,8 @@ def command(
 ) -> int:
     """Compare what the guest's kernel has with what it ought to have.
 
-    The guest is paused only while its memory is captured.  Exit codes: 0 agree, 1 discrepancy, 3 cannot attach or no
-    symbols, 5 nothing could be compared, or what looks wrong may be a change under way.
+    The guest is paused only while its memory is captured.  Exit codes: 0 agree, 1 discrepancy, 3 cannot attach, no
+    symbols or no way to write the output, 5 nothing could be compared, or what looks wrong may be a change under way.
 
     \b
     kvmtools check -g pae

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pkgutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -48,15 +50,25 @@ class Commands(Group):
     def _modules(self) -> set[str]:
         return {module.name for module in pkgutil.iter_modules(import_module(self.package).__path__)}
 
+    def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
+        with _reader_may_leave():  # --help and --version print here
+            return super().make_context(*args, **kwargs)
+
     def invoke(self, ctx: click.Context) -> object:
-        try:
+        with _reader_may_leave():
             return super().invoke(ctx)
-        except BrokenPipeError:
-            raise ReaderLeft from None  # click would answer the original with exit code 1
 
 
 class ReaderLeft(Exception):
     """Whoever read our output has seen enough: ``| head`` is not an error."""
+
+
+@contextmanager
+def _reader_may_leave() -> Iterator[None]:
+    try:
+        yield
+    except BrokenPipeError:
+        raise ReaderLeft from None  # click would answer the original with exit code 1
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})
@@ -75,5 +87,6 @@ def cli() -> None:
     kvmtools check --qemu qmp.sock -s vmlinux    anybody's QEMU
     kvmtools check -c core -s vmlinux            a dump-guest-memory core
 
-    Exit codes: 0 agree, 1 discrepancy, 2 usage, 3 cannot attach or no symbols, 4 internal error, 5 inconclusive.
+    Exit codes: 0 agree, 1 discrepancy, 2 usage, 3 cannot attach, no symbols or no way to write the output, 4 internal
+    error, 5 inconclusive.
     """

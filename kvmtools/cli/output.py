@@ -11,8 +11,9 @@ from typing import Any
 
 import click
 
+from kvmtools.cli import complain, tell
 from kvmtools.errors import KvmtoolsError
-from kvmtools.show.printable import printable, told
+from kvmtools.show.printable import printable
 
 SCHEMA = "kvmtools/1"
 
@@ -29,7 +30,7 @@ def emit_json(command: str, **data: Any) -> None:
 
 def note(said: str | KvmtoolsError) -> None:
     """A message for the person, on stderr."""
-    click.echo(f"kvmtools: {told(said)}", err=True)
+    complain(said)
 
 
 def progress() -> Callable[[str], None]:
@@ -41,7 +42,6 @@ def progress() -> Callable[[str], None]:
     def show(line: str) -> None:
         width = max(20, (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1)
         text = f"{printable(line)}  [{time.monotonic() - started:.0f} s]"[:width]
-        sys.stderr.write(f"\r\x1b[K{text}" if line else "\r\x1b[K")
-        sys.stderr.flush()
+        tell(f"\r\x1b[K{text}" if line else "\r\x1b[K")
 
     return show

@@ -21,15 +21,14 @@ def shell(command: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize(
     ("command", "code", "said"),
     [
-        ("kvmtools rules >&-", 4, "stdout is closed"),
-        ("kvmtools check -c nothing -s nothing >&-", 4, "stdout is closed"),
+        ("kvmtools rules >&-", 3, "stdout is closed"),
+        ("kvmtools check -c nothing -s nothing >&-", 3, "stdout is closed"),
         ("kvmtools vtop -c nothing <&-", 2, "stdin is closed"),
         ("kvmtools vtop -c nothing - <&-", 2, "stdin is closed"),
         ("kvmtools shell -c nothing <&-", 2, "stdin is closed"),
         ("kvmtools model memmap - <&-", 2, "stdin is closed"),
         ("kvmtools model pkmap <&-", 2, "stdin is closed"),
         ("kvmtools model pkmap - <&-", 2, "stdin is closed"),
-        ("kvmtools rules > /dev/full", 4, "No space left"),
     ],
 )
 def test_a_stream_that_is_no_use(command: str, code: int, said: str) -> None:
@@ -39,9 +38,46 @@ def test_a_stream_that_is_no_use(command: str, code: int, said: str) -> None:
     assert len(done.stderr.splitlines()) == 1
 
 
+PRINTING = [
+    "rules", "--help", "check --help", "--version", "completion bash", "guest list", "guest status --format json",
+    "model eras", "model layout --format json",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", PRINTING)
+def test_an_output_that_cannot_be_written_is_said_and_no_fault_of_ours(
+    words: str, unbuffered: str, tmp_path: Path
+) -> None:
+    environment = f"XDG_CACHE_HOME={tmp_path} XDG_RUNTIME_DIR={tmp_path} PYTHONUNBUFFERED={unbuffered}"
+    done = shell(f"{environment} kvmtools {words} >/dev/full")
+    assert done.returncode == 3
+    assert done.stderr == "kvmtools: cannot write the output: No space left on device\n"
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("words", PRINTING)
+def test_a_reader_may_leave(words: str, unbuffered: str, tmp_path: Path) -> None:
+    environment = f"XDG_CACHE_HOME={tmp_path} XDG_RUNTIME_DIR={tmp_path} PYTHONUNBUFFERED={unbuffered}"
+    done = shell(f"({environment} kvmtools {words}; echo $? >&2) | true")
+    assert done.stderr == "0\n"
+
+
+def test_a_note_that_cannot_be_written_costs_no_output(tmp_path: Path) -> None:
+    (tmp_path / "kvmtools" / "kernels" / "pae-damaged").mkdir(parents=True)
+    (tmp_path / "run").mkdir()
+    command = f"XDG_CACHE_HOME={tmp_path} XDG_RUNTIME_DIR={tmp_path / 'run'} kvmtools guest list"
+    whole = shell(command)
+    assert "is damaged" in whole.stderr
+    assert "no kernel is built" in whole.stdout
+    for nowhere in ("2>/dev/full", "2>&-"):
+        done = shell(f"{command} {nowhere}")
+        assert (done.returncode, done.stdout, done.stderr) == (whole.returncode, whole.stdout, "")
+
+
 def test_without_stderr_the_exit_code_stays() -> None:
     assert shell("kvmtools check -c nothing 2>&-").returncode == 3
-    assert shell("kvmtools rules >&- 2>&-").returncode == 4
+    assert shell("kvmtools rules >&- 2>&-").returncode == 3
     assert shell("kvmtools rules pkmap.waiters 2>&-").stdout
 
 
