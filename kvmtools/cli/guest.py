@@ -11,11 +11,12 @@ from click.shell_completion import CompletionItem
 from kvmtools.cli.group import Group
 from kvmtools.cli.options import complete_guest, format_option
 from kvmtools.cli.output import emit, emit_json, note, progress
-from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError, UsageError
+from kvmtools.errors import AttachError, BuildError, GuestVanished, KvmtoolsError, UsageError
 from kvmtools.show.printable import printable
 
 if TYPE_CHECKING:
     from kvmtools.boot.guests.lifecycle import Guest
+    from kvmtools.boot.kernels.reference import BuiltKernel
 
 KERNELS = ("pae", "nopae")
 KNOWN = (*KERNELS, "numa", "sparse")
@@ -178,6 +179,8 @@ def _kernel_for(name: str | None) -> str:
 def list_(form: str) -> None:
     """List the guests that run and the kernels that are built.
 
+    Of several kernels of one name, `guest start NAME` boots the one that is current: built of today's source by today's
+    kvmtools and compiler. The others boot by their path.
     A guest whose QEMU died is named once, on stderr, and cleaned up.
     """
     from kvmtools.boot.guests import lifecycle
@@ -186,29 +189,25 @@ def list_(form: str) -> None:
 
     for said in (*lifecycle.sweep(), *lifecycle.unreadable()):
         note(str(said))
-    for entry in reference.damaged():
-        note(f"the cached kernel {entry} is damaged: remove it, and build again")
     running = [(guest, lifecycle.state(guest)) for guest in lifecycle.all_guests()]
-    built = reference.listing()
+    built: list[BuiltKernel] = []
+    try:
+        for entry in reference.damaged():
+            note(f"the cached kernel {entry} is damaged: remove it, and build again")
+        built = reference.listing()
+    except BuildError as unusable:
+        note(unusable)
+    current = reference.current_keys() if built else None
     if form == "json":
         emit_json(
             "guest list",
             guests=[guest_text.to_dict(guest, state) for guest, state in running],
-            kernels=[
-                {
-                    "name": kernel.name,
-                    "release": kernel.release,
-                    "pae": kernel.pae,
-                    "bzimage": str(kernel.bzimage),
-                    "vmlinux": str(kernel.vmlinux),
-                }
-                for kernel in built
-            ],
+            kernels=[guest_text.kernel_to_dict(kernel, current) for kernel in built],
         )
         return
     emit(guest_text.guest_table(running))
     emit("")
-    emit(guest_text.kernel_table(built))
+    emit(guest_text.kernel_table(built, current))
 
 
 @command.command()

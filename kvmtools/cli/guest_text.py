@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Any
@@ -75,12 +77,38 @@ def guest_table(running: Sequence[tuple[Guest, GuestState]]) -> str:
     )
 
 
-def kernel_table(built: Sequence[BuiltKernel]) -> str:
-    """The kernels in the cache, one a line."""
+def kernel_to_dict(kernel: BuiltKernel, current: Collection[str] | None) -> dict[str, Any]:
+    """One kernel in the cache.
+
+    :param current: keys of those that ``guest start NAME`` boots; ``None`` if nobody knows
+    """
+    return {
+        "name": kernel.name,
+        "release": kernel.release,
+        "pae": kernel.pae,
+        "built": datetime.fromtimestamp(int(kernel.built), UTC).isoformat(),
+        "current": None if current is None else kernel.key in current,
+        "bzimage": str(kernel.bzimage),
+        "vmlinux": str(kernel.vmlinux),
+    }
+
+
+def kernel_table(built: Sequence[BuiltKernel], current: Collection[str] | None) -> str:
+    """The kernels in the cache, one a line; ``current`` as for :func:`kernel_to_dict`."""
     if not built:
         return "no kernel is built; `kvmtools guest build` builds them"
-    rows = [(kernel.name, kernel.release, kernel.vmlinux) for kernel in built]
-    return tables.table(tables.columns("kernel release symbols"), rows)
+    words = {True: "current", False: "", None: "?"}
+    rows = [
+        (
+            kernel.name,
+            kernel.release,
+            f"{duration(max(0.0, time.time() - kernel.built))} ago",
+            words[None if current is None else kernel.key in current],
+            kernel.vmlinux,
+        )
+        for kernel in built
+    ]
+    return tables.table(tables.columns("kernel release built current symbols"), rows)
 
 
 def duration(seconds: float) -> str:

@@ -17,7 +17,7 @@ from kvmtools.boot.kernels import reference
 from kvmtools.boot.kernels.reference import BuiltKernel
 from kvmtools.cli import guest_text
 from kvmtools.cli.guest import command, complete_kernel
-from kvmtools.errors import AttachError, GuestVanished, UsageError
+from kvmtools.errors import AttachError, BuildError, GuestVanished, UsageError
 
 DIRECTORY = Path("/run/kvmtools/pae")
 GUEST = Guest(
@@ -45,6 +45,7 @@ KERNEL = BuiltKernel(
     key="0123",
     pae=True,
     release="6.1.0-kvmtools-pae",
+    built=0.0,
 )
 
 
@@ -72,6 +73,7 @@ def one_guest(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(lifecycle, "state", {GUEST: STATE}.__getitem__)
     monkeypatch.setattr(lifecycle, "sweep", lambda: [DeadGuest("old", 7, "out of memory")])
     monkeypatch.setattr(reference, "listing", lambda: [KERNEL])
+    monkeypatch.setattr(reference, "current_keys", lambda: frozenset({"0123"}))
     monkeypatch.setattr(reference, "damaged", lambda: [Path("/cache/nopae-4567")])
     return done
 
@@ -132,12 +134,47 @@ def test_list_shows_guests_and_kernels_and_tells_the_dead_apart(one_guest: list[
     guest_head, guest_row, _, kernel_head, kernel_row = shown.splitlines()
     assert guest_row.split() == ["pae", "running", "42", "pae", "6", "GiB", "2", "tcg", "3", "min", "20", "s"]
     assert guest_row.index("running") == guest_head.index("state")
-    assert kernel_row.split() == ["pae", "6.1.0-kvmtools-pae", "/cache/pae-0123/vmlinux"]
+    name, release, *built, current, symbols = kernel_row.split()
+    assert (name, release, current, symbols) == (
+        *("pae", "6.1.0-kvmtools-pae", "current"),
+        "/cache/pae-0123/vmlinux",
+    )
+    assert (built[1], built[-1]) == ("d", "ago")
     assert kernel_row.index("6.1.0") == kernel_head.index("release")
     assert "guest 'old' died (QEMU pid 7): out of memory" in said
     assert "old" not in shown
     assert "/cache/nopae-4567 is damaged" in said
     assert "4567" not in shown
+
+
+def test_kernels_of_one_name_are_told_apart(one_guest: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    older = replace(KERNEL, key="4567", built=-90_000.0)
+    monkeypatch.setattr(reference, "listing", lambda: [older, KERNEL])
+    rows = run("list")[0].splitlines()[-2:]
+    assert ["current" in row for row in rows] == [False, True]
+    kernels = json.loads(run("list", "--format", "json")[0])["kernels"]
+    assert [(kernel["built"], kernel["current"]) for kernel in kernels] == [
+        ("1969-12-30T23:00:00+00:00", False),
+        ("1970-01-01T00:00:00+00:00", True),
+    ]
+    monkeypatch.setattr(reference, "current_keys", lambda: None)
+    assert all(" ? " in row for row in run("list")[0].splitlines()[-2:])
+    assert json.loads(run("list", "--format", "json")[0])["kernels"][1]["current"] is None
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_a_cache_that_cannot_be_used_hides_no_guest(
+    one_guest: list[Any], monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    def refuse() -> list[BuiltKernel]:
+        raise BuildError("the cache /cache cannot be used: Not a directory", hint="set XDG_CACHE_HOME")
+
+    monkeypatch.setattr(reference, "damaged", refuse)
+    shown, said = run("list", "--format", form)
+    assert said.splitlines()[-1] == (
+        "kvmtools: the cache /cache cannot be used: Not a directory (set XDG_CACHE_HOME)"
+    )
+    assert "running" in shown
 
 
 def test_a_guest_that_panicked_is_called_so(one_guest: list[Any], monkeypatch: pytest.MonkeyPatch) -> None:

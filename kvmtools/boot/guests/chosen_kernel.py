@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvmtools.errors import UsageError
+from kvmtools.errors import BuildError, UsageError
 
 
 @dataclass(frozen=True)
@@ -39,10 +40,11 @@ def choose(
         built = reference.ensure(kernel, progress=progress)
         return ChosenKernel(built.bzimage, built.initrd, built.vmlinux, pae=built.pae, ours=True)
     image = Path(kernel).absolute()
-    for built in reference.listing():
-        # One that was built from another source is ours as well, with all that belongs to it.
-        if image == built.bzimage and vmlinux is None and initrd is None:
-            return ChosenKernel(image, built.initrd, built.vmlinux, pae=built.pae, ours=True)
+    with suppress(BuildError):  # a kernel by its path needs no cache
+        for built in reference.listing():
+            # One that was built from another source is ours as well, with all that belongs to it.
+            if image == built.bzimage and vmlinux is None and initrd is None:
+                return ChosenKernel(image, built.initrd, built.vmlinux, pae=built.pae, ours=True)
     if not image.is_file():
         raise UsageError(
             f"there is no kernel '{kernel}'",

@@ -10,6 +10,7 @@ import ctypes
 import os
 import re
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from kvmtools.paths import cache_dir
@@ -105,7 +106,8 @@ def keep(path: Path, name: str) -> Path | None:
         kept.parent.mkdir(parents=True, exist_ok=True)
         _copy_ends(path, kept)
     except OSError:
-        kept.unlink(missing_ok=True)
+        with suppress(OSError):
+            kept.unlink()
         return None
     return kept
 

@@ -10,7 +10,6 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from kvmtools.boot.guests.qemu_command import GIB
@@ -68,10 +67,12 @@ def discard(name: str, directory: Path, *recorded: Path) -> None:
         *(path.parent for path in recorded if path.name == own_name),
     }
     for path in (place / own_name for place in places):
-        with suppress(FileNotFoundError, NotADirectoryError):
+        try:
             status = path.lstat()
-            if stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid():
-                path.unlink()
+        except OSError:  # a cache that cannot be looked into holds nothing of ours
+            continue
+        if stat.S_ISREG(status.st_mode) and status.st_uid == os.getuid():
+            path.unlink(missing_ok=True)
 
 
 def likely_touched(size: int) -> int:
@@ -108,9 +109,12 @@ def _file_name(name: str, directory: Path) -> str:
 
 
 def _free(directory: Path) -> int:
-    while not directory.exists():
+    while not os.path.exists(directory):  # false, too, where it may not be looked at
         directory = directory.parent
-    status = os.statvfs(directory)
+    try:
+        status = os.statvfs(directory)
+    except OSError:
+        return 0
     return status.f_bavail * status.f_frsize
 
 

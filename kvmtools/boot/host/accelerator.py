@@ -13,6 +13,7 @@ import os
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -142,8 +143,9 @@ def _remembered() -> Verdict | None:
 
 def _remember(verdict: Verdict) -> None:
     path = _verdict_file()
-    path.parent.mkdir(parents=True, exist_ok=True)
     data = {**_validity(), "works": verdict.works, "reason": verdict.reason}
     fresh = path.with_suffix(f".{os.getpid()}")
-    fresh.write_text(json.dumps(data) + "\n")
-    fresh.replace(path)
+    with suppress(OSError):  # a cache that cannot be used costs another probe
+        path.parent.mkdir(parents=True, exist_ok=True)
+        fresh.write_text(json.dumps(data) + "\n")
+        fresh.replace(path)

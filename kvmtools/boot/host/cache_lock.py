@@ -11,6 +11,13 @@ from pathlib import Path
 from kvmtools.errors import BuildError
 
 
+def unusable(folder: Path, error: OSError) -> BuildError:
+    """What to say of a folder of the cache that cannot be read or written to."""
+    return BuildError(
+        f"the cache {folder} cannot be used: {error.strerror}", hint="set XDG_CACHE_HOME to another place"
+    )
+
+
 @contextmanager
 def exclusive(place: Path, progress: Callable[[str], None], doing: str) -> Iterator[int]:
     """Hold the lock of ``place`` (a path in the cache that need not exist); waits for whoever has it, and says so.
@@ -25,10 +32,7 @@ def exclusive(place: Path, progress: Callable[[str], None], doing: str) -> Itera
         place.parent.mkdir(parents=True, exist_ok=True)
         lock = os.open(place.parent / f".{place.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
-        raise BuildError(
-            f"the cache {place.parent} cannot be used: {error.strerror}",
-            hint="set XDG_CACHE_HOME to another place",
-        ) from error
+        raise unusable(place.parent, error) from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -10,13 +10,14 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kvmtools.boot.host.cache_lock import exclusive
+from kvmtools.boot.host.cache_lock import exclusive, unusable
 from kvmtools.boot.host.interrupts import ending_raises
 from kvmtools.boot.kernels import build, initramfs, kconfig, sources, toolchain
 from kvmtools.errors import BuildError, UsageError
@@ -39,6 +40,7 @@ class BuiltKernel:
     :ivar key: what it was built from, as a digest; part of the entry's name
     :ivar pae: three-level page tables of 8-byte entries; else two levels of 4-byte entries
     :ivar release: as ``uname -r`` in the guest
+    :ivar built: when, in seconds since 1970
     """
 
     name: str
@@ -49,11 +51,7 @@ class BuiltKernel:
     key: str
     pae: bool
     release: str
-
-    @property
-    def age(self) -> int:
-        """When it was built, in nanoseconds since 1970."""
-        return self.bzimage.stat().st_mtime_ns
+    built: float
 
 
 def find(name: str, source: Path | None = None) -> BuiltKernel | None:
@@ -71,14 +69,29 @@ def find(name: str, source: Path | None = None) -> BuiltKernel | None:
 
 
 def listing() -> list[BuiltKernel]:
-    """Every complete kernel in the cache, those of other sources and earlier fragments included; by name, then age."""
+    """Every complete kernel in the cache, those of other sources and earlier fragments included; by name, then age.
+
+    :raises BuildError: if the cache cannot be read
+    """
     found = (_load(entry, None) for entry in _entries())
-    kernels = sorted((kernel for kernel in found if kernel is not None), key=lambda kernel: kernel.age)
-    return sorted(kernels, key=lambda kernel: kernel.name)
+    kernels = (kernel for kernel in found if kernel is not None)
+    return sorted(kernels, key=lambda kernel: (kernel.name, kernel.built))
+
+
+def current_keys() -> frozenset[str] | None:
+    """The keys of the kernels that ``guest start NAME`` boots; ``None`` if there is no source to tell them by."""
+    try:
+        located = sources.locate(None)
+    except (BuildError, UsageError):
+        return None
+    return frozenset(_key(_entry(name, located)) for name in KNOWN)
 
 
 def damaged() -> list[Path]:
-    """The entries of the cache that something came over: they appear whole or not at all."""
+    """The entries of the cache that something came over: they appear whole or not at all.
+
+    :raises BuildError: if the cache cannot be read
+    """
     return [entry for entry in _entries() if _facts(entry) is None]
 
 
@@ -126,8 +139,22 @@ def _damaged(entry: Path) -> BuildError:
 
 
 def _entries() -> list[Path]:
-    # A name that begins with a dot is no entry: a lock, or a build under way.
-    return sorted(entry for entry in _folder().glob("[!.]*-*") if entry.is_dir())
+    try:
+        with os.scandir(_folder()) as found:
+            # A name that begins with a dot is no entry: a lock, or a build under way.
+            return sorted(
+                Path(each.path)
+                for each in found
+                if "-" in each.name and not each.name.startswith(".") and each.is_dir()
+            )
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise unusable(_folder(), error) from error
+
+
+def _key(entry: Path) -> str:
+    return entry.name.rpartition("-")[2]
 
 
 def _entry(name: str, source: sources.Source) -> Path:
@@ -164,9 +191,10 @@ def _load(entry: Path, initrd: str | None) -> BuiltKernel | None:
         vmlinux=entry / "vmlinux",
         config=entry / "config",
         initrd=candidates[-1],
-        key=entry.name.rpartition("-")[2],
+        key=_key(entry),
         pae=facts["pae"],
         release=facts["release"],
+        built=(entry / "bzImage").stat().st_mtime,
     )
 
 
@@ -225,8 +253,11 @@ def _keep_log(log: Path, entry: Path) -> str:
     if not log.exists():
         return ""
     kept = cache_dir() / "logs" / f"{entry.name}.log"
-    kept.parent.mkdir(exist_ok=True)
-    log.replace(kept)
+    try:
+        kept.parent.mkdir(exist_ok=True)
+        log.replace(kept)
+    except OSError:
+        return ""
     return f"the log is {kept}"
 
 

@@ -128,3 +128,15 @@ def test_what_is_kept_of_a_long_file_is_its_two_ends(tmp_path: Path, monkeypatch
     data = kept.read_bytes()
     assert data.startswith(b"first")
     assert data.endswith(b"last")
+
+
+@pytest.mark.parametrize("place", ["cache/kvmtools", "cache/kvmtools/logs"])
+def test_messages_that_cannot_be_kept_are_lost_in_silence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / place).parent.mkdir(parents=True)
+    (tmp_path / place).write_text("a file where a folder should be")
+    messages = tmp_path / "console.log"
+    messages.write_bytes(b"something")
+    assert console.keep(messages, "short") is None

@@ -99,6 +99,13 @@ def test_a_verdict_that_cannot_be_read_is_found_anew(host: Host, text: str) -> N
     assert host.probes == 2
 
 
+def test_a_verdict_that_cannot_be_kept_holds_all_the_same(host: Host) -> None:
+    (host.device.parent / "cache").write_text("a file where the folder should be")
+    assert host.resolve("auto") == "tcg"
+    assert host.resolve("auto") == "tcg"
+    assert host.probes == 2
+
+
 def test_without_the_device_nothing_is_tried(host: Host) -> None:
     host.device.unlink()
     assert host.resolve("auto") == "tcg"

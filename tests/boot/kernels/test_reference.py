@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
+from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from kernel_workplace import Workplace, rubbish
 
+from kvmtools.boot.guests.chosen_kernel import choose
 from kvmtools.boot.kernels import reference
 from kvmtools.errors import BuildError, UsageError
 from kvmtools.paths import cache_dir
@@ -89,6 +94,55 @@ def test_a_damaged_entry_is_said_and_in_nobodys_way(workplace: Workplace, damage
     shutil.rmtree(entry)
     assert workplace.ensure("pae").bzimage.exists()
     assert reference.damaged() == []
+
+
+UNUSABLE = ["file in its place", "file above", "not to be read"]
+
+
+@pytest.fixture(params=UNUSABLE)
+def unusable(request: pytest.FixtureRequest, workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder of kernels that cannot be looked into."""
+    folder = cache_dir() / "kernels"
+    if request.param == "file above":
+        cache_dir().parent.mkdir(parents=True, exist_ok=True)
+        cache_dir().write_text("a file")
+    else:
+        cache_dir().mkdir(parents=True, exist_ok=True)
+        folder.write_text("a file")
+    if request.param == "not to be read":
+        refused = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        monkeypatch.setattr("os.scandir", Mock(side_effect=refused))
+    return folder
+
+
+def test_a_cache_that_cannot_be_used_is_named(unusable: Path) -> None:
+    for ask in (reference.listing, reference.damaged):
+        with pytest.raises(BuildError, match=f"the cache {unusable} cannot be used: .*XDG_CACHE_HOME"):
+            ask()
+
+
+def test_a_kernel_by_its_path_needs_no_cache(unusable: Path, tmp_path: Path) -> None:
+    image, vmlinux = tmp_path / "bzImage", tmp_path / "vmlinux"
+    image.touch()
+    vmlinux.touch()
+    chosen = choose(str(image), vmlinux, None, lambda _line: None)
+    assert (chosen.bzimage, chosen.ours) == (image, False)
+
+
+def test_which_of_a_name_is_current(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KVMTOOLS_SOURCE", str(workplace.tree))
+    old = workplace.ensure()
+    assert reference.current_keys() is not None
+    assert old.key in (reference.current_keys() or ())
+    with (workplace.tree / "mm.c").open("a") as file:
+        file.write("newer")
+    new = workplace.ensure()
+    assert reference.listing() == [old, new]
+    assert old.built <= new.built
+    current = reference.current_keys() or ()
+    assert [kernel.key in current for kernel in (old, new)] == [False, True]
+    monkeypatch.setenv("KVMTOOLS_SOURCE", "/nowhere")
+    assert reference.current_keys() is None
 
 
 def test_a_build_under_way_is_no_damaged_entry(workplace: Workplace) -> None:
