@@ -54,7 +54,7 @@ def prove(
     pages = above = zero = 0
     for area in _areas(candidate.ranges):
         settled = 0
-        for address in _telling_chunks(candidate, area, tries, chooser):
+        for address in _telling_chunks(candidate, witness, area, tries, chooser):
             if settled == PAGES:
                 break
             verdict = _same(candidate, witness, address)
@@ -81,32 +81,43 @@ def _areas(ranges: tuple[Range, ...]) -> Iterator[list[Range]]:
 
 
 def _telling_chunks(
-    memory: SegmentedMemory, area: list[Range], tries: int, chooser: random.Random
+    candidate: SegmentedMemory,
+    witness: PhysicalMemory,
+    area: list[Range],
+    tries: int,
+    chooser: random.Random,
 ) -> Iterator[int]:
     """Addresses to compare: first where a wrong transport would show, last where it would not.
 
     A page equal to the one that a wrapped address leads to tells little if the guest wrote both alike, and all if the
-    transport itself wraps: then there is no other kind.
+    transport itself wraps: then there is no other kind, and the witness says where in it to look.
     """
     zero = []
     alike = []
-    for page in _samples(memory, area, tries, chooser):
-        data = memory.read(page, PAGE_SIZE)
+    for page in _samples(candidate, area, tries, chooser):
+        data = candidate.read(page, PAGE_SIZE)
         if data == _ZERO:
             zero.append(page)
-        elif (offset := _first_difference(data, _wrapped(memory, page))) is not None:
+        elif (offset := _first_difference(data, _wrapped(candidate, page))) is not None:
             yield page + offset
         else:
             alike.append(page)
-    yield from alike[:PAGES]
+    for page in alike[:PAGES]:
+        yield page + _doubtful(candidate, witness, page)
     indifferent = []
     for page in zero:
-        offset = _first_difference(_ZERO, _wrapped(memory, page))
+        offset = _first_difference(_ZERO, _wrapped(candidate, page))
         if offset is None:
             indifferent.append(page)
         else:
             yield page + offset
-    yield from indifferent
+    for page in indifferent:
+        yield page + _doubtful(candidate, witness, page)
+
+
+def _doubtful(candidate: PhysicalMemory, witness: PhysicalMemory, page: int) -> int:
+    """Where in a page the two differ now, which may be the guest's doing; its beginning if they do not."""
+    return _first_difference(candidate.read(page, PAGE_SIZE), witness.read(page, PAGE_SIZE)) or 0
 
 
 def _first_difference(one: bytes, other: bytes) -> int | None:

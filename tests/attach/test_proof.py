@@ -101,6 +101,26 @@ def test_a_file_read_as_if_it_had_no_hole_is_refused() -> None:
         prove(shifted, Memory("qmp", LARGE, both))
 
 
+class Detailed(Memory):
+    """Pages that are alike but for some bytes in the middle of those below 4 GiB."""
+
+    AT = 0x540
+
+    def _copy(self, offset: int, buffer: memoryview) -> None:
+        for at in range(len(buffer)):
+            page, inside = divmod(offset + at, PAGE_SIZE)
+            below = self.byte(page) < PAGES
+            buffer[at] = 0xEE if below and self.AT <= inside < self.AT + 8 else 0x11
+
+
+def test_a_page_is_compared_where_a_wrapped_one_would_differ() -> None:
+    """Beginnings of pages are often alike, in the true memory as in the one that a wrapped address shows."""
+    truth, wrapping = Detailed("qmp", LARGE, int), Detailed("gdb", LARGE, lambda page: page % PAGES)
+    for seed in range(5):
+        with pytest.raises(AttachError, match=r"gdb and qmp differ at 0x1000\w\w500 "):
+            prove(wrapping, truth, seed=seed)
+
+
 def test_a_running_guest_may_write_in_between() -> None:
     ticks = itertools.count()
     clock = {0: 1}

@@ -48,6 +48,12 @@ def test_the_seed_may_come_from_the_environment(guest: Any, monkeypatch: pytest.
         assert target.transport.endswith("seed 271828)")
     with attach(guest, ram=guest.file, seed=1) as target:
         assert target.transport.endswith("seed 1)")
+    monkeypatch.delenv("KVMTOOLS_SEED")
+    seeds = set()
+    for _ in range(3):
+        with attach(guest, ram=guest.file) as target:
+            seeds.add(target.transport.rpartition("seed ")[2])
+    assert len(seeds) > 1, "without it, every proof looks elsewhere"
     for text in ("", "-1", "many", "²"):
         monkeypatch.setenv("KVMTOOLS_SEED", text)
         with pytest.raises(UsageError, match="KVMTOOLS_SEED"):

@@ -76,4 +76,6 @@ def test_pieces_add_up_or_fault(address: int, size: int) -> None:
             Segments(segments).locate(address, size)
         assert caught.value.address == min(bad)
     else:
-        assert sum(length for _, length in Segments(segments).locate(address, size)) == size
+        pieces = Segments(segments).locate(address, size)
+        places = [place for offset, length in pieces for place in range(offset, offset + length)]
+        assert places == [byte if byte < 20 else byte + 70 for byte in range(address, address + size)]

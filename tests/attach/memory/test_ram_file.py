@@ -97,6 +97,18 @@ def test_looking_at_a_hole_allocates_nothing(shared: Path) -> None:
     memory.close()
 
 
+def test_the_next_data_is_told_by_guest_addresses(shared: Path) -> None:
+    memory = RamFile(shared, MAP)
+    assert memory.next_data(0xC0000) == MIB
+    assert memory.next_data(MIB + 5) == MIB + 5
+    assert memory.next_data((1 << 32) + 7) == (1 << 32) + 7
+    # Behind the last data, and where the next is in another segment: a hint leads nowhere else.
+    assert memory.next_data((1 << 32) + MIB // 2) == (1 << 32) + MIB // 2
+    assert memory.next_data(2 * MIB) == 2 * MIB
+    assert memory.next_data(0x1000) == 0x1000
+    memory.close()
+
+
 def test_a_closed_file_says_so(shared: Path) -> None:
     memory = RamFile(shared, MAP)
     memory.close()

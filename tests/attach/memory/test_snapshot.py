@@ -64,9 +64,12 @@ def test_one_memcpy_for_a_long_stretch_and_views_into_it(guest: Guest) -> None:
     assert view.readonly
 
 
-def test_keeping_prepares_and_fills_the_same_buffer(guest: Guest) -> None:
+def test_keeping_prepares_and_fills_the_same_buffer(guest: Guest, monkeypatch: pytest.MonkeyPatch) -> None:
     snapshot = Snapshot(guest)
     snapshot.prepare(PAGE_SIZE + 7, 2 * PAGE_SIZE)
+    assert [len(buffer) for buffer in snapshot._prepared.values()] == [3 * PAGE_SIZE]
+    # Memory that is asked for now would be asked for while the guest is held.
+    monkeypatch.setattr("kvmtools.attach.memory.snapshot._touched_buffer", None)
     guest.change(7)
     snapshot.keep(PAGE_SIZE + 7, 2 * PAGE_SIZE)
     assert snapshot.read(PAGE_SIZE, 3 * PAGE_SIZE) == b"\x07" * 3 * PAGE_SIZE

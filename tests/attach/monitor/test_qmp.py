@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from kvmtools.attach.monitor.address import connect
 from kvmtools.attach.monitor.qmp import Monitor
 from kvmtools.errors import AttachError, GuestVanished
 
@@ -75,6 +76,16 @@ def test_nobody_listens(tmp_path: Path) -> None:
         port = taken.getsockname()[1]
         with pytest.raises(AttachError, match=f"127.0.0.1:{port}"):
             Monitor(f"127.0.0.1:{port}")
+
+
+def test_a_qmp_may_be_a_tcp_port() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        with connect(f"127.0.0.1:{server.getsockname()[1]}", 5.0) as ours, server.accept()[0] as theirs:
+            theirs.sendall(b"hello")
+            assert ours.recv(5) == b"hello"
+            assert ours.gettimeout() == 5.0
+        with connect(f":{server.getsockname()[1]}", 5.0) as ours:
+            assert ours.getpeername() == server.getsockname()
 
 
 def test_a_guest_that_dies_between_commands_has_vanished(fake_qmp: Any) -> None:
