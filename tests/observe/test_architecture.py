@@ -17,9 +17,8 @@ SHARED = {
     "elf_machine": 3,
 }
 OWN = {
-    "i386": {"huge_page_order": 10, "physical_bits": 32, "vmcoreinfo": (), "told": {"pae": False}},
+    "i386": {"physical_bits": 32, "vmcoreinfo": (), "told": {"pae": False}},
     "i386 PAE": {
-        "huge_page_order": 9,
         "physical_bits": 36,
         "vmcoreinfo": ("CONFIG_X86_PAE=y",),
         "told": {"pae": True},
