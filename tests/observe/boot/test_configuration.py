@@ -21,7 +21,7 @@ def test_build_and_boot(recorded_guest: Any) -> None:
     assert said.zone_names == ("DMA", "NORMAL", "HIGHMEM", "MOVABLE")
     assert (said.highmem, said.sparsemem, said.max_order) == (True, False, 11)
     pti = "pti=on " if said.pae else ""
-    assert said.command_line == f"console=ttyS0 {pti}highmem=24M"
+    assert said.command_line == f"console=ttyS0 {pti}tsc=reliable highmem=24M"
     assert (said.debug_pagealloc, said.nodes, said.max_numnodes) == (False, (), 1)
     assert said.end_of_permanent_fixed_addresses < said.end_of_fixed_addresses
     assert said.cpu_entry_area_size % 4096 == 0
