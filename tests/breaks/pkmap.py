@@ -1,4 +1,4 @@
-"""Breaks of pkmap's counts, page table, cursor and wait queue."""
+"""Breaks of pkmap's counts, page table, cursor and wait queue, and of the pointer to kmap_local's entries."""
 
 from __future__ import annotations
 
@@ -103,6 +103,15 @@ def process_hooks_another_table(patient: Patient) -> str:
     return f"pid {space.pid} virtual {base:#x}"
 
 
+def first_entry_moved(patient: Patient) -> str:
+    """To the slot after it; the last has none then that is its own."""
+    name = patient.healthy.vmlinux.which_symbol("__kmap_pte", "kmap_pte")
+    pointer, size = variable(patient, name), patient.healthy.entry_size
+    patient.write(pointer, patient.read(pointer) - size)
+    first = patient.gdb("FIX_KMAP_BEGIN")
+    return f"virtual {0xFFFF_F000 - first * PAGE_SIZE:#x}"
+
+
 BREAKS = (
     Break("pkmap.count-not-negative", counted_below_zero),
     Break("pkmap.count-not-negative", used_slot_counted_below_zero),
@@ -118,4 +127,5 @@ BREAKS = (
     Break("pkmap.waiters", waiter_forgotten),
     Break("pkmap.mapped-page-in-use", mapped_page_freed),
     Break("pkmap.page-table", process_hooks_another_table),
+    Break("kmap-local.entries", first_entry_moved, numa=True),
 )

@@ -14,7 +14,7 @@ from kvmtools.records import Configuration
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "told.md").read_text(encoding="utf-8")
-RULE = re.compile(r"`((?:layout|pagetable|pkmap|memmap|buddy|pcp|zones|guest)\.[\w-]+)`")
+RULE = re.compile(r"`((?:layout|kmap-local|pagetable|pkmap|memmap|buddy|pcp|zones|guest)\.[\w-]+)`")
 
 
 def test_every_field_is_told() -> None:

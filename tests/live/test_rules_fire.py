@@ -28,13 +28,14 @@ BREAKS = (
     Break("pkmap.slot-hashed", hashing.entry_names_another_page),
     Break("pkmap.hash-entry-index", hashing.entry_names_another_slot),
     Break("pkmap.cursor-in-range", pkmap.cursor_out_of_range),
+    Break("kmap-local.entries", pkmap.first_entry_moved),
     Break("memmap.zone", memmap.used_page_in_wrong_zone),
     Break("memmap.zone", memmap.free_page_in_wrong_zone),
     Break("buddy.nr-free", buddy.nr_free_miscounted),
     Break("pagetable.permissions", pagetable.text_made_writable),
     Break("pagetable.kernel-only", pagetable.lowmem_opened_to_user_mode),
 )
-"""Of each kind one at least: count, PTE, hash entry, cursor, zone in the flags, free-list length, permission."""
+"""Of each kind one at least: count, PTE, hash entry, cursor, pointer, zone in flags, free-list length, permission."""
 
 
 @dataclass

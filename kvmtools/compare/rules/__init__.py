@@ -6,6 +6,7 @@ from kvmtools.compare.rule import Rule
 from kvmtools.compare.rules import (
     buddy,
     guest,
+    kmap_local,
     layout,
     memmap,
     page_address,
@@ -29,6 +30,7 @@ RULES: tuple[Rule, ...] = (
     *pkmap.RULES,
     *pkmap_use.RULES,
     *page_address.RULES,
+    *kmap_local.RULES,
     *memmap.RULES,
     *zones.RULES,
     *buddy.RULES,
