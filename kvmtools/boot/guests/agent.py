@@ -111,10 +111,29 @@ class Agent:
         try:
             return self._ask(f"driver {command}").decode()
         except Refused as refusal:
+            if refusal.errno == errno.ENOMEM:
+                raise self._no_highmem(refusal) from None
             way_out = _DRIVER_HINTS.get(refusal.errno)
             if way_out is None:
                 raise
             raise UsageError(refusal.message, hint=way_out) from None
+
+    def _no_highmem(self, refusal: Refused) -> AttachError:
+        """Why the driver got no page: it takes none but from highmem, which a small guest has not."""
+        try:
+            rows = [line.split() for line in self.text("/proc/meminfo").splitlines()]
+        except Refused:
+            return refusal
+        kib = {row[0]: int(row[1]) for row in rows if len(row) > 1 and row[1].isdigit()}
+        if not kib.get("HighTotal:"):
+            return AttachError(
+                f"{refusal.message}; the guest has no highmem, and its driver maps nothing else",
+                hint="start one with more memory (--memory 2G), or with lowmem cut short (--append highmem=64M)",
+            )
+        return AttachError(
+            f"{refusal.message}; {kib.get('HighFree:', 0):,} KiB of highmem are free in the guest",
+            hint="ask for fewer pages, or `free` those that are allocated",
+        )
 
     def workload(self, name: str, workers: int = 2, mebibytes: int = 8) -> None:
         """Start a memory workload in the background: ``anonymous``, ``fork``, ``tmpfs``, ``pipe``, ``mixed``, ``hold``.

@@ -236,3 +236,24 @@ def test_a_driver_that_cannot_is_no_fault_of_the_command(serve: Serve) -> None:
     _, agent = serve(lambda request: b"err 12 driver\n")
     with agent, pytest.raises(AttachError, match="Cannot allocate memory"):
         agent.driver("alloc 8")
+
+
+@pytest.mark.parametrize(
+    ("meminfo", "why", "way_out"),
+    [
+        ("MemTotal: 123 kB\nHighTotal:       0 kB\nHighFree: 0 kB\n", "has no highmem", "--memory 2G"),
+        ("MemTotal: 123 kB\n", "has no highmem", "--append highmem=64M"),
+        ("HighTotal: 65536 kB\nHighFree: 2044 kB\n", "2,044 KiB of highmem are free", "fewer pages"),
+    ],
+)
+def test_a_driver_without_highmem_says_so(serve: Serve, meminfo: str, why: str, way_out: str) -> None:
+    def answer(request: str) -> bytes:
+        if request == "read /proc/meminfo":
+            return b"data %d\n%sok\n" % (len(meminfo), meminfo.encode())
+        return b"err 12 driver\n"
+
+    _, agent = serve(answer)
+    with agent, pytest.raises(AttachError, match=r"'driver mix 400'.*Cannot allocate memory; ") as caught:
+        agent.driver("mix 400")
+    assert why in caught.value.message
+    assert way_out in caught.value.hint
