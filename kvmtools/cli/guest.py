@@ -130,7 +130,7 @@ def start(
     kvmtools guest start big --memory 16G --smp 4 --append "slub_debug=FZP"
     kvmtools guest start mine --kernel arch/x86/boot/bzImage -s vmlinux
     """
-    from kvmtools.boot.guests import lifecycle
+    from kvmtools.boot.guests import lifecycle, parameters
     from kvmtools.boot.guests.qemu_command import MEMORY_BELOW_4G
 
     chosen = kernel or _kernel_for(name)
@@ -155,6 +155,8 @@ def start(
         note(f"booted the {chosen} kernel; --kernel nopae for the other")
     if chosen in ("nopae", "sparse") and guest.memory_bytes > MEMORY_BELOW_4G:
         note("a kernel without PAE uses no memory above 4 GiB: the rest of this guest's RAM lies idle")
+    if unknown := parameters.unknown(guest.console, append):
+        note(f"its kernel does not know {', '.join(unknown)}: misspelt?")
     _show([guest], form, "guest start")
 
 

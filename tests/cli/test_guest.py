@@ -106,6 +106,19 @@ def test_name_and_kernel_default_to_each_other(
     assert (options["memory"], options["smp"], options["accel"]) == ("2G", 2, "auto")
 
 
+def test_parameters_that_the_kernel_does_not_know_are_noted(
+    one_guest: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    printed = tmp_path / "console.log"
+    printed.write_text('Unknown kernel command line parameters "foo=bar", will be passed to user space.\n')
+    monkeypatch.setattr(lifecycle, "start", lambda _name, **_options: replace(GUEST, console=printed))
+    monkeypatch.setattr(lifecycle, "state", lambda _guest: STATE)
+    shown, said = run("start", "--append", "foo=bar vmalloc=256M")
+    assert said == "kvmtools: its kernel does not know foo=bar: misspelt?\n"
+    assert "foo" not in shown
+    assert run("start", "--append", "vmalloc=256M")[1] == ""
+
+
 def test_status_tells_how_to_attach(one_guest: list[Any]) -> None:
     shown, _ = run("status", "pae")
     assert shown.startswith("pae: running, up 3 min 20 s\n")
