@@ -21,7 +21,8 @@ from kvmtools.observe.per_cpu import read_virtual
 from kvmtools.observe.structure import Structure
 from kvmtools.records import PANIC_WORDS
 
-_PANIC = re.compile(PANIC_WORDS + rb"([\x20-\x7e]*)")
+# Not the line with which panic() ends.
+_PANIC = re.compile(rb"(?<!---\[ end )" + PANIC_WORDS + rb"([\x20-\x7e]*)")
 
 #: Bytes of text that are read; what follows a panic in the log, the state of the CPUs, is some kilobytes.
 _LATEST_TEXT = 1 << 20

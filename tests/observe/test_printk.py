@@ -134,10 +134,11 @@ def test_the_reason_ends_where_its_record_does(log: Log) -> None:
     log.say(b"Booting")
     log.say(REASON)
     log.say(b"CPU: 0 PID: 1 Comm: swapper")
+    log.say(b"---[ end " + REASON + b" ]---")
     assert panic_reason(log.kernel) == SAID
 
 
-@pytest.mark.parametrize("before", range(0, 8192, 397))
+@pytest.mark.parametrize("before", range(0, 8192, 797))
 @pytest.mark.parametrize("start", [0, -4096, (1 << 32) - 4096])
 def test_wherever_in_the_ring_it_stands(log: Log, start: int, before: int) -> None:
     """After a wrap, too, of the ring or of its positions: the latest record is not the last by its address, and older
