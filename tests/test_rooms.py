@@ -58,7 +58,7 @@ LAYERS = {
         "session addresses page_tables pages translations mappings page_use pkmap zones layout registers checking"
         " guests open_kernel prompt opening"
     ),
-    "attach": "elf monitor memory proof transports target core_target live_target open",
+    "attach": "closing elf monitor memory proof transports target core_target live_target open",
     "boot": "host kernels guests",
     "observe": (
         "broken partial paging architecture symbols kernel processor per_cpu structure printk progress spinlock nodes"

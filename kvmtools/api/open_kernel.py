@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
 from kvmtools.api.addresses import Address, virtual
 from kvmtools.api.page_tables import PageTable, PageTableChoice
 from kvmtools.api.session import Session
+from kvmtools.attach.closing import Closing
 from kvmtools.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def _raise(error: UsageError) -> None:
     raise error
 
 
-class OpenKernel:
+class OpenKernel(Closing):
     """One guest's kernel; a context manager that lets go of the guest at its end.
 
     Every question reads the guest anew, and holds it for the milliseconds that this takes; what belongs together is
@@ -299,14 +299,6 @@ class OpenKernel:
             self.session.kernel.vmlinux.save()
         finally:
             self.session.target.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"{self.release} in {self.session.target.description}"

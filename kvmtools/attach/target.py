@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING
 
+from kvmtools.attach.closing import Closing
 from kvmtools.attach.memory.physical import PhysicalMemory
 from kvmtools.attach.monitor.pause import Pausing
 from kvmtools.records import Registers
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from kvmtools.attach.monitor.qmp import Monitor
 
 
-class Target(ABC):
+class Target(Closing):
     """A guest, or what is left of one; a context manager that lets go of it at the end."""
 
     description: str
@@ -57,11 +57,3 @@ class Target(ABC):
     @abstractmethod
     def close(self) -> None:
         """Let go.  What was captured, and views of memory, stay valid."""
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kvmtools.attach.elf import EM_386, ET_CORE, MACHINES, PT_LOAD, ElfError, ElfFile, ProgramHeader
-from kvmtools.attach.memory.file_memory import FileMemory
+from kvmtools.attach.memory.file_memory import FileMemory, ours
 from kvmtools.attach.memory.physical import FOUR_GIB, Segment
 from kvmtools.errors import AttachError
 from kvmtools.records import Registers
@@ -44,22 +44,16 @@ class ElfCore(FileMemory):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise AttachError(f"cannot read the core {path}: {error.strerror}") from error
-        try:
-            core = _open(path, descriptor)
-            self.notes = tuple(core.notes())
-            segments = list(_system_ram(core.segments))
+        with ours(descriptor, f"the core {path}"):
+            try:
+                core = _open(path, descriptor)
+                self.notes = tuple(core.notes())
+                segments = list(_system_ram(core.segments))
+            except ElfError as error:
+                raise AttachError(f"{path} {error}", hint=_AS_ELF) from error
             if not segments:
                 raise AttachError(f"{path} holds no memory", hint=_AS_ELF)
             super().__init__(descriptor, segments)
-        except ElfError as error:
-            os.close(descriptor)
-            raise AttachError(f"{path} {error}", hint=_AS_ELF) from error
-        except OSError as error:
-            os.close(descriptor)
-            raise AttachError(f"cannot map the core {path}: {error.strerror}") from error
-        except BaseException:
-            os.close(descriptor)
-            raise
 
     def registers(self) -> tuple[Registers, ...]:
         """One record per vCPU; empty if QEMU left no notes about them.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 
 from kvmtools.attach.memory.file_data import FileData
 from kvmtools.attach.memory.mapped_file import MappedFile
@@ -60,6 +60,23 @@ class FileMemory(SegmentedMemory):
         if self._mapping is None:
             raise AttachError(f"this {self.name} is closed")
         return self._mapping
+
+
+@contextmanager
+def ours(descriptor: int, what: str) -> Iterator[None]:
+    """While ``descriptor`` is being made a memory: closed if that fails.
+
+    :param what: the file, for the message
+    :raises AttachError: for an ``OSError``
+    """
+    try:
+        yield
+    except OSError as error:
+        os.close(descriptor)
+        raise AttachError(f"cannot map {what}: {error.strerror}") from error
+    except BaseException:
+        os.close(descriptor)
+        raise
 
 
 def fill(descriptor: int, offset: int, buffer: memoryview) -> None:

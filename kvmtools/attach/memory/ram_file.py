@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from kvmtools.attach.memory.file_memory import FileMemory
+from kvmtools.attach.memory.file_memory import FileMemory, ours
 from kvmtools.attach.memory.flat_view import Backed
 from kvmtools.attach.memory.physical import Segment
 from kvmtools.errors import AttachError
@@ -31,15 +31,9 @@ class RamFile(FileMemory):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise AttachError(f"cannot read {path}: {error.strerror}") from error
-        try:
+        with ours(descriptor, str(path)):
             needed = max(s.offset + s.end - s.start for s in segments)
             size = os.fstat(descriptor).st_size
             if size < needed:
                 raise AttachError(f"{path} holds {size:#x} bytes, this guest's RAM needs {needed:#x}")
             super().__init__(descriptor, segments)
-        except OSError as error:
-            os.close(descriptor)
-            raise AttachError(f"cannot map {path}: {error.strerror}") from error
-        except BaseException:
-            os.close(descriptor)
-            raise

@@ -15,9 +15,9 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
+from kvmtools.attach.closing import Closing
 from kvmtools.attach.monitor.address import plain
 from kvmtools.attach.monitor.gdbstub import is_taken, not_gdb
 from kvmtools.attach.monitor.greeting import is_qmp
@@ -34,7 +34,7 @@ _LONG_HEX = re.compile(r"([0-9a-fA-F]{16})[0-9a-fA-F]{16,}")  # a whole register
 _NAMES = ("eip", "cr0", "cr3", "cr4", "efer")
 
 
-class Gdb:
+class Gdb(Closing):
     """One gdb process, connected; a context manager.  The guest stands still for as long as it is open.
 
     :param address: the gdbstub's socket: a path, or ``host:port``
@@ -122,14 +122,6 @@ class Gdb:
         finally:
             self._end_gdb()
             self._restore()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _connect(self, vmlinux: Path | None) -> None:
         for setting in ("confirm off", "auto-load off", f"remotetimeout {_CONNECT_SECONDS}"):

@@ -13,9 +13,9 @@ import threading
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from kvmtools.attach.closing import Closing
 from kvmtools.attach.monitor.address import plain
 from kvmtools.attach.monitor.greeting import greeted
 from kvmtools.errors import AttachError, GuestVanished
@@ -32,7 +32,7 @@ GREETING_SECONDS = 5.0
 COMMAND_SECONDS = 60.0
 
 
-class Monitor:
+class Monitor(Closing):
     """One QMP connection.
 
     :param address: path of a unix socket, or ``host:port``
@@ -127,14 +127,6 @@ class Monitor:
                 self._run(self._client.disconnect(), GREETING_SECONDS)
         finally:
             self._stop_loop()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
     def _connect(self, seconds: float) -> None:
         import asyncio
