@@ -91,7 +91,7 @@ def subject_of(guest: RecordedGuest) -> Subject:
     return Subject(guest, healthy, outcomes, frozenset(captures), parts, rules)
 
 
-@pytest.fixture(scope="module", params=["pae", "nopae"])
+@pytest.fixture(scope="module", params=["pae", "nopae", "numa"])
 def subject(request: pytest.FixtureRequest) -> Subject:
     return subject_of(load(request.param))
 

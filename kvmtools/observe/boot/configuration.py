@@ -16,7 +16,7 @@ from kvmtools.observe.broken import Broken
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.kmap.kmap_local import kmap_fixed_addresses
 from kvmtools.observe.nodes import max_numnodes, observe_nodes
-from kvmtools.observe.pages.page_flags import lru_generations, zone_names
+from kvmtools.observe.pages.page_flags import has_sections, lru_generations, zone_names
 from kvmtools.observe.paging.forms import NO_EXECUTE
 from kvmtools.observe.partial import Lookup, Partial, known
 from kvmtools.observe.per_cpu import configured_cpus
@@ -92,7 +92,7 @@ def observe_configuration(kernel: Kernel, broken: list[Broken] | None = None) ->
         end_of_permanent_fixed_addresses=fixed("__end_of_permanent_fixed_addresses"),
         end_of_fixed_addresses=fixed("__end_of_fixed_addresses"),
         zone_names=told(lambda: zone_names(vmlinux)),
-        sparsemem=vmlinux.has_symbol("mem_section"),
+        sparsemem=has_sections(vmlinux),
         max_order=told(lambda: vmlinux.array_length("struct zone", "free_area")),
         debug_pagealloc=told(lambda: _debug_pagealloc(kernel)),
         command_line=told(lambda: _command_line(kernel)),

@@ -14,6 +14,7 @@ import numpy as np
 from kvmtools.errors import Absent, Unobserved
 from kvmtools.observe.broken import Broken, noted, reading
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.pages.page_flags import has_sections
 from kvmtools.observe.paging.walk import Walk, walk
 from kvmtools.records import PAGE_SIZE, Layout
 
@@ -73,7 +74,7 @@ def _markers(kernel: Kernel) -> Iterator[tuple[str, int]]:
 
 def _variables(kernel: Kernel) -> Iterator[tuple[str, int]]:
     # With SPARSEMEM max_mapnr is there, but nobody sets it: pfn_valid() asks the sections.
-    unset = {"max_mapnr"} if kernel.vmlinux.has_symbol("mem_section") else set()
+    unset = {"max_mapnr"} if has_sections(kernel.vmlinux) else set()
     for variable, field in _VARIABLES.items():
         if variable not in unset:
             with suppress(Absent):
