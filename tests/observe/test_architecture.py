@@ -32,6 +32,7 @@ def test_a_row_says_what_the_machine_is(row: Architecture) -> None:
     assert {name: getattr(row, name) for name in known} == known
     assert (row.word.kind, row.signed_word.kind, row.signed_word.itemsize) == ("u", "i", 4)
     assert row.linear_map_end == "high_memory"
+    assert row.paging.address_end == row.address_end
     assert {field.name for field in fields(row)} >= {"paging", "boot_roots"}
 
 

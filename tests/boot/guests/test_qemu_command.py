@@ -46,6 +46,14 @@ def value_of(words: tuple[str, ...], option: str) -> list[str]:
     return [after for word, after in pairwise(words) if word == option]
 
 
+def test_what_is_booted_and_with_which_parameters() -> None:
+    words = command(machine(append="console=ttyS0 quiet"))
+    assert words[-6:] == (
+        "-kernel", "/cache/bzImage", "-initrd", "/cache/initrd", "-append", "console=ttyS0 quiet",
+    )  # fmt: skip
+    assert command(machine(initrd=None))[-4:] == ("-kernel", "/cache/bzImage", "-append", "console=ttyS0")
+
+
 def test_ram_is_one_shared_file_of_the_guests_size() -> None:
     words = command(machine(memory_bytes=6 * GIB))
     (ram,) = value_of(words, "-object")

@@ -55,6 +55,18 @@ def test_a_type_that_the_kernel_does_not_have_is_no_pages() -> None:
     assert not types.of(np.array([0, 0xF500_0000], np.uint32), "slab").any()
 
 
+@pytest.mark.parametrize(
+    ("version", "least"),
+    # PAGE_MAPCOUNT_RESERVE, and from 6.12 on PGTY_mapcount_underflow << 24 (include/linux/page-flags.h).
+    [("5.10", -128), ("6.1", -128), ("6.11", -128), ("6.12", -0x0100_0000)],
+)
+def test_where_mapcounts_end_and_types_begin(version: str, least: int) -> None:
+    answers = KERNELS[version][0]
+    types = page_types(Vmlinux.from_json({"schema": SCHEMA, "build_id": "test", "answers": answers}))
+    edge = np.array([least - 1, least, -1, 0], np.int32).view(np.uint32)
+    assert types.any(edge).tolist() == [True, False, False, False]
+
+
 def test_a_mapcount_below_zero_is_no_type() -> None:
     """The bits next to the sign are kept free, so that an underflow does not look like a type."""
     for answers in (KERNELS["6.1"][0], KERNELS["6.12"][0]):

@@ -19,6 +19,8 @@ NX = 1 << 63
         (0x1000081, 2, "P PSE"),
         (0x1001083, 2, "P RW PSE PAT"),
         (0x1001003, 2, "P RW"),
+        (0x1001003 | NX, 2, "P RW NX"),
+        (0x1001083 | NX, 2, "P RW PSE PAT NX"),
         (0x1000019, 3, "P PWT PCD"),
         (0x1000E01, 1, "P SW1 SW2 SW3"),
         (0, 1, "none"),

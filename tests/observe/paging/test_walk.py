@@ -63,7 +63,7 @@ def test_translate_takes_the_way_of_the_vectors(paging_vector: Any, vector_memor
         assert (way.writable, way.user, way.executable) == (leaf.writable, leaf.user, leaf.executable)
     for stop in paging_vector.stops:
         way = way_through(paging_vector, vector_memory, stop.virtual)
-        assert way.physical is None
+        assert (way.virtual, way.physical) == (stop.virtual, None)
         assert REASONS[stop.reason] in way.fault
         assert (way.steps[-1].name, way.steps[-1].index) == (stop.level, stop.slot)
 
