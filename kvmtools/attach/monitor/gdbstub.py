@@ -18,7 +18,9 @@ from kvmtools.attach.monitor.qmp import Monitor
 from kvmtools.errors import AttachError
 
 _LABEL = "gdb"
-"""Of the character device that ``-gdb`` and ``-s`` make (``gdbserver_start``, QEMU gdbstub/system.c)."""
+"""Of the character device that ``-gdb`` and ``-s`` make (``gdbserver_start``, QEMU gdbstub/system.c).  Another one that
+QEMU keeps beside it has this for its *filename*, which is no file's.
+"""
 _DISCONNECTED = "disconnected:"
 _HELLO = b"$qSupported#37"
 _SECONDS = 1.0
@@ -48,10 +50,10 @@ def demand_gdbstub(address: str, monitor: Monitor, *, may_stop: bool) -> None:
 
 def is_taken(address: str, monitor: Monitor) -> bool:
     """Whether QEMU says that its gdbstub there has a client already."""
+    names = (device["filename"] for device in monitor.command("query-chardev"))
     return any(
-        not device["filename"].startswith(_DISCONNECTED)
-        and _is_same(address, device["filename"], monitor.address)
-        for device in monitor.command("query-chardev")
+        not name.startswith(_DISCONNECTED) and name != _LABEL and _is_same(address, name, monitor.address)
+        for name in names
     )
 
 

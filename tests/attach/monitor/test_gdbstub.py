@@ -201,3 +201,18 @@ def test_whether_a_client_is_there(fake_qmp: Any, path: Path) -> None:
         fake_qmp.chardevs = [SERVER, ("gdb", "tcp:0.0.0.0:1234,server=on <-> 127.0.0.1:4321")]
         assert is_taken("localhost:1234", monitor), "QEMU's own name of it is another"
     assert not os.path.exists(path)
+
+
+def test_a_socket_called_gdb_in_our_own_folder_is_not_taken(
+    fake_qmp: Any, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What QEMU keeps beside the socket's device is called so, too, and is never disconnected."""
+    place = path.with_name("gdb")
+    place.touch()
+    monkeypatch.chdir(place.parent)
+    with Monitor(str(fake_qmp.path)) as monitor:
+        fake_qmp.chardevs = [SERVER, ("gdb", f"disconnected:unix:{place},server=on")]
+        assert not is_taken(str(place), monitor)
+        assert not is_taken("gdb", monitor)
+        fake_qmp.chardevs = [SERVER, ("gdb", f"unix:{place},server=on")]
+        assert is_taken("gdb", monitor)
