@@ -72,6 +72,11 @@ class Absent(SymbolsError, Unobserved):
         )
         self.what = what
 
+    @property
+    def why(self) -> str:
+        """Why something is missing, for whoever goes on without it."""
+        return f"this kernel has no {self.what}"
+
 
 class BuildError(KvmtoolsError):
     """A kernel or an initramfs could not be made; ``hint`` names the log."""

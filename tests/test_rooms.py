@@ -73,7 +73,8 @@ LAYERS = {
         " settle"
     ),
     "show": (
-        "style printable tables addresses drawing pages translations mappings page_use pkmap zones layout registers"
+        "style printable gaps tables addresses drawing pages translations mappings page_use pkmap zones layout"
+        " registers"
     ),
     "report": "heading explanations summary text catalogue document junit",
 }

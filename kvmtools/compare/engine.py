@@ -74,7 +74,7 @@ def _examine(rule: Rule, case: Case) -> Examination:
 
 def _why(missing: Unobserved) -> str:
     if isinstance(missing, Absent):
-        return f"this kernel has no {missing.what}"
+        return missing.why
     return f"what it needs cannot be read: {missing}" if isinstance(missing, MemoryFault) else missing.message
 
 
