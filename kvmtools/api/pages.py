@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from kvmtools.api.addresses import Address, spelled
-from kvmtools.errors import Unobserved, UsageError
+from kvmtools.errors import MemoryFault, NotYet, UsageError
+from kvmtools.observe.partial import Partial
 from kvmtools.records import PAGE_SHIFT
 from kvmtools.show.addresses import page_frame
 from kvmtools.show.pages import page_lines
@@ -19,9 +20,10 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class Page:
+class Page(Partial):
     """One ``struct page`` in full, members by the kernel's names; prints as ``kvmtools memmap PFN`` does.
 
+    A member that this kernel lacks raises :exc:`~kvmtools.SymbolsError` when it is asked for.
     Source: include/linux/mm_types.h and page-flags.h.
     """
 
@@ -97,12 +99,15 @@ def flags_of(kernel: Kernel) -> FlagLayout:
 
 
 def page_behind(kernel: Kernel, physical: int, layout: FlagLayout) -> Page | None:
-    """The page of a physical address; ``None`` for memory that has none, such as a device's, or none yet."""
+    """The page of a physical address; ``None`` for memory that has none, such as a device's, or none yet.
+
+    :raises SymbolsError: if this kernel does not say where pages are
+    """
     from kvmtools.observe.pages.memmap import page_at
 
     try:
         return Page(**page_at(kernel, physical >> PAGE_SHIFT, layout))
-    except (IndexError, Unobserved):
+    except (IndexError, MemoryFault, NotYet):
         return None
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING
 
 from kvmtools.api.addresses import Address, virtual
 from kvmtools.api.page_tables import PageTable, PageTableChoice
 from kvmtools.api.pages import Page, flags_of, page_behind
 from kvmtools.observe.paging.translate import Translation, translate
+from kvmtools.observe.partial import Partial, known
 from kvmtools.show.addresses import is_symbol
 from kvmtools.show.style import uncoloured
 from kvmtools.show.translations import translation_lines
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, repr=False)
-class TranslatedAddress(Translation):
+class TranslatedAddress(Translation, Partial):
     """The way of one address through a page table, top level first; prints as ``kvmtools vtop`` does.
 
     Either ``fault`` is ``None``, and ``physical`` (of this very byte) and ``size`` (of its page, in bytes) are known,
@@ -39,7 +41,8 @@ class TranslatedAddress(Translation):
     entry_size: int
     """Bytes of a page table entry: 8 with PAE, 4 without."""
     page: Page | None
-    """``None`` if nothing is mapped, or what has no ``struct page``, such as a device's memory."""
+    """``None`` if nothing is mapped, or what has no ``struct page``, such as a device's memory; a kernel that does not
+    say where it is raises :exc:`~kvmtools.SymbolsError`."""
     hint: str = ""
     """Where to look, if nothing is mapped."""
 
@@ -91,6 +94,8 @@ def _translated(
         region=regions.describe(address),
         page_table=table,
         entry_size=kernel.paging.entry_size,
-        page=None if way.physical is None else page_behind(kernel, way.physical, layout),
+        page=None
+        if way.physical is None
+        else known(partial(page_behind, kernel, way.physical, layout), "struct page"),
         hint="a process may map it: name one with --pid" if elsewhere else "",
     )

@@ -15,6 +15,7 @@ from kvmtools.cli.output import emit, emit_json, note
 from kvmtools.cli.page_tables import PageTableWords, page_table_options
 from kvmtools.cli.words import batches, refuse_nothing
 from kvmtools.errors import UsageError
+from kvmtools.show.gaps import Gaps
 from kvmtools.show.pages import page_json
 from kvmtools.show.tables import hexadecimal
 from kvmtools.show.translations import translation_lines
@@ -98,6 +99,8 @@ def _batches(addresses: tuple[str, ...]) -> Iterator[list[str]]:
 
 
 def _json(way: TranslatedAddress) -> dict[str, Any]:
+    gaps = Gaps()
+    page = gaps.get(way, "page")
     return {
         "argument": way.argument,
         "virtual": hexadecimal(way.virtual),
@@ -119,5 +122,6 @@ def _json(way: TranslatedAddress) -> dict[str, Any]:
         "writable": way.writable,
         "user": way.user,
         "executable": way.executable,
-        "page": page_json(way.page) if way.page else None,
+        "page": None if page is None else page_json(page),
+        **gaps.document(),
     }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from kvmtools.show.gaps import Gaps
 from kvmtools.show.pages import page_lines
 from kvmtools.show.printable import printable
 from kvmtools.show.style import paint
@@ -27,7 +28,11 @@ def translation_lines(way: Any) -> Iterator[str]:
         return
     access = permissions(way.writable, way.executable, way.user)
     yield "  " + paint(f"physical {way.physical:#x}", bold=True) + f"  {size(way.size)} page  {access}"
-    if way.page is None:
+    gaps = Gaps()
+    page = gaps.get(way, "page")
+    if page is not None:
+        yield from ("  " + line for line in page_lines(page))
+    elif missing := list(gaps.lines()):
+        yield from ("  struct page " + line for line in missing)
+    else:
         yield "  no struct page: not RAM that the kernel manages (MMIO, firmware)"
-        return
-    yield from ("  " + line for line in page_lines(way.page))

@@ -8,6 +8,7 @@ asm-generic/memory_model.h, 6.1.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,7 +17,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kvmtools.errors import Unobserved
+from kvmtools.errors import MemoryFault, NotYet
 from kvmtools.observe.architecture import INT, UNSIGNED_INT, Words
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.pages.page_flags import Field, FlagLayout, flag_layout, number_of_sections, zone_names
@@ -237,41 +238,47 @@ class MemMap(Partial):
         raise IndexError(f"pfn {pfn:#x} has no struct page")
 
     def page(self, pfn: int) -> dict[str, Any]:
-        """Everything about one page, by the kernel's names.  Decodes this row only.
+        """Everything about one page, by the kernel's names; for a :class:`Partial`.  Decodes this row only.
 
         :raises IndexError: if the pfn has no ``struct page``
         """
         piece = self._piece(pfn)
-        address = piece.virtual + (pfn - piece.start_pfn) * self.page_size
-        word = {name: int(self.column(name)[pfn]) for name in self.offsets}
-        flags, mapping, page_type = word["flags"], word["mapping"], int(self.page_type[pfn])
-        tail = bool(word["lru"] & TAIL)
-        types = self.types.names_of(page_type)
-        return {
-            "pfn": pfn,
-            "page": address,
-            "flags": flags,
-            "flag_names": self.layout.names_of(flags),
-            "zone": self._zone_name(flags),
-            "node": self._number("node", flags, piece.node),
-            "section": self._number("section", flags, None),
-            "refcount": int(self.refcount[pfn]),
-            "mapcount": None if types else int(self.mapcount[pfn]) + 1,
-            "page_type": page_type,
+
+        def word(member: str) -> int:
+            return int(self.column(member)[pfn])
+
+        def types() -> tuple[str, ...]:
+            return self.types.names_of(int(self.page_type[pfn]))
+
+        def tail() -> bool:
+            return bool(word("lru") & TAIL)
+
+        read: dict[str, Callable[[], Any]] = {
+            "pfn": lambda: pfn,
+            "page": lambda: piece.virtual + (pfn - piece.start_pfn) * self.page_size,
+            "flags": lambda: word("flags"),
+            "flag_names": lambda: self.layout.names_of(word("flags")),
+            "zone": lambda: self._zone_name(word("flags")),
+            "node": lambda: self._number("node", word("flags"), piece.node),
+            "section": lambda: self._number("section", word("flags"), None),
+            "refcount": lambda: int(self.refcount[pfn]),
+            "mapcount": lambda: None if types() else int(self.mapcount[pfn]) + 1,
+            "page_type": lambda: int(self.page_type[pfn]),
             "type_names": types,
-            "buddy_order": min(word["private"], 255) if "buddy" in types else None,
-            "private": word["private"],
-            "mapping": mapping & ~MAPPING_FLAGS,
-            "anonymous": bool(mapping & MAPPING_ANON) and not tail,
-            "index": word["index"],
-            "lru_next": word["lru"],
-            "lru_prev": int(self.lru_prev[pfn]),
-            "compound_head": int(self.page_to_pfn(word["lru"] - TAIL)) if tail else None,
+            "buddy_order": lambda: min(word("private"), 255) if "buddy" in types() else None,
+            "private": lambda: word("private"),
+            "mapping": lambda: word("mapping") & ~MAPPING_FLAGS,
+            "anonymous": lambda: bool(word("mapping") & MAPPING_ANON) and not tail(),
+            "index": lambda: word("index"),
+            "lru_next": lambda: word("lru"),
+            "lru_prev": lambda: int(self.lru_prev[pfn]),
+            "compound_head": lambda: int(self.page_to_pfn(word("lru") - TAIL)) if tail() else None,
         }
+        return {name: known(each, "struct page") for name, each in read.items()}
 
     def _number(self, name: str, flags: int, otherwise: int | None) -> int | None:
         """One of the fields of one page's flags; ``otherwise`` if they have none, or nobody told where."""
-        with suppress(Unobserved):
+        with suppress(MemoryFault, NotYet):
             field: Field | None = getattr(self.layout, name)
             return field.of(flags) if field and field.width else otherwise
         return otherwise
