@@ -47,8 +47,8 @@ class OpenKernel(Closing):
 
     All questions may raise :exc:`~kvmtools.GuestVanished` if QEMU is gone, :exc:`~kvmtools.MemoryFault` if what they
     need cannot be read, and :exc:`~kvmtools.Inconclusive` if it cannot be because the guest was not to be paused.
-    What of an answer needs a symbol, a type or a member that this kernel lacks raises :exc:`~kvmtools.SymbolsError` when
-    it is asked for; the rest is there.
+    What of an answer needs a symbol, a type or a member that this kernel lacks raises :exc:`~kvmtools.SymbolsError`
+    when it is asked for; the rest is there.
     """
 
     def __init__(self, session: Session, *, demand_gdb: bool = False) -> None:

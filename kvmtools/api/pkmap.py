@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kvmtools.compare.flag_fields import with_fields
 from kvmtools.errors import Unobserved, UsageError
 from kvmtools.model.prediction import Prediction
 from kvmtools.observe.paging.forms import PRESENT, Form
+from kvmtools.observe.partial import Partial, known
 from kvmtools.records import PAGE_SHIFT
 from kvmtools.show.pkmap import pkmap_text
 from kvmtools.show.style import uncoloured
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class UsedSlot:
+class UsedSlot(Partial):
     """A slot of pkmap that is counted, or mapped."""
 
     slot: int
@@ -57,7 +59,7 @@ class LocalSlot:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class PkmapSlots:
+class PkmapSlots(Partial):
     """Every slot of pkmap, and those that are not empty one by one; prints as ``kvmtools pkmap`` does.
 
     Source: mm/highmem.c.
@@ -89,35 +91,49 @@ def pkmap_slots(seen: Observed) -> PkmapSlots | None:
     if seen.pkmap is None:
         return None
     form = seen.kernel.paging
-    memmap = with_fields(seen.memmap, seen.configuration)
-    used, local = tuple(_used(seen.pkmap, memmap, form)), tuple(_local(seen, form))
+    memmap = known(lambda: with_fields(seen.memmap, seen.configuration), "mem_map")
+    used = tuple(_used(seen.pkmap, memmap, form))
+    local = known(lambda: tuple(_local(seen, form)), "kmap_local")
     return PkmapSlots(seen.pkmap, used, local, form.entry_size)
 
 
-def _used(pkmap: Pkmap, memmap: MemMap, form: Form) -> Iterator[UsedSlot]:
+def _used(pkmap: Pkmap, memmap: MemMap | Unobserved, form: Form) -> Iterator[UsedSlot]:
     """Slots that are not empty, in order."""
     for slot, (count, pte) in enumerate(zip(pkmap.counts.tolist(), pkmap.ptes.tolist(), strict=True)):
         if not count and not pte:
             continue
         pfn = _pfn(pte, form) if pte & PRESENT else None
-        page = _page(memmap, pfn) if pfn is not None and pfn < memmap.length else None
+        page, zone = _page(memmap, pfn)
         yield UsedSlot(
             slot=slot,
-            virtual=None if pkmap.base is None else pkmap.base + (slot << PAGE_SHIFT),
+            virtual=known(partial(_address, pkmap, slot), "pkmap"),
             count=count,
             pte=pte,
             pfn=pfn,
-            page=page["page"] if page else None,
-            zone=page["zone"] if page else None,
+            page=page,
+            zone=zone,
         )
 
 
-def _page(memmap: MemMap, pfn: int) -> dict[str, Any] | None:
-    """The ``struct page`` of a pfn; ``None`` if it has none: a hole of SPARSEMEM, or a pfn of an overwritten PTE."""
+def _address(pkmap: Pkmap, slot: int) -> int | None:
+    return None if pkmap.base is None else pkmap.base + (slot << PAGE_SHIFT)
+
+
+def _page(memmap: MemMap | Unobserved, pfn: int | None) -> tuple[Any, Any]:
+    """Address of the ``struct page`` of a pfn, and its zone, for a :class:`Partial`; ``None`` if it has none: a hole of
+    SPARSEMEM, or a pfn of an overwritten PTE.
+    """
+    if pfn is None:
+        return None, None
+    if isinstance(memmap, Unobserved):
+        return memmap, memmap
+    if pfn >= memmap.length:
+        return None, None
     try:
-        return memmap.page(pfn)
+        page = memmap.page(pfn)
     except IndexError:
-        return None
+        return None, None
+    return page["page"], page["zone"]
 
 
 def _local(seen: Observed, form: Form) -> Iterator[LocalSlot]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -11,7 +12,8 @@ from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json, note
 from kvmtools.cli.words import words
 from kvmtools.errors import UsageError
-from kvmtools.show.page_use import page_use_text
+from kvmtools.show.gaps import Gaps
+from kvmtools.show.page_use import counted, page_use_text
 from kvmtools.show.pages import page_json, page_lines
 from kvmtools.show.tables import hexadecimal
 
@@ -58,6 +60,8 @@ def command(options: TargetOptions, pages: tuple[str, ...], form: str) -> int:
 
 
 def _json(use: PageUse) -> dict[str, Any]:
+    gaps = Gaps()
+    zones = gaps.read(partial(_zones, use, gaps))
     return {
         "pieces": [
             {
@@ -69,13 +73,19 @@ def _json(use: PageUse) -> dict[str, Any]:
         ],
         "page_struct_bytes": use.memmap.page_size,
         "page_count": use.page_count,
-        "zones": [
-            {
-                "node": place.node,
-                "zone": place.name,
-                "page_count": sum(states.values()),
-                "states": states,
-            }
-            for place, states in zip(use.places, use.zones.values(), strict=True)
-        ],
+        "states": counted(use.total, use.untold, gaps),
+        "zones": zones,
+        **gaps.document(),
     }
+
+
+def _zones(use: PageUse, gaps: Gaps) -> list[dict[str, Any]]:
+    return [
+        {
+            "node": place.node,
+            "zone": place.name,
+            "page_count": sum(states.values()),
+            "states": counted(states, use.untold, gaps),
+        }
+        for place, states in zip(use.places, use.zones.values(), strict=True)
+    ]

@@ -9,11 +9,12 @@ import click
 from kvmtools.cli.consistency import consistency
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json
+from kvmtools.show.gaps import Gaps
 from kvmtools.show.pkmap import pkmap_text
 from kvmtools.show.tables import hexadecimal
 
 if TYPE_CHECKING:
-    from kvmtools.api.pkmap import PkmapSlots
+    from kvmtools.api.pkmap import LocalSlot, PkmapSlots, UsedSlot
 
 
 @click.command()
@@ -43,37 +44,39 @@ def command(options: TargetOptions, form: str) -> None:
 def _json(slots: PkmapSlots | None) -> dict[str, Any]:
     if slots is None:
         return {"pkmap": None, "kmap_local": []}
-    area, digits = slots.area, 2 * slots.entry_size
-    used = [
-        {
-            "slot": slot.slot,
-            "virtual": hexadecimal(slot.virtual),
-            "count": slot.count,
-            "users": slot.users,
-            "pte": hexadecimal(slot.pte, digits),
-            "pfn": slot.pfn,
-            "page": hexadecimal(slot.page),
-            "zone": slot.zone,
-        }
-        for slot in slots.used
-    ]
-    local = [
-        {
-            "cpu": slot.cpu,
-            "index": slot.index,
-            "virtual": hexadecimal(slot.virtual),
-            "pte": hexadecimal(slot.pte, digits),
-            "pfn": slot.pfn,
-        }
-        for slot in slots.local
-    ]
+    gaps, area, digits = Gaps(), slots.area, 2 * slots.entry_size
+    buckets, local = gaps.get(area, "buckets"), gaps.get(slots, "local")
     pkmap = {
-        "base": hexadecimal(area.base),
+        "base": hexadecimal(gaps.get(area, "base")),
         "slots": len(slots),
-        "cursor": area.cursor,
+        "cursor": gaps.get(area, "cursor"),
         "page_table_physical": hexadecimal(area.page_table_physical, 9),
-        "waiters": area.waiters,
-        "hash_entries": sum(len(bucket.entries) for bucket in area.buckets),
-        "used": used,
+        "waiters": gaps.get(area, "waiters"),
+        "hash_entries": None if buckets is None else sum(len(bucket.entries) for bucket in buckets),
+        "used": [_used(slot, digits, gaps) for slot in slots.used],
     }
-    return {"pkmap": pkmap, "kmap_local": local}
+    kmap_local = None if local is None else [_local(slot, digits) for slot in local]
+    return {"pkmap": pkmap, "kmap_local": kmap_local, **gaps.document()}
+
+
+def _used(slot: UsedSlot, digits: int, gaps: Gaps) -> dict[str, Any]:
+    return {
+        "slot": slot.slot,
+        "virtual": hexadecimal(gaps.get(slot, "virtual")),
+        "count": slot.count,
+        "users": slot.users,
+        "pte": hexadecimal(slot.pte, digits),
+        "pfn": slot.pfn,
+        "page": hexadecimal(gaps.get(slot, "page")),
+        "zone": gaps.get(slot, "zone"),
+    }
+
+
+def _local(slot: LocalSlot, digits: int) -> dict[str, Any]:
+    return {
+        "cpu": slot.cpu,
+        "index": slot.index,
+        "virtual": hexadecimal(slot.virtual),
+        "pte": hexadecimal(slot.pte, digits),
+        "pfn": slot.pfn,
+    }

@@ -57,7 +57,7 @@ def slot_mark(count: int, present: bool) -> str:
     return str(count - 1) if count - 1 <= _MOST_DIGIT else "+"
 
 
-def slots_picture(marks: Sequence[str], base: int | None, cursor: int) -> Iterator[str]:
+def slots_picture(marks: Sequence[str], base: int | None, cursor: int | None) -> Iterator[str]:
     """Lines of 64 slots, each with its first slot and that slot's address; a caret under the cursor."""
     for first in range(0, len(marks), SLOTS_PER_LINE):
         row = marks[first : first + SLOTS_PER_LINE]
@@ -65,7 +65,7 @@ def slots_picture(marks: Sequence[str], base: int | None, cursor: int) -> Iterat
         yield label + "".join(
             paint("".join(run), fg=fg) for fg, run in groupby(row, lambda mark: _COLOURS.get(mark, "green"))
         )
-        if first <= cursor < first + len(row):
+        if cursor is not None and first <= cursor < first + len(row):
             yield " " * (len(label) + cursor - first) + paint("^", bold=True)
 
 

@@ -2,32 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
+from kvmtools.errors import Absent
 from kvmtools.records import PAGE_SIZE
+from kvmtools.show.gaps import UNKNOWN, Gaps
 from kvmtools.show.style import count
 from kvmtools.show.tables import columns, size, table
 
 
 def page_use_text(use: Any) -> str:
-    """A line for each zone, and their sums.
+    """A line for each zone, and their sums; of what this kernel lacks, why.
 
     :param use: :class:`kvmtools.PageUse`
     """
-    zones, pages = use.zones, use.page_count
-    states = use.names
+    gaps, pages = Gaps(), use.page_count
+    zones = gaps.get(use, "zones") or {}
+    total = counted(use.total, use.untold, gaps)
+
+    def cells(counts: Mapping[str, int | None], spell: Callable[[int], str]) -> Iterator[str]:
+        return (UNKNOWN if count is None else spell(count) for count in counts.values())
+
     rows: list[list[object]] = []
     for zone, counts in zones.items():
-        total = sum(counts.values())
-        rows.append(
-            [zone, *(f"{counts[state]:,}" for state in states), f"{total:,}", size(total * PAGE_SIZE)]
-        )
-    sums = [sum(counts[state] for counts in zones.values()) for state in states]
-    rows.append(["total", *(f"{number:,}" for number in sums), f"{pages:,}", ""])
-    rows.append(["", *(size(number * PAGE_SIZE) for number in sums), size(pages * PAGE_SIZE), ""])
-    titles = " ".join(("zone", *(f">{state}" for state in states), ">pages", ">size"))
-    return f"{heading(use.memmap.pieces, pages, use.memmap.page_size)}\n{table(columns(titles), rows)}"
+        number = sum(counts.values())
+        states = counted(counts, use.untold, gaps)
+        rows.append([zone, *cells(states, "{:,}".format), f"{number:,}", size(number * PAGE_SIZE)])
+    rows.append(["total", *cells(total, "{:,}".format), f"{pages:,}", ""])
+    rows.append(["", *cells(total, lambda count: size(count * PAGE_SIZE)), size(pages * PAGE_SIZE), ""])
+    titles = " ".join(("zone", *(f">{state}" for state in total), ">pages", ">size"))
+    shown = f"{heading(use.memmap.pieces, pages, use.memmap.page_size)}\n{table(columns(titles), rows)}"
+    return "\n\n".join([shown, *gaps.paragraph()])
+
+
+def counted(counts: Mapping[str, int], untold: Mapping[str, Absent], gaps: Gaps) -> dict[str, int | None]:
+    """Pages by state; ``None`` for a state of which this kernel does not say which pages are in it."""
+
+    def number(state: str) -> int:
+        if state in untold:
+            raise untold[state]
+        return counts[state]
+
+    return {state: gaps.read(partial(number, state)) for state in counts}
 
 
 def heading(pieces: Sequence[Any], pages: int, page_size: int) -> str:

@@ -38,7 +38,7 @@ def page_lines(page: Any) -> Iterator[str]:
         return _spelled(gaps.get(page, name))
 
     yield f"pfn {pfn:#x} ({pfn})  physical {pfn << PAGE_SHIFT:#x}  struct page {page.page:#x}"
-    yield f"flags {_spelled(gaps.get(page, 'flags'), 8)}  {gaps.cell(partial(_flags, page))}"
+    yield f"flags {_spelled(gaps.get(page, 'flags'), 8)}  {gaps.read(partial(_flags, page), UNKNOWN)}"
     yield "  ".join(_place(page, gaps))
     yield (
         f"mapping {word('mapping')}{' (anonymous)' if gaps.get(page, 'anonymous') else ''}  index {word('index')}"
@@ -80,8 +80,8 @@ def _place(page: Any, gaps: Gaps) -> Iterator[str]:
     if (section := gaps.get(page, "section")) is not None:
         yield f"section {section}"
     yield f"refcount {refcount}"
-    yield str(gaps.cell(partial(_mapcount, page)))
-    yield str(gaps.cell(partial(page_state, page)))
+    yield gaps.read(partial(_mapcount, page), UNKNOWN)
+    yield gaps.read(partial(page_state, page), UNKNOWN)
 
 
 def _mapcount(page: Any) -> str:

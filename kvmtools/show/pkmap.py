@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from kvmtools.show.drawing import LEGEND, slot_mark, slots_picture
+from kvmtools.show.gaps import UNKNOWN, Gaps
 from kvmtools.show.style import paint
 from kvmtools.show.tables import columns, hexadecimal, table
 
@@ -19,32 +20,40 @@ def pkmap_text(slots: Any) -> str:
 
     :param slots: :class:`kvmtools.PkmapSlots`
     """
-    sections = ["\n".join(_picture(slots))]
+    gaps = Gaps()
+    sections = ["\n".join(_picture(slots, gaps))]
     digits = 2 * slots.entry_size
     if slots.used:
-        sections.append(table(_USED, (_used(slot, digits) for slot in slots.used)))
-    if slots.local:
-        rows = (_local(slot, digits) for slot in slots.local)
+        sections.append(table(_USED, [_used(slot, digits, gaps) for slot in slots.used]))
+    if local := gaps.get(slots, "local"):
+        rows = (_local(slot, digits) for slot in local)
         sections.append(f"kmap_local_page():\n{table(_LOCAL, rows)}")
-    return "\n\n".join(sections)
+    return "\n\n".join([*sections, *gaps.paragraph()])
 
 
-def _picture(slots: Any) -> Iterator[str]:
+def _picture(slots: Any, gaps: Gaps) -> Iterator[str]:
     area, counts = slots.area, slots.area.counts.tolist()
+    base, cursor = gaps.get(area, "base"), gaps.get(area, "cursor")
     states = Counter("free" if not count else "unused" if count == 1 else "in use" for count in counts)
-    base = "?" if area.base is None else f"{area.base:08x}"
+    place = UNKNOWN if base is None else f"{base:08x}"
     summary = ", ".join(f"{states[name]} {name}" for name in ("free", "unused", "in use"))
-    yield paint(f"pkmap at {base}: {len(counts)} slots, {summary}; cursor {area.cursor}", bold=True)
-    yield from slots_picture(list(map(slot_mark, counts, slots.present)), area.base, area.cursor)
+    at = UNKNOWN if cursor is None else cursor
+    yield paint(f"pkmap at {place}: {len(counts)} slots, {summary}; cursor {at}", bold=True)
+    yield from slots_picture(list(map(slot_mark, counts, slots.present)), base, cursor)
     yield paint(LEGEND, dim=True)
 
 
-def _used(slot: Any, digits: int) -> list[object]:
+def _used(slot: Any, digits: int, gaps: Gaps) -> list[object]:
+    virtual, page, zone = gaps.cells(slot, "virtual page zone")
     cells = [
-        slot.slot, hexadecimal(slot.virtual), slot.count, slot.users, hexadecimal(slot.pte, digits),
-        slot.pfn, hexadecimal(slot.page), slot.zone,
+        slot.slot, _address(virtual), slot.count, slot.users, hexadecimal(slot.pte, digits),
+        slot.pfn, _address(page), zone,
     ]  # fmt: skip
     return ["-" if cell is None else cell for cell in cells]
+
+
+def _address(cell: int | str | None) -> str | None:
+    return cell if isinstance(cell, str) else hexadecimal(cell)
 
 
 def _local(slot: Any, digits: int) -> list[object]:

@@ -22,7 +22,7 @@ def zones_text(zones: Sequence[Any]) -> str:
     # Of a zone of which nobody knows whether it has pages, the rest is shown.
     populated = [zone for zone in zones if gaps.get(zone, "present") != 0]
     tables = (_spans(zones, gaps), _free_blocks(populated, gaps), _per_cpu(populated, gaps))
-    return "\n\n".join([*filter(None, tables), *filter(None, ["\n".join(gaps.lines())])])
+    return "\n\n".join([*filter(None, tables), *gaps.paragraph()])
 
 
 def _spans(zones: Sequence[Any], gaps: Gaps) -> str:
@@ -33,7 +33,8 @@ def _spans(zones: Sequence[Any], gaps: Gaps) -> str:
         levels = gaps.get(zone, "watermarks") or dict.fromkeys(marks, UNKNOWN)
         rows.append(
             [
-                zone.place.label, gaps.cell(partial(_pfns, zone)), *gaps.cells(zone, "spanned present managed"),
+                zone.place.label, gaps.read(partial(_pfns, zone), UNKNOWN),
+                *gaps.cells(zone, "spanned present managed"),
                 *((UNKNOWN, UNKNOWN) if free is None else (free, size(free * PAGE_SIZE))), *levels.values(),
             ]
         )  # fmt: skip

@@ -8,7 +8,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from kvmtools.errors import Absent
+from kvmtools.errors import Absent, Unobserved
 from kvmtools.observe.pages.memmap import MAPPING_ANON, MemMap
 
 STATES = ("free", "per-cpu", "reserved", "slab", "table", "anonymous", "cache", "other")
@@ -30,7 +30,7 @@ _PASS_FOR = {
 
 
 def page_states(
-    memmap: MemMap, per_cpu: NDArray[np.int64] | Absent
+    memmap: MemMap, per_cpu: NDArray[np.int64] | Unobserved
 ) -> tuple[NDArray[np.uint8], dict[str, Absent]]:
     """Index into :data:`STATES` of every pfn; a tail page does what its compound page's head does.
 
@@ -85,9 +85,9 @@ def _put_tails(memmap: MemMap, found: NDArray[np.uint8]) -> None:
     found[tails[heads >= 0]] = found[heads[heads >= 0]]
 
 
-def _within(memmap: MemMap, per_cpu: NDArray[np.int64] | Absent) -> NDArray[np.int64]:
+def _within(memmap: MemMap, per_cpu: NDArray[np.int64] | Unobserved) -> NDArray[np.int64]:
     """A list that was overwritten may lead to pages behind the last one."""
-    if isinstance(per_cpu, Absent):
+    if isinstance(per_cpu, Unobserved):
         raise per_cpu
     return per_cpu[per_cpu < memmap.length]
 
