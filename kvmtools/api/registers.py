@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import TYPE_CHECKING
 
-from kvmtools.errors import AttachError, GuestVanished, Unobserved
+from kvmtools.errors import Absent, AttachError, GuestVanished, MemoryFault, NotYet, Unobserved
+from kvmtools.observe.partial import Partial, known
 from kvmtools.records import Registers
 from kvmtools.show.registers import paging_mode, registers_text
 from kvmtools.show.style import uncoloured
@@ -16,13 +18,14 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Vcpu(Registers):
+class Vcpu(Registers, Partial):
     """One vCPU: ``cpu``, ``eip``, ``cr0``, ``cr3``, ``cr4``; ``efer`` and ``idt`` if the source has them."""
 
     region: str
     """The kernel's name for the place of EIP; where paging is off, ``"firmware, not started"`` or the like."""
     page_table: str
-    """``"swapper_pg_dir"``, ``"pid 1 (init)"``, maybe with ``", user half"`` after it; ``"unknown"``; ``"none"``."""
+    """``"swapper_pg_dir"``, ``"pid 1 (init)"``, maybe with ``", user half"`` after it; ``"unknown"``; ``"none"``.
+    A kernel that does not say what processes it has raises :exc:`~kvmtools.SymbolsError`."""
 
     @property
     def paging(self) -> str:
@@ -98,22 +101,32 @@ def _described(session: Session, registers: tuple[Registers, ...]) -> tuple[Vcpu
     from kvmtools.observe.space.layout import observe_layout
     from kvmtools.observe.space.regions import regions_of
     from kvmtools.observe.space.unpaged import unpaged_place
-    from kvmtools.observe.tasks.page_table_owner import page_table_owner
+    from kvmtools.observe.tasks.page_table_owner import UNKNOWN, page_table_owner
     from kvmtools.observe.tasks.processes import Process, observe_processes
 
     kernel = session.kernel
     regions = regions_of(kernel, observe_layout(kernel))
     processes: tuple[Process, ...] = ()
-    pti = False
-    with suppress(Unobserved):
-        processes = observe_processes(kernel)
+    pti, untold = False, list[Absent]()
+    with suppress(MemoryFault, NotYet):
+        try:
+            processes = observe_processes(kernel)
+        except Absent as reason:
+            untold.append(reason)
     with suppress(Unobserved):
         pti = observe_configuration(kernel).pti
+
+    def owner(cr3: int) -> str:
+        name = page_table_owner(kernel, cr3, processes, pti=pti)
+        if name == UNKNOWN and untold:
+            raise untold[0]
+        return name
+
     return tuple(
         Vcpu(
             **{field.name: getattr(one, field.name) for field in fields(Registers)},
             region=regions.describe(one.eip) if one.paged else unpaged_place(kernel, one),
-            page_table=page_table_owner(kernel, one.cr3, processes, pti=pti) if one.paged else "none",
+            page_table=known(partial(owner, one.cr3), "task list") if one.paged else "none",
         )
         for one in registers
     )

@@ -9,6 +9,7 @@ import click
 from kvmtools.cli.consistency import consistency
 from kvmtools.cli.options import TargetOptions, format_option, target_options
 from kvmtools.cli.output import emit, emit_json, note
+from kvmtools.show.gaps import Gaps
 from kvmtools.show.registers import registers_text
 from kvmtools.show.tables import hexadecimal
 
@@ -33,22 +34,25 @@ def command(options: TargetOptions, form: str) -> None:
         found = kernel.regs()
         said = consistency(kernel, form)
     if form == "json":
-        vcpus = [_json(one) for one in found.vcpus]
-        emit_json("regs", source=found.source, disagreements=list(found.disagreements), vcpus=vcpus, **said)
+        gaps = Gaps()
+        vcpus = [_json(one, gaps) for one in found.vcpus]
+        disagreements = list(found.disagreements)
+        said = {**gaps.document(), **said}
+        emit_json("regs", source=found.source, disagreements=disagreements, vcpus=vcpus, **said)
         return
     emit(registers_text(found))
     for line in found.disagreements:
         note(f"GDB and QMP disagree: {line}")
 
 
-def _json(one: Vcpu) -> dict[str, Any]:
+def _json(one: Vcpu, gaps: Gaps) -> dict[str, Any]:
     return {
         "cpu": one.cpu,
         "eip": hexadecimal(one.eip),
         "region": one.region,
         "cr0": hexadecimal(one.cr0),
         "cr3": hexadecimal(one.cr3),
-        "page_table": one.page_table,
+        "page_table": gaps.get(one, "page_table"),
         "cr4": hexadecimal(one.cr4),
         "efer": hexadecimal(one.efer),
         "paging": one.paging,

@@ -31,12 +31,13 @@ def online_cpus(kernel: Kernel) -> tuple[int, ...]:
 
 
 def _mask(kernel: Kernel, symbol: str) -> tuple[int, ...]:
-    """The CPUs in a mask.
+    """The CPUs in a mask; a kernel for one CPU need not keep any.
 
+    :raises Absent: if one for several does not
     :raises MemoryFault: if there are none, so that nothing is behind the mask
     """
-    if not kernel.vmlinux.has_symbol(symbol):
-        return (0,)  # a kernel for one CPU keeps no masks
+    if not kernel.vmlinux.smp:
+        return (0,)
     bits = int.from_bytes(
         kernel.read(kernel.address(symbol), kernel.vmlinux.sizeof("struct cpumask")), "little"
     )

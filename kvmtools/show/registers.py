@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from kvmtools.records import CR0_WP, CR4_PAE, CR4_PGE, CR4_PSE, EFER_NXE, Registers
+from kvmtools.show.gaps import UNKNOWN, Gaps
 from kvmtools.show.tables import columns, hexadecimal, table
 
 _COLUMNS = columns(">cpu eip where cr0 cr3 page_table cr4 efer paging")
@@ -15,14 +16,16 @@ def registers_text(found: Any) -> str:
 
     :param found: :class:`kvmtools.Vcpus`
     """
-    rows = (
+    gaps = Gaps()
+    rows = [
         [
-            one.cpu, hexadecimal(one.eip), one.region, hexadecimal(one.cr0), hexadecimal(one.cr3), one.page_table,
-            hexadecimal(one.cr4), "?" if one.efer is None else hexadecimal(one.efer), one.paging,
+            one.cpu, hexadecimal(one.eip), one.region, hexadecimal(one.cr0), hexadecimal(one.cr3),
+            *gaps.cells(one, "page_table"), hexadecimal(one.cr4),
+            UNKNOWN if one.efer is None else hexadecimal(one.efer), one.paging,
         ]
         for one in found.vcpus
-    )  # fmt: skip
-    return f"{table(_COLUMNS, rows)}\n\nread by {found.source}"
+    ]  # fmt: skip
+    return "\n\n".join([table(_COLUMNS, rows), *gaps.paragraph(), f"read by {found.source}"])
 
 
 def paging_mode(registers: Registers) -> str:

@@ -10,6 +10,7 @@ from kvmtools.records import PAGE_SIZE
 
 # PTI_PGTABLE_SWITCH_BIT (arch/x86/include/asm/pgtable.h): the user's copy of a pgd follows the kernel's.
 USER_HALF = PAGE_SIZE
+UNKNOWN = "unknown"
 
 
 def page_table_owner(kernel: Kernel, cr3: int, processes: Iterable[Process], *, pti: bool) -> str:
@@ -26,4 +27,4 @@ def page_table_owner(kernel: Kernel, cr3: int, processes: Iterable[Process], *, 
         return owners[top]
     if pti and top & USER_HALF and top - USER_HALF in owners:
         return f"{owners[top - USER_HALF]}, user half"
-    return "unknown"
+    return UNKNOWN

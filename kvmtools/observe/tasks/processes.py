@@ -6,9 +6,10 @@ Source: ``struct task_struct``, include/linux/sched.h; the list is ``init_task.t
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 
-from kvmtools.errors import MemoryFault
+from kvmtools.errors import Absent, MemoryFault
 from kvmtools.observe.broken import Broken, noted
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.structure import Structure
@@ -24,6 +25,7 @@ class Process:
     pid: int
     """``tgid``, which user space calls the pid."""
     comm: str
+    """``"?"`` if this kernel does not say."""
     task: int
     """Virtual address of the leader's ``struct task_struct``."""
     mm: int
@@ -50,7 +52,10 @@ def observe_processes(kernel: Kernel, broken: list[Broken] | None = None) -> tup
 
 def _process(kernel: Kernel, task: Structure, mm: Structure) -> Process:
     pgd = kernel.physical(mm.unsigned("pgd"))
-    return Process(task.unsigned("tgid"), task.text("comm"), task.address, mm.address, pgd)
+    comm = "?"
+    with suppress(Absent):
+        comm = task.text("comm")
+    return Process(task.unsigned("tgid"), comm, task.address, mm.address, pgd)
 
 
 def _mm(kernel: Kernel, task: Structure) -> Structure | None:

@@ -15,7 +15,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kvmtools.errors import MemoryFault, Unobserved
+from kvmtools.errors import Absent, MemoryFault, Unobserved
 from kvmtools.observe.broken import Broken, noted
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.nodes import NODE, node_addresses
@@ -129,7 +129,8 @@ def needs(kernel: Kernel) -> Iterator[Range]:
     """Physical ranges that :func:`observe_zones` reads besides ``mem_map``."""
     vmlinux = kernel.vmlinux
     for node in node_addresses(kernel).values():
-        yield from physical_ranges(kernel, node, vmlinux.sizeof(NODE))
+        with suppress(Absent):
+            yield from physical_ranges(kernel, node, vmlinux.sizeof(NODE))
     cpus = possible_cpus(kernel)
     for place, zone in _zones(kernel):
         records: list[Structure] = []
