@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from kvmtools.compare.flag_fields import with_fields
-from kvmtools.errors import Unobserved, UsageError
+from kvmtools.errors import Absent, Unobserved, UsageError
 from kvmtools.model.prediction import Prediction
 from kvmtools.observe.paging.forms import PRESENT, Form
 from kvmtools.observe.partial import Partial, known
@@ -18,6 +17,7 @@ from kvmtools.show.pkmap import pkmap_text
 from kvmtools.show.style import uncoloured
 
 if TYPE_CHECKING:
+    from kvmtools.model.pkmap.kmap_local import KmapFixmap
     from kvmtools.observe.kmap.pkmap import Pkmap
     from kvmtools.observe.observed import Observed
     from kvmtools.observe.pages.memmap import MemMap
@@ -46,7 +46,7 @@ class UsedSlot(Partial):
 
 
 @dataclass(frozen=True, slots=True)
-class LocalSlot:
+class LocalSlot(Partial):
     """A slot of the fixmap that ``kmap_local_page()`` fills now."""
 
     cpu: int | None
@@ -127,24 +127,36 @@ def _page(memmap: MemMap | Unobserved, pfn: int | None) -> tuple[Any, Any]:
         return None, None
     if isinstance(memmap, Unobserved):
         return memmap, memmap
-    if pfn >= memmap.length:
-        return None, None
     try:
-        page = memmap.page(pfn)
+        page = memmap.pfn_to_page(pfn)
     except IndexError:
         return None, None
-    return page["page"], page["zone"]
+    return page, known(partial(memmap.zone_name, pfn), "struct page")
 
 
 def _local(seen: Observed, form: Form) -> Iterator[LocalSlot]:
-    fixmap = None
-    with suppress(Unobserved, UsageError):
-        fixmap = Prediction(seen.configuration).kmap_local
+    fixmap = _fixmap(seen)
     for slot, pte in enumerate(seen.kmap_local.ptes.tolist()):
         if pte & PRESENT:
-            cpu, index = (None, None) if fixmap is None else fixmap.owner_of(slot)
-            virtual = None if fixmap is None else fixmap.address_of(slot)
+            cpu, index, virtual = _place(fixmap, slot)
             yield LocalSlot(cpu, index, virtual, pte, _pfn(pte, form))
+
+
+def _place(fixmap: KmapFixmap | Absent | None, slot: int) -> tuple[Any, Any, Any]:
+    """The slot's CPU, its index there and its address, for a :class:`Partial`."""
+    if fixmap is None or isinstance(fixmap, Absent):
+        return fixmap, fixmap, fixmap
+    return *fixmap.owner_of(slot), fixmap.address_of(slot)
+
+
+def _fixmap(seen: Observed) -> KmapFixmap | Absent | None:
+    """Where the slots lie by the model's word; or what this kernel lacks for that, or nothing if it has no word."""
+    try:
+        return Prediction(seen.configuration).kmap_local
+    except Absent as reason:
+        return reason
+    except (Unobserved, UsageError):
+        return None
 
 
 def _pfn(pte: int, form: Form) -> int:

@@ -55,7 +55,7 @@ def _json(slots: PkmapSlots | None) -> dict[str, Any]:
         "hash_entries": None if buckets is None else sum(len(bucket.entries) for bucket in buckets),
         "used": [_used(slot, digits, gaps) for slot in slots.used],
     }
-    kmap_local = None if local is None else [_local(slot, digits) for slot in local]
+    kmap_local = None if local is None else [_local(slot, digits, gaps) for slot in local]
     return {"pkmap": pkmap, "kmap_local": kmap_local, **gaps.document()}
 
 
@@ -72,11 +72,11 @@ def _used(slot: UsedSlot, digits: int, gaps: Gaps) -> dict[str, Any]:
     }
 
 
-def _local(slot: LocalSlot, digits: int) -> dict[str, Any]:
+def _local(slot: LocalSlot, digits: int, gaps: Gaps) -> dict[str, Any]:
     return {
-        "cpu": slot.cpu,
-        "index": slot.index,
-        "virtual": hexadecimal(slot.virtual),
+        "cpu": gaps.get(slot, "cpu"),
+        "index": gaps.get(slot, "index"),
+        "virtual": hexadecimal(gaps.get(slot, "virtual")),
         "pte": hexadecimal(slot.pte, digits),
         "pfn": slot.pfn,
     }

@@ -37,8 +37,8 @@ def command(options: TargetOptions, form: str) -> None:
         gaps = Gaps()
         vcpus = [_json(one, gaps) for one in found.vcpus]
         disagreements = list(found.disagreements)
-        said = {**gaps.document(), **said}
-        emit_json("regs", source=found.source, disagreements=disagreements, vcpus=vcpus, **said)
+        missing = gaps.document()
+        emit_json("regs", source=found.source, disagreements=disagreements, vcpus=vcpus, **missing, **said)
         return
     emit(registers_text(found))
     for line in found.disagreements:

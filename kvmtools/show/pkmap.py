@@ -26,7 +26,7 @@ def pkmap_text(slots: Any) -> str:
     if slots.used:
         sections.append(table(_USED, [_used(slot, digits, gaps) for slot in slots.used]))
     if local := gaps.get(slots, "local"):
-        rows = (_local(slot, digits) for slot in local)
+        rows = [_local(slot, digits, gaps) for slot in local]
         sections.append(f"kmap_local_page():\n{table(_LOCAL, rows)}")
     return "\n\n".join([*sections, *gaps.paragraph()])
 
@@ -56,6 +56,7 @@ def _address(cell: int | str | None) -> str | None:
     return cell if isinstance(cell, str) else hexadecimal(cell)
 
 
-def _local(slot: Any, digits: int) -> list[object]:
-    cells = [slot.cpu, slot.index, hexadecimal(slot.virtual), hexadecimal(slot.pte, digits), slot.pfn]
+def _local(slot: Any, digits: int, gaps: Gaps) -> list[object]:
+    cpu, index, virtual = gaps.cells(slot, "cpu index virtual")
+    cells = [cpu, index, _address(virtual), hexadecimal(slot.pte, digits), slot.pfn]
     return ["-" if cell is None else cell for cell in cells]

@@ -42,11 +42,17 @@ def pkmap() -> Any:
 def observed(tiny: Any, pkmap: Any, a_page: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Any:
     local = SimpleNamespace(ptes=np.array([0] * 16 + [0x123_4163, 0], np.uint64))
     told = replace(configuration("6.1", nr_cpus=4), kmap_fixed_addresses=Range(0x4F, 0x8F))
+
+    def pfn_to_page(pfn: int) -> int:
+        if pfn >= 0x1100:
+            raise IndexError(f"pfn {pfn:#x} has no struct page")
+        return int(a_page(pfn).page)
+
     found = SimpleNamespace(
         kernel=SimpleNamespace(paging=PAE),
         configuration=told,
         pkmap=pkmap,
-        memmap=SimpleNamespace(length=0x1100, page=lambda pfn: vars(a_page(pfn, zone="HIGHMEM"))),
+        memmap=SimpleNamespace(pfn_to_page=pfn_to_page, zone_name=lambda _pfn: "HIGHMEM"),
         kmap_local=local,
     )
     monkeypatch.setattr(Session, "observe", lambda _self, processes: found)

@@ -6,18 +6,17 @@ comes out without it as it does with it; so only the parts and the rules that as
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import pytest
-from lesser_kernel import Asked, names, without
+from lesser_kernel import Asked, Asking, asking, names, says, without
 from recorded_guest import RecordedGuest, load
 
 from kvmtools.compare.engine import check
 from kvmtools.compare.rules import RULES
 from kvmtools.findings import Outcome, Status
-from kvmtools.observe.observed import PARTS, Observed, observe, prepare
+from kvmtools.observe.observed import Observed
 
 NO_KERNEL_WITHOUT = {
     "banner linux_banner": "by it the kernel is found",
@@ -47,48 +46,30 @@ COST = {
 
 @dataclass(frozen=True)
 class Subject:
-    """A recorded guest, and what each part and each rule asks of its vmlinux."""
+    """A recorded guest, what is asked of its vmlinux, and by which rule."""
 
-    guest: RecordedGuest
-    healthy: Observed
+    asking: Asking
     outcomes: dict[str, Outcome]
-    captures: frozenset[str]
-    parts: dict[str, frozenset[str]]
     rules: dict[str, frozenset[str]]
 
     def verdict(self, name: str) -> dict[str, Outcome]:
         """How the rules that ask for the name come out without it."""
-        kernel = without(self.guest, name)
-        memory = self.guest.snapshot
-        if name in self.captures:
-            with prepare(kernel) as capture:
-                memory = capture.take()
-        lesser = Observed(kernel.with_memory(memory), self.guest.registers)
-        vars(lesser).update(
-            {part: vars(self.healthy)[part] for part, asked in self.parts.items() if name not in asked}
-        )
         rules = [rule for rule, asked in self.rules.items() if name in asked]
-        return {outcome.rule: outcome for outcome in check(lesser, only=rules).outcomes} if rules else {}
+        if not rules:
+            return {}
+        return {outcome.rule: outcome for outcome in check(self.asking.without(name), only=rules).outcomes}
 
 
 def subject_of(guest: RecordedGuest) -> Subject:
+    whole = asking(guest)
     kernel = without(guest, "")
-    vmlinux = kernel.vmlinux
-    assert isinstance(vmlinux, Asked)
-    with vmlinux.noting() as captures, prepare(kernel) as capture:
-        capture.take()
-    parts, rules = {}, {}
-    for part in PARTS:
-        with vmlinux.noting() as asked:
-            getattr(Observed(kernel.with_memory(guest.snapshot), guest.registers), part)
-        parts[part] = frozenset(asked)
+    assert isinstance(kernel.vmlinux, Asked)
+    rules = {}
     for rule in RULES:
-        with vmlinux.noting() as asked:
+        with kernel.vmlinux.noting() as asked:
             check(Observed(kernel.with_memory(guest.snapshot), guest.registers), only=[rule.id])
         rules[rule.id] = frozenset(asked)
-    healthy = observe(guest.kernel, guest.snapshot, guest.registers)
-    outcomes = {outcome.rule: outcome for outcome in check(healthy).outcomes}
-    return Subject(guest, healthy, outcomes, frozenset(captures), parts, rules)
+    return Subject(whole, {outcome.rule: outcome for outcome in check(whole.healthy).outcomes}, rules)
 
 
 @pytest.fixture(scope="module", params=["pae", "nopae", "numa"])
@@ -104,7 +85,7 @@ def newly_skipped(subject: Subject, verdict: dict[str, Outcome]) -> Iterator[Out
 
 def test_any_one_name_may_be_missing(subject: Subject) -> None:
     """Nothing that is found then was not found before, and a rule that is skipped says what the kernel lacks."""
-    for name in names(subject.guest):
+    for name in names(subject.asking.guest):
         if name in NO_KERNEL_WITHOUT:
             continue
         verdict = subject.verdict(name)
@@ -115,11 +96,6 @@ def test_any_one_name_may_be_missing(subject: Subject) -> None:
         )
         for outcome in skipped:
             assert says(outcome.reason, name), (name, outcome.rule, outcome.reason)
-
-
-def says(reason: str, name: str) -> bool:
-    """Whether a reason names the symbol, type or member."""
-    return re.findall(r"\w+", name)[-1] in reason
 
 
 @pytest.mark.parametrize("name", COST)

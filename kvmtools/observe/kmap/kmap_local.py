@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.partial import Partial, known
 from kvmtools.observe.per_cpu import configured_cpus, integer_at, online_cpus, physical_ranges
 from kvmtools.observe.structure import Structure
 from kvmtools.observe.symbols.vmlinux import Vmlinux
@@ -43,7 +44,7 @@ class KmapStack:
 
 
 @dataclass(frozen=True, eq=False)
-class KmapLocal:
+class KmapLocal(Partial):
     """The slots of all CPUs as columns of shape ``(KM_MAX_IDX * NR_CPUS,)``, in the order in which they are counted.
 
     Without a row if the kernel has none, or (5.11 and later) none was used since it booted: it looks for the first
@@ -60,9 +61,9 @@ class KmapLocal:
 
 def kmap_fixed_addresses(vmlinux: Vmlinux) -> Range | None:
     """The slots of all CPUs, counted from the top of the fixmap; ``None`` if the kernel has none."""
-    if not vmlinux.has_constant(_FIRST):
-        return None
     fixed = vmlinux.enumerators("fixed_addresses")
+    if _FIRST not in fixed:
+        return None
     return Range(fixed[_FIRST], fixed[_LAST] + 1)
 
 
@@ -92,11 +93,10 @@ def observe_kmap_local(kernel: Kernel) -> KmapLocal:
     lowest, count = _entries(kernel)
     ascending = kernel.array(lowest, f"<u{size}", count) if count else np.empty(0)
     places = (kernel.physical(lowest) if count else 0) + size * np.arange(count)
-    online = online_cpus(kernel)
     return KmapLocal(
         ptes=ascending[::-1].astype(np.uint64),
         entries_physical=places[::-1].astype(np.uint64),
-        cpus=tuple(_stack(kernel, cpu, cpu in online) for cpu in range(configured_cpus(kernel))),
+        cpus=known(lambda: _stacks(kernel), "kmap_local"),
     )
 
 
@@ -107,6 +107,11 @@ def _entries(kernel: Kernel) -> tuple[int, int]:
     if not first or not slots:
         return 0, 0
     return first - (len(slots) - 1) * kernel.vmlinux.sizeof("pte_t"), len(slots)
+
+
+def _stacks(kernel: Kernel) -> tuple[KmapStack, ...]:
+    online = online_cpus(kernel)
+    return tuple(_stack(kernel, cpu, cpu in online) for cpu in range(configured_cpus(kernel)))
 
 
 def _stack(kernel: Kernel, cpu: int, online: bool) -> KmapStack:

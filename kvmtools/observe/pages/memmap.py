@@ -258,7 +258,7 @@ class MemMap(Partial):
             "page": lambda: piece.virtual + (pfn - piece.start_pfn) * self.page_size,
             "flags": lambda: word("flags"),
             "flag_names": lambda: self.layout.names_of(word("flags")),
-            "zone": lambda: self._zone_name(word("flags")),
+            "zone": lambda: self.zone_name(pfn),
             "node": lambda: self._number("node", word("flags"), piece.node),
             "section": lambda: self._number("section", word("flags"), None),
             "refcount": lambda: int(self.refcount[pfn]),
@@ -283,8 +283,9 @@ class MemMap(Partial):
             return field.of(flags) if field and field.width else otherwise
         return otherwise
 
-    def _zone_name(self, flags: int) -> str:
-        zone = self._number("zone", flags, None)
+    def zone_name(self, pfn: int) -> str:
+        """Name of the zone in the flags of one page; ``"?"`` if it was not told where that is."""
+        zone = self._number("zone", int(self.flags[pfn]), None)
         if zone is None:
             return "?"
         return self.zone_names[zone] if zone < len(self.zone_names) else f"#{zone}"
