@@ -131,6 +131,7 @@ def test_a_kernel_without_the_highest_flags_is_told_by_its_registers(kernel: kvm
 def test_a_check_of_a_core_says_which_and_nothing_of_pauses(name: str, kernel: kvmtools.OpenKernel) -> None:
     result = kernel.check()
     assert (result.core, result.live, result.exit_code) == (name, {}, 0)
+    assert (result.samples, result.transients) == (1, 0)
 
 
 def test_who_is_open(name: str, kernel: kvmtools.OpenKernel) -> None:

@@ -52,9 +52,19 @@ def test_zones_adjoin_and_hold_what_they_manage(recorded: Kernel) -> None:
     assert (movable.spanned, movable.pcp, movable.buddy_pages) == (0, (), 0)
     for zone in zones:
         assert zone.managed <= zone.present <= zone.spanned
-        assert zone.watermarks["min"] <= zone.watermarks["low"] <= zone.watermarks["high"]
+        low, high, promo = (zone.watermarks[name] for name in ("low", "high", "promo"))
+        # Equal steps (__setup_per_zone_wmarks), and none in a zone without pages.
+        assert low - zone.watermarks["min"] == high - low == promo - high
+        assert bool(zone.managed) == (high > low)
         assert len(zone.lowmem_reserve) == len(zones)
         assert not zone.locked
+    # Shares of what higher zones manage (setup_per_zone_lowmem_reserve): a 256th for DMA, a 32nd for NORMAL.
+    assert normal.lowmem_reserve == (0, 0, highmem.managed // 32, highmem.managed // 32)
+    assert highmem.lowmem_reserve == movable.lowmem_reserve == (0, 0, 0, 0)
+    _none, above, *more = dma.lowmem_reserve
+    assert more[0] == more[1] > above
+    # It was reckoned before the kernel gave back its init sections, 1.5 MiB at most.
+    assert (normal.managed - 384) // 256 <= above <= normal.managed // 256
 
 
 def test_lists_hold_every_free_block_and_no_other(recorded: Kernel) -> None:
