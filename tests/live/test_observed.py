@@ -79,9 +79,11 @@ def test_processes_are_those_of_proc(subject: Subject) -> None:
     subject.agent.workload("anonymous", 3, 4)
     try:
         seen = subject.kernel.observe()
+        theirs = {each.pid: subject.agent.text(f"/proc/{each.pid}/comm").strip() for each in seen.processes}
     finally:
         subject.agent.quiesce()
     assert len(seen.processes) == 4
+    assert theirs == {each.pid: each.comm for each in seen.processes}
     assert all(len(walked) > 3 for walked in seen.user_walks.values())
     assert all(np.all(walked.user) for walked in seen.user_walks.values())
     assert all(np.all(walked.virtual < seen.kernel.page_offset) for walked in seen.user_walks.values())

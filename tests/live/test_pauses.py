@@ -25,7 +25,10 @@ def test_a_running_guest_is_held_and_runs_again(split: Machine) -> None:
         assert pause.was_running
         assert pause.milliseconds > 0
     assert split.running()
-    assert snapshot.read(0, 16) == snapshot.view(0, 16)
+    # The vectors that the firmware has set up: nobody writes to them any more.
+    assert any(snapshot.read(0, 16))
+    with split.ram.open("rb") as ram:
+        assert snapshot.read(0, 16) == ram.read(16)
 
 
 @pytest.mark.parametrize("with_gdb", [False, True])
@@ -80,9 +83,10 @@ def test_a_killed_program_leaves_gdb_to_let_the_guest_run(split: Machine) -> Non
 
 def test_qemu_killed_while_paused(split: Machine) -> None:
     with open_target(qemu=split.qmp) as target:
+        before = target.memory.read(0, 16)
         with pytest.raises(GuestVanished) as caught, target.paused():
             split.kill()
         assert "\n" not in str(caught.value)
         with pytest.raises(GuestVanished):
             target.registers()
-        assert target.memory.read(0, 4) is not None, "the file is still there"
+        assert target.memory.read(0, 16) == before, "the file is still there"
