@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kvmtools.errors import MemoryFault
+from kvmtools.errors import Absent, MemoryFault
 from kvmtools.observe.architecture import Architecture
 from kvmtools.observe.paging.forms import Form
 from kvmtools.observe.symbols.slide import find_slide
 from kvmtools.observe.symbols.vmlinux import Vmlinux
-from kvmtools.records import Registers
+from kvmtools.records import PAGE_SHIFT, Registers
 
 if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
@@ -194,8 +194,16 @@ def with_lowmem_end(kernel: Kernel) -> Kernel:
     """``kernel`` with the end of lowmem that the guest says, if it can be right, else without one."""
     address_end = kernel.architecture.address_end
     kernel = replace(kernel, lowmem_end=address_end)
-    said = kernel.variable(kernel.architecture.linear_map_end)
+    said = _said_end(kernel)
     image_end = kernel.address("_end") if kernel.vmlinux.has_symbol("_end") else kernel.page_offset
     if not image_end < said < address_end:
         return kernel  # too early in boot, setup_arch() has not come to it; or it was overwritten
     return replace(kernel, lowmem_end=said)
+
+
+def _said_end(kernel: Kernel) -> int:
+    """``high_memory``; of a kernel that lacks it, what that is set from: ``initmem_init``, arch/x86/mm/init_32.c."""
+    try:
+        return kernel.variable(kernel.architecture.linear_map_end)
+    except Absent:
+        return kernel.page_offset + (kernel.variable("max_low_pfn") << PAGE_SHIFT)
