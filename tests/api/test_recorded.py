@@ -137,6 +137,7 @@ def test_a_check_of_a_core_says_which_and_nothing_of_pauses(name: str, kernel: k
 def test_who_is_open(name: str, kernel: kvmtools.OpenKernel) -> None:
     assert kernel.release == f"Linux version 6.1.192-kvmtools-{name}"
     assert repr(kernel) == f"{kernel.release} in core {name}"
+    assert kernel.state == "", "it has booted, and has not panicked"
 
 
 def test_a_walk_is_summed_up(kernel: kvmtools.OpenKernel, guest: RecordedGuest) -> None:
@@ -156,6 +157,7 @@ def test_regions_are_one_word_each(kernel: kvmtools.OpenKernel) -> None:
     names = region_names(kernel.walk().regions)
     assert {"direct-map", "pkmap", "vmalloc", "fixmap"} <= set(names)
     assert len(names) == len(set(names))
+    assert {each.name.replace(" ", "-") for each in kernel.walk().regions} <= set(names)
     assert not any(" " in each for each in names)
     assert set(region_names()) <= set(names)
 
