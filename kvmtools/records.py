@@ -126,8 +126,8 @@ class Configuration:
     lru_generations: int = 0
     """``MAX_NR_GENS``, whose number has bits of its own in ``page->flags``; 0 without multi-generation LRU."""
     nr_pageflags: int = 0
-    """``NR_PAGEFLAGS``: how many bits of ``page->flags`` are flags; told only with NUMA, where it decides whether the
-    node's number fits."""
+    """``NR_PAGEFLAGS``: how many bits of ``page->flags`` are flags; with several nodes it decides whether the node's
+    number fits."""
     kmap_fixed_addresses: Range | None = None
     """``FIX_KMAP_BEGIN`` to ``FIX_KMAP_END``, in slots of the fixmap: all CPUs' for ``kmap_local_page()``; ``None`` if
     there are none."""

@@ -186,6 +186,9 @@ class OpenKernel(Closing):
     def observe(self, *, processes: bool = True) -> Observed:
         """All that the observers see at one moment, as NumPy columns: ``walk``, ``memmap``, ``pkmap``, ``zones``, ...
 
+        Only what is stored: what the model has to say of it (the zone in a page's flags, the order of a CPU's list) is
+        in :meth:`memmap` and :meth:`zones`, and raises :class:`~kvmtools.errors.UsageError` here.
+
         :param processes: with the user half of every process's page table
         """
         return self.session.observe(processes=processes)

@@ -112,7 +112,7 @@ class Observed:
     @_part("kmap_local")
     def kmap_local(self) -> KmapLocal:
         """The CPUs' slots in the fixmap."""
-        return observe_kmap_local(self.kernel)
+        return observe_kmap_local(self.kernel, self.broken)
 
     @_part("kexec images")
     def control_pages(self) -> tuple[int, ...]:

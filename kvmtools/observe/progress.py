@@ -8,6 +8,7 @@ from __future__ import annotations
 from kvmtools.errors import NotYet, Unobserved
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.printk import panic_reason
+from kvmtools.observe.symbols.memory_model import has_sections
 from kvmtools.records import Registers
 
 _NOBODY = -1  # PANIC_CPU_INVALID
@@ -35,7 +36,7 @@ def setting_up(kernel: Kernel, registers: tuple[Registers, ...] = ()) -> str:
             return "before paging"
         for variable, words in _LANDMARKS:
             # A kernel of one node has the variable with SPARSEMEM, too, and never sets it (mm/memory.c).
-            if variable == "mem_map" and kernel.vmlinux.has_symbol("mem_section"):
+            if variable == "mem_map" and has_sections(kernel.vmlinux):
                 continue
             if kernel.vmlinux.has_symbol(variable) and not kernel.variable(variable):
                 return words

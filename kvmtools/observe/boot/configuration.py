@@ -16,11 +16,12 @@ from kvmtools.observe.broken import Broken
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.kmap.kmap_local import kmap_fixed_addresses
 from kvmtools.observe.nodes import max_numnodes, observe_nodes
-from kvmtools.observe.pages.page_flags import has_sections, lru_generations, zone_names
+from kvmtools.observe.pages.page_flags import lru_generations, zone_names
 from kvmtools.observe.paging.forms import NO_EXECUTE
 from kvmtools.observe.partial import Lookup, Partial, known
 from kvmtools.observe.per_cpu import configured_cpus
 from kvmtools.observe.processor import physical_bits
+from kvmtools.observe.symbols.memory_model import has_sections
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import CR4_PGE, CR4_PSE, MARKS, Configuration, Image
 

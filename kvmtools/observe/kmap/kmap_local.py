@@ -1,11 +1,11 @@
 """The fixmap slots through which each CPU shows pages to itself: ``kmap_local_page()`` and ``kmap_atomic()``.
 
 The kernel keeps a pointer to the first slot's entry, and slot n has the n-th entry below it.  CPU after CPU has as many
-of them; which slot is whose, and its address, nobody stores: the model says it to whoever sees both
-(:func:`kvmtools.compare.kmap_slots.used_slots`).  A task's first ``kmap_ctrl.idx`` slots are in use, and what each must
-hold is in ``kmap_ctrl.pteval``.  Before 5.11 the count is the CPU's own, ``__kmap_atomic_idx``, and nobody notes what
-they hold.  Source: ``kmap_get_pte``, mm/highmem.c, 6.1 to 7.2; ``kmap_init``, arch/x86/mm/init_32.c, and
-``kmap_atomic_idx_push``, include/linux/highmem.h, 5.10.
+of them; which slot is whose, and its address, nobody stores: the model says it where both sides meet
+(:mod:`kvmtools.compare.rules.kmap_local`, :mod:`kvmtools.api.pkmap`).  A task's first ``kmap_ctrl.idx`` slots are in
+use, and what each must hold is in ``kmap_ctrl.pteval``.  Before 5.11 the count is the CPU's own,
+``__kmap_atomic_idx``, and nobody notes what they hold.  Source: ``kmap_get_pte``, mm/highmem.c, 6.1 to 7.2;
+``kmap_init``, arch/x86/mm/init_32.c, and ``kmap_atomic_idx_push``, include/linux/highmem.h, 5.10.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kvmtools.observe.broken import Broken
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.partial import Partial, known
 from kvmtools.observe.per_cpu import configured_cpus, integer_at, online_cpus, physical_ranges
@@ -82,10 +83,11 @@ def needs(kernel: Kernel) -> Iterator[Range]:
             yield from physical_ranges(kernel, kernel.per_cpu(kernel.address(_CPU_DEPTH), cpu), 4)
 
 
-def observe_kmap_local(kernel: Kernel) -> KmapLocal:
+def observe_kmap_local(kernel: Kernel, broken: list[Broken] | None = None) -> KmapLocal:
     """The slots, and who is in them.
 
-    :raises MemoryFault: if a part was not captured
+    :param broken: takes what of a CPU's task cannot be read
+    :raises MemoryFault: if the entries were not captured
     """
     if not kmap_fixed_addresses(kernel.vmlinux):
         return KmapLocal(np.empty(0, np.uint64), np.empty(0, np.uint64), ())
@@ -96,7 +98,7 @@ def observe_kmap_local(kernel: Kernel) -> KmapLocal:
     return KmapLocal(
         ptes=ascending[::-1].astype(np.uint64),
         entries_physical=places[::-1].astype(np.uint64),
-        cpus=known(lambda: _stacks(kernel), "kmap_local"),
+        cpus=known(lambda: _stacks(kernel), "kmap_local", broken),
     )
 
 

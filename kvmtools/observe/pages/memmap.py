@@ -17,13 +17,14 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from kvmtools.errors import MemoryFault, NotYet
+from kvmtools.errors import MemoryFault, NotYet, UsageError
 from kvmtools.observe.architecture import INT, UNSIGNED_INT, Words
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.pages.page_flags import Field, FlagLayout, flag_layout, number_of_sections, zone_names
+from kvmtools.observe.pages.page_flags import Field, FlagLayout, flag_layout, zone_names
 from kvmtools.observe.pages.page_types import PageTypes, page_types
 from kvmtools.observe.pages.pieces import Piece, memmap_pieces, needs
 from kvmtools.observe.partial import Lookup, Partial, exchanged, known
+from kvmtools.observe.symbols.memory_model import number_of_sections
 
 __all__ = ["MemMap", "Piece", "needs", "observe_memmap"]
 
@@ -142,7 +143,7 @@ class MemMap(Partial):
     def zone(self) -> NDArray[np.uint8]:
         """Zone number in ``flags``.
 
-        :raises ValueError: if it was not told where that is
+        :raises UsageError: if it was not told where that is
         """
         return self._field(self.layout.zone).astype(np.uint8)
 
@@ -292,7 +293,10 @@ class MemMap(Partial):
 
     def _field(self, field: Field | None) -> Words:
         if field is None:
-            raise ValueError("where page->flags keep it, only the model says")
+            raise UsageError(
+                "where page->flags keep it, only the model says",
+                hint="OpenKernel.memmap() and check() ask it",
+            )
         # A field of no width may sit behind the last bit, which no shift of a word reaches.
         shift = self.words.dtype.type(min(field.shift, 8 * self.words.itemsize - 1))
         found: Words = (self.flags >> shift) & self.words.dtype.type(field.mask)

@@ -64,21 +64,6 @@ def zone_names(vmlinux: Vmlinux) -> tuple[str, ...]:
     return tuple(name.removeprefix("ZONE_") for name in ordered if name.startswith("ZONE_"))
 
 
-def has_sections(vmlinux: Vmlinux) -> bool:
-    """Whether ``mem_map`` comes in sections (CONFIG_SPARSEMEM); FLATMEM has neither their table nor its type."""
-    return vmlinux.has_symbol("mem_section") or vmlinux.has_type("struct mem_section")
-
-
-def number_of_sections(vmlinux: Vmlinux) -> int:
-    """``NR_MEM_SECTIONS``; 0 for FLATMEM.
-
-    The table is an array of roots; with SPARSEMEM_STATIC, the only kind that i386 has, every root holds one.
-    """
-    if not has_sections(vmlinux):
-        return 0
-    return vmlinux.sizeof("typeof(mem_section)") // vmlinux.sizeof("struct mem_section")
-
-
 def flag_layout(vmlinux: Vmlinux) -> FlagLayout:
     """The flags of the kernel of ``vmlinux``; where zone, node and section are, is not told yet."""
     return FlagLayout(

@@ -15,8 +15,8 @@ from kvmtools.errors import Absent, MemoryFault
 from kvmtools.observe.broken import reading
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.nodes import max_numnodes, node_addresses
-from kvmtools.observe.pages.page_flags import number_of_sections
 from kvmtools.observe.progress import booting, not_yet
+from kvmtools.observe.symbols.memory_model import number_of_sections
 from kvmtools.records import PAGE_SHIFT, Range
 
 # include/linux/mmzone.h: SECTION_HAS_MEM_MAP, and the low bits of section_mem_map that hold flags.

@@ -14,8 +14,8 @@ import numpy as np
 from kvmtools.errors import Absent, Unobserved
 from kvmtools.observe.broken import Broken, noted, reading
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.pages.page_flags import has_sections
 from kvmtools.observe.paging.walk import Walk, walk
+from kvmtools.observe.symbols.memory_model import has_sections
 from kvmtools.records import PAGE_SIZE, Layout
 
 #: Headings of the kernel's page table dump (arch/x86/mm/dump_pagetables.c, ``address_markers``) and our

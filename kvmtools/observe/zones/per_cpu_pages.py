@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kvmtools.errors import UsageError
 from kvmtools.observe.broken import Broken, noted
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.partial import Partial, known
@@ -36,10 +37,13 @@ class PcpList(Partial):
     def block_pages(self) -> int:
         """How many pages of 4 KiB each of its blocks has.
 
-        :raises ValueError: if it was not told
+        :raises UsageError: if it was not told
         """
         if self.order is None:
-            raise ValueError("which order a CPU's list is for, only the model says")
+            raise UsageError(
+                "which order a CPU's list is for, only the model says",
+                hint="OpenKernel.zones() and check() ask it",
+            )
         return 1 << self.order
 
 

@@ -12,6 +12,7 @@ import pytest
 
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.architecture import I386_PAE
+from kvmtools.observe.broken import Broken
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.kmap.kmap_local import needs, observe_kmap_local
 from kvmtools.observe.paging.translate import translate
@@ -145,6 +146,16 @@ def test_before_stacks_per_task_the_cpu_counts(recorded_guest: Any) -> None:
     assert {each.expected for each in cpus} == {None}
     entries = NR_CPUS * KM_MAX_IDX * kernel.paging.entry_size
     assert {len(wanted) for wanted in needs(kernel)} >= {4, entries}
+
+
+def test_a_task_that_cannot_be_read_is_noted(recorded: Kernel, patch: Patch) -> None:
+    patch(recorded.per_cpu(recorded.address("current_task"), 1), struct.pack("<I", 0xDEAD_BEEF))
+    broken: list[Broken] = []
+    seen = observe_kmap_local(recorded, broken)
+    assert [each.structure for each in broken] == ["kmap_local"]
+    assert len(seen.ptes) == NR_CPUS * KM_MAX_IDX
+    with pytest.raises(MemoryFault, match="0xdeadbeef"):
+        _ = seen.cpus
 
 
 def test_needs_are_captured_ram(recorded: Kernel) -> None:

@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from kvmtools.errors import MemoryFault
+from kvmtools.errors import MemoryFault, UsageError
 from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.pages.memmap import MemMap, needs, observe_memmap, page_at, page_pfn
@@ -34,7 +34,7 @@ def told(memmap: MemMap) -> MemMap:
 def test_who_was_not_told_does_not_guess(recorded: Kernel) -> None:
     memmap = observe_memmap(recorded)
     assert (memmap.page(0xA0)["zone"], memmap.page(0xA0)["section"], memmap.section) == ("?", None, None)
-    with pytest.raises(ValueError, match="only the model says"):
+    with pytest.raises(UsageError, match="only the model says"):
         _ = memmap.zone
 
 

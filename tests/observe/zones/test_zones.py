@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from kvmtools.errors import UsageError
 from kvmtools.observe.architecture import I386_PAE
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.pages.memmap import MemMap, observe_memmap
@@ -111,7 +112,7 @@ def test_cpus_keep_what_they_count(recorded: Kernel) -> None:
 def test_what_a_cpus_list_is_for_is_not_known_here(recorded: Kernel) -> None:
     (one, *_others) = (pageset for zone in observe(recorded)[1] for pageset in zone.pcp)
     assert {each.order for each in one.lists} == {None}
-    with pytest.raises(ValueError, match="which order a CPU's list is for, only the model says"):
+    with pytest.raises(UsageError, match="which order a CPU's list is for, only the model says"):
         _ = one.pages
 
 
