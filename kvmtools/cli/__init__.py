@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import select
 import sys
 from typing import IO
 
@@ -58,7 +59,7 @@ def tell(text: str) -> None:
         sys.stderr.write(text)
         sys.stderr.flush()
     except OSError:
-        _drain(sys.stderr)
+        drain(sys.stderr)
 
 
 def leave(code: int) -> None:
@@ -68,15 +69,20 @@ def leave(code: int) -> None:
     except OSError as error:
         if error.errno != errno.EPIPE:
             code = _unwritten(error)
-        _drain(sys.stdout)
+        drain(sys.stdout)
     tell("")
     sys.exit(code)
 
 
 def _unwritten(error: OSError) -> int:
     complain(f"cannot write the output: {error.strerror}")
-    _drain(sys.stdout)
+    drain(sys.stdout)
     return NO_OUTPUT
+
+
+def _failed(error: OSError) -> int:
+    complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
+    return INTERNAL
 
 
 def _is_of_output(error: OSError) -> bool:
@@ -91,9 +97,16 @@ def _is_of_output(error: OSError) -> bool:
     return False
 
 
-def _drain(stream: IO[str]) -> None:
+def drain(stream: IO[str]) -> None:
     """Lead to nowhere what a stream still holds: Python writes it as it ends, and since 3.13 exits 120 if it cannot."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def reader_left() -> bool:
+    """Whether stdout is a pipe that nobody reads any more."""
+    asked = select.poll()
+    asked.register(sys.stdout.fileno(), 0)
+    return bool(asked.poll(0))
 
 
 def _occupy_standard_streams() -> None:
@@ -109,7 +122,7 @@ def _run(words: list[str]) -> int:
     """The exit code of the command that the words name; what it could not do is said in one line."""
     import click
 
-    from kvmtools.cli.group import ReaderLeft, cli
+    from kvmtools.cli.group import BrokenPipe, cli
 
     try:
         result = cli.main(words, prog_name="kvmtools", standalone_mode=False)
@@ -126,13 +139,12 @@ def _run(words: list[str]) -> int:
         # click's own, made from the interrupt.
         cause = abort.__cause__
         raise (cause if isinstance(cause, KeyboardInterrupt) else KeyboardInterrupt()) from None
-    except ReaderLeft:
-        return 0
+    except BrokenPipe as broken:
+        if reader_left():  # of --help, or of what a person's script printed
+            return 0
+        return _failed(broken.error)
     except OSError as error:
-        if _is_of_output(error):
-            return _unwritten(error)
-        complain(f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}")
-        return INTERNAL
+        return _unwritten(error) if _is_of_output(error) else _failed(error)
     except Exception as error:
         complain(
             f"internal error, please report it: {type(error).__name__}: {error} (KVMTOOLS_DEBUG=1 shows the traceback)"

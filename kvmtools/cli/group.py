@@ -51,24 +51,28 @@ class Commands(Group):
         return {module.name for module in pkgutil.iter_modules(import_module(self.package).__path__)}
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
-        with _reader_may_leave():  # --help and --version print here
+        with _hidden_from_click():  # --help and --version print here
             return super().make_context(*args, **kwargs)
 
     def invoke(self, ctx: click.Context) -> object:
-        with _reader_may_leave():
+        with _hidden_from_click():
             return super().invoke(ctx)
 
 
-class ReaderLeft(Exception):
-    """Whoever read our output has seen enough: ``| head`` is not an error."""
+class BrokenPipe(Exception):
+    """A :exc:`BrokenPipeError` in disguise: click would exit with 1, whatever pipe it was of."""
+
+    def __init__(self, error: BrokenPipeError) -> None:
+        super().__init__(str(error))
+        self.error = error
 
 
 @contextmanager
-def _reader_may_leave() -> Iterator[None]:
+def _hidden_from_click() -> Iterator[None]:
     try:
         yield
-    except BrokenPipeError:
-        raise ReaderLeft from None  # click would answer the original with exit code 1
+    except BrokenPipeError as error:
+        raise BrokenPipe(error) from error
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"]})

@@ -11,16 +11,24 @@ from typing import Any
 
 import click
 
-from kvmtools.cli import complain, tell
+from kvmtools.cli import complain, drain, tell
 from kvmtools.errors import KvmtoolsError
 from kvmtools.show.printable import printable
 
 SCHEMA = "kvmtools/1"
 
 
-def emit(text: str) -> None:
-    """Data for stdout, with exactly one newline at its end."""
-    click.echo(text.rstrip("\n"), color=True)
+def emit(text: str) -> bool:
+    """Data for stdout, with exactly one newline at its end; whether somebody may be reading it.
+
+    Nobody reads on behind ``| head``, and the command goes on: its exit code is an answer, too.
+    """
+    try:
+        click.echo(text.rstrip("\n"), color=True)
+    except BrokenPipeError:
+        drain(sys.stdout)
+        return False
+    return True
 
 
 def emit_json(command: str, **data: Any) -> None:

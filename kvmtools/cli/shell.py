@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kvmtools.cli import reader_left, tell
 from kvmtools.cli.options import TargetOptions, target_options
 from kvmtools.cli.output import note
 from kvmtools.cli.page_tables import PageTableWords, page_table_options
@@ -82,7 +83,7 @@ def _prompt(kernel: OpenKernel, table: PageTable) -> None:
     from kvmtools.api.prompt import HELP, namespace
 
     names = namespace(kernel, table.cr3)
-    click.echo(version_header(), err=True)
+    tell(f"{version_header()}\n")
     run_interactive(
         names["prog"],
         banner_func=lambda banner: f"{banner}\n{HELP.format(table=printable(table.name))}",
@@ -117,16 +118,15 @@ def _run(kernel: OpenKernel, table: PageTable, text: str, name: str) -> int:
     drgn.set_default_prog(names["prog"])
     try:
         exec(compile(text, name, "exec"), names)
-    except (BrokenPipeError, KeyboardInterrupt):
-        raise
     except KvmtoolsError as error:  # of our helpers: an address that is not mapped, a symbol that is none
         note(error)
         return SCRIPT_FAILED
     except Exception as error:
         if isinstance(error, OSError):
             sys.stdout.flush()  # if it was stdout that failed, it does again: no fault of the code's
-            if error.errno == errno.ENOSPC and error.filename is None:
-                raise  # an unbuffered stdout has forgotten by now
+            forgotten = error.errno == errno.ENOSPC or (error.errno == errno.EPIPE and reader_left())
+            if forgotten and error.filename is None:
+                raise  # an unbuffered stdout does not hold by now what it could not write
         _show(error, name)
         return SCRIPT_FAILED
     finally:
@@ -139,4 +139,4 @@ def _show(error: Exception, name: str) -> None:
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename != name:
         frames = frames.tb_next
-    click.echo("".join(traceback.format_exception(type(error), error, frames)).rstrip(), err=True)
+    tell("".join(traceback.format_exception(type(error), error, frames)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from itertools import groupby
 from typing import TYPE_CHECKING, Any
@@ -39,6 +38,7 @@ def command(options: TargetOptions, addresses: tuple[str, ...], table: PageTable
     stdin and answered as they come; blank lines and # comments are skipped.  User addresses need the page
     table of a process (--pid) or of a vCPU (--cpu).  Exit code 2: a word of stdin is no address (stderr
     says which, the others are answered); 1: some address is not mapped (the reason is printed); 0: all are.
+    Where the reader leaves (| head), no more of stdin is answered.
 
     \b
     kvmtools vtop -g pae 0xc1000000 linux_banner+0x10
@@ -60,11 +60,11 @@ def command(options: TargetOptions, addresses: tuple[str, ...], table: PageTable
             unmapped = any(answer.fault is not None for answer in answers)
             code = max(code, REFUSED if refused else UNMAPPED if unmapped else MAPPED)
             if form == "text" and answers:
-                if found:
-                    emit("")
-                emit("\n\n".join("\n".join(translation_lines(answer)) for answer in answers))
-                sys.stdout.flush()
+                shown = "\n\n".join("\n".join(translation_lines(answer)) for answer in answers)
+                is_read = emit(f"\n{shown}" if found else shown)
                 found = answers[-1:]
+                if not is_read:  # stdin may be endless
+                    break
             else:
                 found += answers
         chosen = found[-1].page_table if found else kernel.page_table(**table)
