@@ -78,7 +78,12 @@ def _target(
 
     ours = lifecycle.find(guest if guest is not None else _only_guest())
     target = open_target(
-        qemu=str(ours.qmp), gdb=str(ours.gdb), ram=ours.ram, vmlinux=symbols or ours.vmlinux, pause=pause
+        qemu=str(ours.qmp),
+        gdb=str(ours.gdb),
+        demand_gdb=False,
+        ram=ours.ram,
+        vmlinux=symbols or ours.vmlinux,
+        pause=pause,
     )
     return target, ours.console
 

@@ -33,6 +33,7 @@ class LiveTarget(Target):
         qemu: str,
         *,
         gdb: str | None = None,
+        demand_gdb: bool = True,
         ram: Path | None = None,
         vmlinux: Path | None = None,
         pause: bool = True,
@@ -40,23 +41,25 @@ class LiveTarget(Target):
     ) -> None:
         self.vmlinux = vmlinux
         self._gdb_address = None if gdb is None else address.plain(gdb)
-        if self._gdb_address is not None:
+        if self._gdb_address is not None and demand_gdb:
             address.demand_socket(self._gdb_address, "gdb")
         self._may_pause = pause
         self._vmcoreinfo: str | None = None
         self._asked_vmcoreinfo = False
         self.monitor = Monitor(qemu)
         try:
-            if self._gdb_address is not None:
+            if self._gdb_address is not None and demand_gdb:
                 demand_gdbstub(self._gdb_address, self.monitor, may_stop=pause)
             version = self.monitor.command("query-version")["qemu"]
             cpus = len(self.monitor.command("query-cpus-fast"))
-            self.memory, self.transport = transports.choose(self.monitor, ram, seed)
+            # Not the sum of the ranges: 256 KiB of a PC's RAM are hidden below firmware and video memory.
+            mib = int(self.monitor.command("query-memory-size-summary")["base-memory"]) >> 20
+            self.memory, self.transport = transports.choose(
+                self.monitor, ram, seed
+            )  # last: nobody closes it here
         except BaseException:
             self.monitor.close()
             raise
-        # Not the sum of the ranges: 256 KiB of a PC's RAM are hidden below firmware and video memory.
-        mib = int(self.monitor.command("query-memory-size-summary")["base-memory"]) >> 20
         release = f"{version['major']}.{version['minor']}.{version['micro']}"
         self.description = f"QEMU {release} at {qemu}: {cpus} vCPU{'s' * (cpus != 1)}, {mib} MiB"
 
@@ -66,6 +69,7 @@ class LiveTarget(Target):
     def gdb(self) -> Gdb:
         if self._gdb_address is None:
             raise AttachError("no gdb socket of this guest is known", hint="name it with --gdb ADDRESS")
+        address.demand_socket(self._gdb_address, "gdb")
         from kvmtools.attach.monitor.gdb import Gdb
 
         return Gdb(self._gdb_address, self.vmlinux, monitor=self.monitor)

@@ -20,6 +20,7 @@ def open_target(
     *,
     qemu: str | None = None,
     gdb: str | None = None,
+    demand_gdb: bool = True,
     ram: Path | None = None,
     core: Path | None = None,
     vmlinux: Path | None = None,
@@ -30,6 +31,7 @@ def open_target(
 
     :param qemu: address of a QMP socket: a path, or ``host:port``
     :param gdb: address of the same QEMU's gdbstub
+    :param demand_gdb: whether there must be one at ``gdb`` before anybody asks for it
     :param ram: its shared RAM file; without it QEMU is asked, and without any its process is read
     :param core: an ELF core, instead of a QEMU
     :param pause: whether :meth:`Target.paused` may stop the guest
@@ -50,7 +52,13 @@ def open_target(
 
     assert qemu is not None
     return LiveTarget(
-        qemu, gdb=gdb, ram=ram, vmlinux=vmlinux, pause=pause, seed=_given() if seed is None else seed
+        qemu,
+        gdb=gdb,
+        demand_gdb=demand_gdb,
+        ram=ram,
+        vmlinux=vmlinux,
+        pause=pause,
+        seed=_given() if seed is None else seed,
     )
 
 

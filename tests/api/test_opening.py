@@ -75,6 +75,8 @@ def test_the_guest_that_runs_is_meant_if_none_is_named(
         kvmtools.open()
     assert opened[-1]["qemu"] == "qmp"
     assert opened[-1]["ram"] == Path("ram")
+    assert opened[-1]["gdb"] == "gdb"
+    assert not opened[-1]["demand_gdb"]
     guests.append(guest("two"))
     with pytest.raises(kvmtools.UsageError, match="several guests run: one, two"):
         kvmtools.open()
@@ -87,6 +89,7 @@ def test_what_is_said_reaches_the_target(opened: list[dict[str, Any]]) -> None:
     core, qemu = opened
     assert core["core"] == Path("core")
     assert (qemu["qemu"], qemu["gdb"], qemu["pause"]) == ("q", "g", False)
+    assert qemu.get("demand_gdb", True)
 
 
 def test_a_guest_is_let_go_if_its_kernel_is_not_found(opened: list[dict[str, Any]], tmp_path: Path) -> None:

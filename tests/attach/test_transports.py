@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import os
+import socket
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +146,39 @@ def test_vmcoreinfo_of_a_guest_without_it(guest: Any) -> None:
 def test_gdb_needs_an_address(guest: Any) -> None:
     with attach(guest, ram=guest.file) as target, pytest.raises(AttachError, match="--gdb ADDRESS"):
         target.gdb()
+
+
+def test_a_gdb_socket_that_is_gone_costs_only_what_needs_it(guest: Any, tmp_path: Path) -> None:
+    with attach(guest, ram=guest.file, gdb=str(tmp_path / "gone"), demand_gdb=False) as target:
+        assert target.memory.read(0, 64) == guest.read(0, 64)
+        with pytest.raises(AttachError, match=r"there is no socket .*gone"):
+            target.gdb()
+
+
+@pytest.mark.parametrize(
+    "command", ["query-version", "query-cpus-fast", "query-memory-size-summary", "query-chardev"]
+)
+def test_a_qemu_that_refuses_is_let_go_of(guest: Any, command: str) -> None:
+    def refuse(fake: Any, _: Any) -> None:
+        raise fake.Refused("not in this sandbox")
+
+    guest.handlers[command] = refuse
+    held = sorted(os.listdir("/proc/self/fd")), threading.active_count()
+    address = f"{guest.path}.gdb"
+    guest.chardevs = [("gdb", f"disconnected:unix:{address},server=on")]
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(address)
+        with pytest.raises(AttachError, match="sandbox"):
+            attach(guest, ram=guest.file, gdb=address)
+    assert (_settled(len(held[0])), threading.active_count()) == held
+
+
+def _settled(most: int) -> list[str]:
+    """The open descriptors, once the fake QEMU has seen that its client left."""
+    deadline = time.monotonic() + 10
+    while len(found := sorted(os.listdir("/proc/self/fd"))) > most and time.monotonic() < deadline:
+        time.sleep(0.01)
+    return found
 
 
 @pytest.mark.parametrize(
