@@ -184,7 +184,9 @@ class Result:
 
     @property
     def summary(self) -> str:
-        """The verdict, how many rules came out how, and how often the guest was looked at, in one line."""
+        """The verdict, how many rules came out how, how often the guest was looked at, and that its kernel is still
+        booting or has panicked, in one line.
+        """
         counts = [f"{count(len(self.outcomes), 'rule')}: {self.count(Status.AGREE)} agree"]
         if broken := self.count(Status.DISCREPANCY):
             found = count(self.total, "discrepancy", "discrepancies")
@@ -198,6 +200,8 @@ class Result:
             line += f"; {count(self.samples, 'sample')}"
         if self.transients:
             line += f", {count(self.transients, 'transient')} gone on a second look"
+        if state := self.kernel.get("state"):
+            line += f"; {str(state).partition(':')[0]}"
         return line
 
     @property

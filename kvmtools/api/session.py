@@ -130,7 +130,7 @@ class Session:
         if any(pause.was_running and pause.held for pause in self.holding):
             live["consistency"] = "this program held the guest before, and holds it still"
         elif not any(pause.was_running for pause in pauses):
-            live["consistency"] = "the guest was paused before, and stays so"
+            live["consistency"] = "the guest was paused before, and stays so; QMP's cont lets it run"
         elif any(pause.held for pause in pauses):
             live["pause_milliseconds"] = round(max(pause.milliseconds for pause in pauses), 1)
         else:

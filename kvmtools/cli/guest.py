@@ -288,8 +288,10 @@ def driver(name: str, words: tuple[str, ...]) -> None:
     from kvmtools.boot.guests.agent import Agent
 
     guest = lifecycle.find(name)
-    status = lifecycle.state(guest).status
-    if status == "paused":
+    state = lifecycle.state(guest)
+    if state.panic:
+        raise AttachError(f"guest '{name}' has panicked: {state.panic}", hint="no driver answers any more")
+    if state.status == "paused":
         raise AttachError(
             f"guest '{name}' is paused: its driver cannot answer",
             hint="let it run, with QMP's cont or gdb's detach",

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 def command(options: TargetOptions, pages: tuple[str, ...], form: str) -> int:
     """Count the pages by zone and state, or show single ones in full.
 
-    A PAGE is a pfn (1234 or 0x4d2), phys:0x4d2000, or the address of a struct page (0xf5a20000, f5a20000);
-    - reads them from stdin.  States: free (buddy system), per-cpu (free on a CPU's list), reserved, slab,
-    table (page tables of processes), anonymous, cache (files and shared memory), other (in use otherwise).
+    A PAGE is a pfn (1234 or 0x4d2), a physical address in hex after phys: (phys:0x4d2000), or the address of a struct
+    page (0xf5a20000, f5a20000); - reads them from stdin.  States: free (buddy system), per-cpu (free on a CPU's list),
+    reserved, slab, table (page tables of processes), anonymous, cache (files and shared memory), other (in use
+    otherwise).
     Exit code 2: a word names no page (stderr says which, the others are shown).
 
     \b

@@ -49,7 +49,7 @@ def command(
     \b
     kvmtools shell -g pae
     kvmtools shell -g pae -e 'print(prog["init_task"].comm)'
-    kvmtools shell -g pae --pid 1 -e 'print(read(0x08048000, 4))'
+    kvmtools shell -g pae --pid 1 -e 'print(read(0x08049000, 4))'
     kvmtools shell -c core -s vmlinux tasks.py --verbose
     """
     if code is not None and script is not None:

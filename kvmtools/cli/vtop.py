@@ -42,7 +42,7 @@ def command(options: TargetOptions, addresses: tuple[str, ...], table: PageTable
 
     \b
     kvmtools vtop -g pae 0xc1000000 linux_banner+0x10
-    kvmtools vtop -g pae --pid 1 0x08048000
+    kvmtools vtop -g pae --pid 1 0x08049000
     kvmtools vtop -g pae --cpu 0 --format json init_task
     grep -o '0xc[0-9a-f]*' oops.txt | kvmtools vtop -c core -s vmlinux
     """

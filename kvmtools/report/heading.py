@@ -42,5 +42,7 @@ def _kernel(kernel: dict[str, Any]) -> Iterator[tuple[str, str]]:
 def _live(result: Result) -> Iterator[tuple[str, str]]:
     """What this run did to the guest; a unit in the name of a key stands behind the number for a person."""
     for key, value in result.live.items():
+        if key == "panic" and str(value) in result.kernel.get("state", ""):
+            continue  # it is said there
         label, _, unit = key.partition("_")
         yield label, f"{value} {unit}" if unit else str(value)

@@ -303,6 +303,14 @@ def test_the_driver_gets_its_words_as_they_are(
     assert run("driver", "pae", *words)[0] == "<kmap 0 -3>\n"
 
 
+def test_the_driver_of_a_guest_that_panicked_is_not_waited_for(
+    one_guest: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lifecycle, "state", lambda _guest: replace(STATE, panic="No working init found"))
+    with pytest.raises(AttachError, match="'pae' has panicked: No working init found"):
+        run("driver", "pae", "status")
+
+
 def test_a_paused_guests_driver_is_not_waited_for(
     one_guest: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:

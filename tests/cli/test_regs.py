@@ -117,7 +117,10 @@ def test_a_guest_that_must_not_be_stopped_meets_no_gdb(
 def test_a_guest_that_was_paused_before_is_reported_so(tiny: Any, held: bool) -> None:
     tiny.monitor, tiny.description, tiny.transport = object(), "QEMU", "ram-file"
     session, before = Session(tiny, tiny), Pause(was_running=False, held=held)
-    assert session.live([before])["consistency"] == "the guest was paused before, and stays so"
+    assert (
+        session.live([before])["consistency"]
+        == "the guest was paused before, and stays so; QMP's cont lets it run"
+    )
     assert "pause_milliseconds" not in session.live([before])
     stopped = Pause(was_running=True, milliseconds=3.04, held=True)
     assert session.live([before, stopped])["pause_milliseconds"] == 3.0

@@ -162,6 +162,27 @@ def test_an_unknown_format_is_refused() -> None:
     assert all(form in error.value.hint for form in FORMATS)
 
 
+@pytest.mark.parametrize(
+    ("state", "last"),
+    [
+        ("it is still booting: SYSTEM_BOOTING", "it is still booting"),
+        ("it has panicked: no init", "it has panicked"),
+    ],
+)
+def test_a_kernel_that_does_not_just_run_agrees_with_a_reservation(state: str, last: str) -> None:
+    said = replace(CLEAN, kernel={**CLEAN.kernel, "state": state}).summary
+    assert said.startswith("agrees with the model; 2 rules: 1 agree, 1 skipped")
+    assert said.endswith(f"; {last}")
+
+
+def test_a_panic_is_told_once() -> None:
+    panicked = replace(
+        CLEAN, kernel={**CLEAN.kernel, "state": "it has panicked: no init"}, live={"panic": "no init"}
+    )
+    assert render(panicked).count("no init") == 1
+    assert render(replace(panicked, kernel=CLEAN.kernel)).count("no init") == 1
+
+
 def test_summary_has_a_line_per_guest() -> None:
     lines = summary({"pae": RESULT, "nopae": CLEAN}).splitlines()
     assert lines[0].startswith("pae    ✗ differs")

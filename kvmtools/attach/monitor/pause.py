@@ -1,6 +1,6 @@
 """Holding the guest still while its memory is captured, and letting it go whatever happens.
 
-The guest must run again after an exception, Ctrl-C, SIGTERM and SIGHUP.  A signal may strike between any
+The guest must run again after an exception, Ctrl-C, Ctrl-\\, SIGTERM and SIGHUP.  A signal may strike between any
 two byte codes, also inside ``__enter__`` and ``__exit__``; so the handler itself resumes the guest *before*
 it raises.  If it cannot, what it raises says so in a note (``__notes__``): an interrupt is not to be hidden by
 another exception, and a guest that stays stopped is not to be kept secret.  Only SIGKILL cannot be handled: keep
@@ -121,7 +121,7 @@ class PausedGuest:
             return
         if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
             self._handlers[signal.SIGINT] = signal.default_int_handler
-        for number in (signal.SIGTERM, signal.SIGHUP):
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
             if signal.getsignal(number) is signal.SIG_DFL:
                 self._handlers[number] = signal.SIG_DFL
         for number in self._handlers:

@@ -16,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from kvmtools.boot.host.interrupts import ENDING
+
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
@@ -65,7 +67,7 @@ def spawn_detached(command: Sequence[str], log: Path) -> tuple[int, int]:
         file_actions=[null, output, errors],
         setsid=True,
         setsigmask=(),
-        setsigdef=(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE),
+        setsigdef=(*ENDING, signal.SIGPIPE),
     )
     try:
         # A child that has already ended keeps its entry until it is waited for: this cannot miss it.

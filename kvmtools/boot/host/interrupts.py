@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP while something must not be left half done.
+"""Ctrl-C, Ctrl-\\, SIGTERM and SIGHUP while something must not be left half done.
 
 Two small contexts.  Inside :func:`ending_raises` a polite request to end becomes an exception, so that
 ``except`` and ``finally`` run.  Inside :func:`held` the same requests wait until the block is over: a child
@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_POLITE = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+ENDING = (signal.SIGINT, *_POLITE)
 
 
 def _raise_exit(number: int, frame: FrameType | None) -> None:
@@ -23,11 +24,11 @@ def _raise_exit(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def ending_raises() -> Iterator[None]:
-    """SIGTERM and SIGHUP raise ``SystemExit(128 + number)``, unless the program handles them already."""
+    """SIGTERM, SIGHUP and SIGQUIT raise ``SystemExit(128 + number)``, unless the program handles them already."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    taken = [s for s in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(s) is signal.SIG_DFL]
+    taken = [s for s in _POLITE if signal.getsignal(s) is signal.SIG_DFL]
     for number in taken:
         signal.signal(number, _raise_exit)
     try:

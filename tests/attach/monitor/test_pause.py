@@ -58,7 +58,7 @@ def test_an_exception_lets_the_guest_go_and_goes_on(
 
 
 def test_handlers_are_put_back(monitor: Monitor) -> None:
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
     before = [signal.getsignal(number) for number in numbers]
     with PausedGuest(monitor):
         assert signal.getsignal(signal.SIGTERM) != before[1]
@@ -186,6 +186,7 @@ with Monitor(sys.argv[1]) as monitor:
         (signal.SIGINT, -signal.SIGINT),
         (signal.SIGTERM, 128 + signal.SIGTERM),
         (signal.SIGHUP, 128 + signal.SIGHUP),
+        (signal.SIGQUIT, 128 + signal.SIGQUIT),
     ],
 )
 def test_a_signal_lets_the_guest_go(fake_qmp: Any, number: signal.Signals, status: int) -> None:

@@ -301,7 +301,7 @@ def test_leftovers_of_a_start_that_was_killed_are_cleared(place: Place) -> None:
     assert place.left_behind() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_an_interrupted_start_leaves_nothing(
     place: Place, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
@@ -323,7 +323,7 @@ def test_an_interrupted_start_leaves_nothing(
     assert place.left_behind() == []
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_guest_ends_with_the_block_that_booted_it(place: Place, number: signal.Signals) -> None:
     program = (
         "import functools, time; from pathlib import Path; from kvmtools.boot.guests import lifecycle, ram_location;"
