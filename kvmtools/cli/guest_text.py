@@ -10,6 +10,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Any
 
 from kvmtools.show import tables
+from kvmtools.show.gaps import UNKNOWN
 from kvmtools.show.printable import brief
 
 if TYPE_CHECKING:
@@ -33,13 +34,13 @@ def to_dict(guest: Guest, state: GuestState) -> dict[str, Any]:
 
 def details(guest: Guest, state: GuestState) -> str:
     """One guest in full, and the commands that attach to it."""
-    touched = f"{tables.size(state.ram_touched_bytes)} touched"
+    touched = UNKNOWN if state.ram_touched_bytes is None else tables.size(state.ram_touched_bytes)
     threads = ", ".join(f"{cpu.index}: thread {cpu.thread_id}" for cpu in state.vcpus)
     rows = [
         ("kernel", guest.kernel),
         ("symbols", str(guest.vmlinux)),
         ("QEMU", f"pid {guest.pid}, {guest.accel}"),
-        ("memory", f"{tables.size(guest.memory_bytes)} in {guest.ram}, {touched}"),
+        ("memory", f"{tables.size(guest.memory_bytes)} in {guest.ram}, {touched} touched"),
         ("CPUs", f"{guest.smp}  ({threads})" if threads else str(guest.smp)),
         ("console", str(guest.console)),
         ("QMP", f"{guest.qmp} (ours), {guest.drgn_qmp} (yours)"),

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from kvmtools.boot.guests import lifecycle
+from kvmtools.boot.guests import lifecycle, ram_location
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.lifecycle import DeadGuest, Guest, GuestState, VcpuThread
 from kvmtools.boot.kernels import reference
@@ -202,6 +202,21 @@ def test_a_guest_that_panicked_is_called_so(one_guest: list[Any], monkeypatch: p
     assert (guest["status"], guest["panic"]) == ("running", panic)
 
 
+def test_a_ram_file_that_cannot_be_looked_at(
+    one_guest: list[Any], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its folder is no folder any more (ENOTDIR), or it is gone (ENOENT): what it takes is not known."""
+    (tmp_path / "file").touch()
+    for path in (tmp_path / "file" / "pae.ram", tmp_path / "gone.ram"):
+        state = replace(STATE, ram_touched_bytes=ram_location.touched_bytes(path))
+        monkeypatch.setattr(lifecycle, "state", lambda _guest, state=state: state)
+        assert "6 GiB in /shm/pae.ram, ? touched" in run("status", "pae")[0]
+        (shown,) = json.loads(run("status", "pae", "--format", "json")[0])["guests"]
+        assert shown["ram_touched_bytes"] is None
+        (shown,) = json.loads(run("list", "--format", "json")[0])["guests"]
+        assert shown["ram_touched_bytes"] is None
+
+
 def test_stop_takes_names_or_all(one_guest: list[Any]) -> None:
     run("stop", "pae", "pae")
     assert one_guest == [GUEST]
@@ -288,6 +303,31 @@ def test_those_that_run_are_stopped_whoever_is_missing(one_guest: list[Any]) -> 
     with pytest.raises(AttachError, match="no guest 'nosuch' is running"):
         run("stop", "nosuch", "pae")
     assert one_guest == [GUEST]
+
+
+def test_a_guest_that_hangs_keeps_no_other_from_being_stopped(
+    one_guest: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The exit code is that of the worst, and every one is said."""
+
+    def stop(guest: Guest) -> None:
+        if guest.name == "hung":
+            raise AttachError("guest 'hung' is not stopped")
+        if guest.name == "busy":
+            raise UsageError("guest 'busy' is being started")
+        one_guest.append(guest.name)
+
+    monkeypatch.setattr(lifecycle, "find", lambda name: replace(GUEST, name=name))
+    monkeypatch.setattr(lifecycle, "stop", stop)
+    result = CliRunner().invoke(command, ["stop", "hung", "one", "busy", "two"])
+    assert one_guest == ["one", "two"]
+    assert isinstance(result.exception, AttachError)
+    assert "'hung'" in str(result.exception)
+    assert result.stderr.splitlines() == [
+        "kvmtools: guest 'one' is stopped",
+        "kvmtools: guest 'two' is stopped",
+        "kvmtools: guest 'busy' is being started",
+    ]
 
 
 def test_stopping_the_dead_cleans_up(one_guest: list[Any]) -> None:

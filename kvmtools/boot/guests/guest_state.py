@@ -26,14 +26,14 @@ class GuestState:
     """What QEMU says of a guest now.
 
     :ivar status: QMP's word, such as ``running`` or ``paused``; ``busy`` if another client holds the monitor
-    :ivar ram_touched_bytes: how much of the RAM file really exists
+    :ivar ram_touched_bytes: how much of the RAM file really exists; ``None`` if it cannot be looked at
     :ivar panic: why its kernel panicked, as it printed or, if it printed nothing, noted; ``""`` if it did not
     """
 
     status: str
     vcpus: tuple[VcpuThread, ...]
     uptime_seconds: float
-    ram_touched_bytes: int
+    ram_touched_bytes: int | None
     panic: str = ""
 
 

@@ -94,12 +94,12 @@ def places(size: int) -> Iterator[Path]:
         yield on_disk
 
 
-def touched_bytes(path: Path) -> int:
-    """How much of the file really exists; 0 once it is removed."""
+def touched_bytes(path: Path) -> int | None:
+    """How much of the file really exists; ``None`` if it cannot be looked at: its guest may have it all the same."""
     try:
         return path.stat().st_blocks * 512
-    except FileNotFoundError:
-        return 0
+    except OSError:
+        return None
 
 
 def _file_name(name: str, directory: Path) -> str:
