@@ -240,34 +240,30 @@ def stop(names: tuple[str, ...], everyone: bool) -> None:
     for dead in lifecycle.sweep() if everyone else ():
         note(str(dead))
     show = progress()
-    missing: KvmtoolsError | None = None
     if everyone:
         running = [guest.name for guest in lifecycle.all_guests()]
         names = (*running, *(found.name for found in lifecycle.unreadable()))
+    failures: list[KvmtoolsError] = []
     for name in dict.fromkeys(names):
         try:
             guest = lifecycle.find(name)
-        except GuestVanished as died:
-            note(f"{died.message}; cleaned up")
-            continue
-        except AttachError as error:
-            if missing is not None:
-                note(missing)
-            missing = error
-            continue
-        show(f"stopping {name}")
-        try:
+            show(f"stopping {name}")
             lifecycle.stop(guest)
+            said = f"guest '{name}' is stopped"
+        except GuestVanished as died:
+            said = f"{died.message}; cleaned up"
         except KvmtoolsError as error:
-            show("")
-            if missing is not None:
-                note(missing)
-            missing = error
-            continue
+            failures.append(error)
+            said = ""
         show("")
-        note(f"guest '{name}' is stopped")
-    if missing is not None:
-        raise missing
+        if said:
+            note(said)
+    if failures:
+        worst = max(failures, key=lambda failure: failure.exit_code)
+        for other in failures:
+            if other is not worst:
+                note(other)
+        raise worst
 
 
 @command.command(context_settings={"ignore_unknown_options": True})

@@ -107,6 +107,7 @@ def stop(guest: Guest, *, patience: float = 3.0) -> None:
     already gone is only cleaned up.
 
     :raises UsageError: if another process is starting or stopping it, and does not come to an end
+    :raises AttachError: if its QEMU does not end; it stays on file
     """
     for ask_politely in (_power_off, _quit):
         if not guest.alive:
@@ -114,7 +115,12 @@ def stop(guest: Guest, *, patience: float = 3.0) -> None:
         with contextlib.suppress(KvmtoolsError, OSError):
             if ask_politely(guest, patience):
                 detached.wait_for_end(guest.pid, guest.started, patience)
-    detached.end(guest.pid, guest.started, patience=patience)
+    try:
+        detached.end(guest.pid, guest.started, patience=patience)
+    except AttachError as hangs:
+        raise AttachError(
+            f"guest '{guest.name}' is not stopped: QEMU's {hangs.message}", hint=hangs.hint
+        ) from None
     with registry.locked(guest.name, wait=5.0) as found:
         # Whoever was starting it may have cleaned up already, and started anew.
         if found == guest:

@@ -17,8 +17,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from kvmtools.boot.host.interrupts import ENDING
+from kvmtools.errors import AttachError
 
 TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
+_KILL_SECONDS = 10.0  # that a process which is killed may take to free its memory
 
 
 def start_ticks(pid: int) -> int | None:
@@ -116,9 +118,12 @@ def wait_for_end(pid: int, started: int, seconds: float) -> bool:
 def end(pid: int, started: int, *, patience: float = 3.0) -> None:
     """SIGTERM, ``patience`` seconds, then SIGKILL; returns when the process is gone.
 
-    :raises TimeoutError: if it survives SIGKILL (it hangs in the host's kernel)
+    :raises AttachError: if it survives SIGKILL
     """
-    for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, 10.0)):
+    for number, seconds in ((signal.SIGTERM, patience), (signal.SIGKILL, _KILL_SECONDS)):
         if not send(pid, started, number) or wait_for_end(pid, started, seconds):
             return
-    raise TimeoutError(f"process {pid} did not end")
+    raise AttachError(
+        f"process {pid} does not end, even of SIGKILL: it hangs in the host's kernel",
+        hint="see `dmesg` of the host; it ends, if ever, when that lets it go",
+    )

@@ -277,6 +277,23 @@ def test_a_deaf_qemu_is_killed(place: Place, monkeypatch: pytest.MonkeyPatch) ->
     assert place.left_behind() == []
 
 
+def test_a_qemu_that_hangs_in_the_hosts_kernel_stays_on_file(
+    place: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FAKE_QEMU_DEAF", "1")
+    guest = place.start()
+    with monkeypatch.context() as hanging:
+        hanging.setattr(detached, "send", lambda *_: True)
+        hanging.setattr(detached, "_KILL_SECONDS", 0.01)
+        with pytest.raises(
+            AttachError, match=f"guest 'fake' is not stopped: QEMU's process {guest.pid} does"
+        ):
+            lifecycle.stop(guest, patience=0.2)
+    assert lifecycle.find("fake") == guest
+    lifecycle.stop(guest, patience=0.2)
+    assert place.left_behind() == []
+
+
 def test_a_monitor_in_use_is_busy_not_dead(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     import socket
 

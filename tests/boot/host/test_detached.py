@@ -13,6 +13,7 @@ import pytest
 
 from kvmtools.boot.host import detached
 from kvmtools.boot.host.interrupts import ending_raises, held
+from kvmtools.errors import AttachError
 
 
 @pytest.fixture
@@ -70,6 +71,17 @@ def test_sigkill_follows_sigterm(tmp_path: Path) -> None:
     os.killpg(pid, 0)  # a group of its own: what the terminal sends does not reach it
     detached.end(pid, started, patience=0.1)
     assert not detached.is_alive(pid, started)
+
+
+def test_what_hangs_in_the_hosts_kernel_is_said(
+    sleeper: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as hanging:
+        hanging.setattr(detached, "send", lambda *_: True)
+        hanging.setattr(detached, "_KILL_SECONDS", 0.01)
+        with pytest.raises(AttachError, match=f"process {sleeper[0]} does not end, even of SIGKILL"):
+            detached.end(*sleeper, patience=0.01)
+    assert detached.is_alive(*sleeper)
 
 
 def _interrupted_while_held(done: list[str]) -> None:
