@@ -44,7 +44,7 @@ def main(*words: str) -> None:
 
 def complain(said: str | KvmtoolsError) -> None:
     """One line on stderr, in the form of every message of ours."""
-    tell(f"kvmtools: {told(said)}\n")
+    to_stderr(f"kvmtools: {told(said)}\n")
 
 
 def _complain_of_notes(ending: BaseException) -> None:
@@ -53,8 +53,8 @@ def _complain_of_notes(ending: BaseException) -> None:
         complain(said)
 
 
-def tell(text: str) -> None:
-    """Write to stderr; what is lost there is nobody's problem, and the output goes on."""
+def to_stderr(text: str) -> None:
+    """Write it; what is lost there is nobody's problem, and the output goes on."""
     try:
         sys.stderr.write(text)
         sys.stderr.flush()
@@ -70,7 +70,7 @@ def leave(code: int) -> None:
         if error.errno != errno.EPIPE:
             code = _unwritten(error)
         drain(sys.stdout)
-    tell("")
+    to_stderr("")
     sys.exit(code)
 
 
@@ -133,7 +133,7 @@ def _run(words: list[str]) -> int:
     except click.ClickException as error:
         shown = io.StringIO()
         error.show(shown)
-        tell("".join(f"{brief(line)}\n" for line in shown.getvalue().splitlines()))
+        to_stderr("".join(f"{brief(line)}\n" for line in shown.getvalue().splitlines()))
         return 2
     except click.Abort as abort:
         # click's own, made from the interrupt.

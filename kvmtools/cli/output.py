@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from kvmtools.cli import complain, drain, tell
+from kvmtools.cli import complain, drain, to_stderr
 from kvmtools.errors import KvmtoolsError
 from kvmtools.show.printable import printable
 
@@ -50,6 +50,6 @@ def progress() -> Callable[[str], None]:
     def show(line: str) -> None:
         width = max(20, (os.get_terminal_size(sys.stderr.fileno()).columns or 80) - 1)
         text = f"{printable(line)}  [{time.monotonic() - started:.0f} s]"[:width]
-        tell(f"\r\x1b[K{text}" if line else "\r\x1b[K")
+        to_stderr(f"\r\x1b[K{text}" if line else "\r\x1b[K")
 
     return show

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kvmtools.cli import reader_left, tell
+from kvmtools.cli import reader_left, to_stderr
 from kvmtools.cli.options import TargetOptions, target_options
 from kvmtools.cli.output import note
 from kvmtools.cli.page_tables import PageTableWords, page_table_options
@@ -83,7 +83,7 @@ def _prompt(kernel: OpenKernel, table: PageTable) -> None:
     from kvmtools.api.prompt import HELP, namespace
 
     names = namespace(kernel, table.cr3)
-    tell(f"{version_header()}\n")
+    to_stderr(f"{version_header()}\n")
     run_interactive(
         names["prog"],
         banner_func=lambda banner: f"{banner}\n{HELP.format(table=printable(table.name))}",
@@ -139,4 +139,4 @@ def _show(error: Exception, name: str) -> None:
     frames = error.__traceback__
     while frames is not None and frames.tb_frame.f_code.co_filename != name:
         frames = frames.tb_next
-    tell("".join(traceback.format_exception(type(error), error, frames)))
+    to_stderr("".join(traceback.format_exception(type(error), error, frames)))

@@ -34,7 +34,7 @@ def noted(broken: list[Broken] | None, structure: str, member: str = "") -> Iter
         yield
     except MemoryFault as fault:
         if broken is not None:
-            note(broken, structure, fault, member)
+            add_broken(broken, structure, fault, member)
 
 
 @contextmanager
@@ -47,7 +47,7 @@ def reading(structure: str) -> Iterator[None]:
         raise
 
 
-def note(broken: list[Broken], structure: str, fault: MemoryFault, member: str = "") -> None:
+def add_broken(broken: list[Broken], structure: str, fault: MemoryFault, member: str = "") -> None:
     """Append it, unless the same fault was met before: one structure may be what several others are read by."""
     if all(fault.message != each.reason for each in broken):
         broken.append(Broken(structure, member, fault.address, fault.space, fault.message))

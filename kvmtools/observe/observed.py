@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, TypeVar
 from kvmtools.errors import MemoryFault, NotYet, Unobserved
 from kvmtools.observe.boot.configuration import observe_configuration
 from kvmtools.observe.boot.ram import RamMaps, observe_ram
-from kvmtools.observe.broken import Broken, note, reading
+from kvmtools.observe.broken import Broken, add_broken, reading
 from kvmtools.observe.capture import Capture, prepare
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.kmap.kmap_local import KmapLocal, observe_kmap_local
@@ -48,7 +48,7 @@ def _part(structure: str) -> Callable[[Callable[[Observed], T]], cached_property
             except MemoryFault as fault:
                 if where := setting_up(seen.kernel, seen.registers):
                     raise NotYet(f"the kernel is still booting, {where}: {fault}") from fault
-                note(seen.broken, structure, fault)
+                add_broken(seen.broken, structure, fault)
                 raise
 
         decoded.__doc__ = decode.__doc__

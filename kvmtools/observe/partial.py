@@ -12,7 +12,7 @@ from dataclasses import fields, is_dataclass
 from typing import Any, TypeVar, cast
 
 from kvmtools.errors import MemoryFault, Unobserved
-from kvmtools.observe.broken import Broken, note, reading
+from kvmtools.observe.broken import Broken, add_broken, reading
 
 T = TypeVar("T")
 
@@ -40,7 +40,7 @@ def known(read: Callable[[], T], structure: str, broken: list[Broken] | None = N
             return read()
     except Unobserved as reason:
         if broken is not None and isinstance(reason, MemoryFault):
-            note(broken, structure, reason)
+            add_broken(broken, structure, reason)
         return cast(T, reason)
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from kvmtools.attach.elf import EM_386, ET_CORE, MACHINES, PT_LOAD, ElfError, ElfFile, ProgramHeader
-from kvmtools.attach.memory.file_memory import FileMemory, ours
+from kvmtools.attach.memory.file_memory import FileMemory, closed_on_failure
 from kvmtools.attach.memory.physical import FOUR_GIB, Segment
 from kvmtools.errors import AttachError
 from kvmtools.records import Registers
@@ -44,7 +44,7 @@ class ElfCore(FileMemory):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise AttachError(f"cannot read the core {path}: {error.strerror}") from error
-        with ours(descriptor, f"the core {path}"):
+        with closed_on_failure(descriptor, f"the core {path}"):
             try:
                 core = _open(path, descriptor)
                 self.notes = tuple(core.notes())

@@ -63,7 +63,7 @@ class FileMemory(SegmentedMemory):
 
 
 @contextmanager
-def ours(descriptor: int, what: str) -> Iterator[None]:
+def closed_on_failure(descriptor: int, what: str) -> Iterator[None]:
     """While ``descriptor`` is being made a memory: closed if that fails.
 
     :param what: the file, for the message

@@ -9,7 +9,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from kvmtools.attach.memory.file_memory import FileMemory, ours
+from kvmtools.attach.memory.file_memory import FileMemory, closed_on_failure
 from kvmtools.attach.memory.flat_view import Backed
 from kvmtools.attach.memory.physical import Segment
 from kvmtools.errors import AttachError
@@ -31,7 +31,7 @@ class RamFile(FileMemory):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise AttachError(f"cannot read {path}: {error.strerror}") from error
-        with ours(descriptor, str(path)):
+        with closed_on_failure(descriptor, str(path)):
             needed = max(s.offset + s.end - s.start for s in segments)
             size = os.fstat(descriptor).st_size
             if size < needed:

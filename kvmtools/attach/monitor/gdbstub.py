@@ -45,7 +45,7 @@ def demand_gdbstub(address: str, monitor: Monitor, *, may_stop: bool) -> None:
     free = all(name.startswith(_DISCONNECTED) for name in served)
     if may_stop and free and _runs(monitor):
         where = addresses.plain(served[0].removeprefix(_DISCONNECTED)) if served else ""
-        _knock(address, monitor, f"QEMU says that it serves gdb at {where}" if where else _START)
+        _stop_and_greet(address, monitor, f"QEMU says that it serves gdb at {where}" if where else _START)
 
 
 def is_taken(address: str, monitor: Monitor) -> bool:
@@ -84,8 +84,8 @@ def _runs(monitor: Monitor) -> bool:
     return bool(monitor.command("query-status")["running"])
 
 
-def _knock(address: str, monitor: Monitor, hint: str) -> None:
-    """Say hello to whoever listens; the guest, which ran, runs afterwards.
+def _stop_and_greet(address: str, monitor: Monitor, hint: str) -> None:
+    """Connect, and say hello to whoever listens: a gdbstub stops its guest for that.  It ran, and runs afterwards.
 
     :raises AttachError: if nobody does, or it is not this guest's gdbstub
     """
