@@ -91,11 +91,11 @@ def page_of(kernel: Kernel, which: Address, layout: FlagLayout) -> Page:
 
 def flags_of(kernel: Kernel) -> FlagLayout:
     """The flags of this kernel; where they keep zone and section, if it has booted far enough to say what it is."""
-    from kvmtools.compare.flag_fields import told
+    from kvmtools.compare.flag_fields import layout_with_fields
     from kvmtools.observe.boot.configuration import observe_configuration
     from kvmtools.observe.pages.page_flags import flag_layout
 
-    return told(flag_layout(kernel.vmlinux), observe_configuration(kernel))
+    return layout_with_fields(flag_layout(kernel.vmlinux), observe_configuration(kernel))
 
 
 def page_behind(kernel: Kernel, physical: int, layout: FlagLayout) -> Page | None:

@@ -17,10 +17,10 @@ _FLAGS = "page->flags"
 
 def with_fields(memmap: MemMap, configuration: Configuration) -> MemMap:
     """``memmap``, told where its flags keep zone, node and section; who asks for one that cannot be told learns why."""
-    return exchanged(memmap, layout=told(memmap.layout, configuration))
+    return exchanged(memmap, layout=layout_with_fields(memmap.layout, configuration))
 
 
-def told(layout: FlagLayout, configuration: Configuration) -> FlagLayout:
+def layout_with_fields(layout: FlagLayout, configuration: Configuration) -> FlagLayout:
     """``layout`` with the places of zone, node and section."""
 
     def fields() -> FlagsLayout:
