@@ -10,9 +10,9 @@ from kvmtools.observe.pages.page_flags import (
     Field,
     flag_layout,
     lru_generations,
-    number_of_sections,
     zone_names,
 )
+from kvmtools.observe.symbols.memory_model import number_of_sections
 from kvmtools.observe.symbols.vmlinux import SCHEMA, Vmlinux
 
 FLAGS = {
