@@ -130,7 +130,7 @@ def test_what_the_guests_driver_says(invoke: Invoke, monkeypatch: pytest.MonkeyP
     guest = SimpleNamespace(agent=Path("nowhere"), name="pae")
     monkeypatch.setattr("kvmtools.boot.guests.lifecycle.find", lambda _name: guest)
     monkeypatch.setattr(
-        "kvmtools.boot.guests.lifecycle.state", lambda _guest: SimpleNamespace(status="running")
+        "kvmtools.boot.guests.lifecycle.state", lambda _guest: SimpleNamespace(status="running", panic="")
     )
     monkeypatch.setattr("kvmtools.boot.guests.agent.Agent.driver", lambda _self, _words: f"one {MODULE}\ntwo")
     said = invoke("guest", "driver", "pae", "status").out

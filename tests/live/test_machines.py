@@ -69,6 +69,7 @@ WHOLE = (
 OF_OTHERS = {
     "memmap.section",  # of SPARSEMEM
     "memmap.node",  # of several nodes
+    "kmap-local.entries",  # up to the first kmap_local_page(), 5.11 and later
 }
 OF_NX = {"pagetable.write-xor-execute"}
 """Rules that may be skipped, for these are kernels of other kinds; and without PAE."""

@@ -293,10 +293,7 @@ class MemMap(Partial):
 
     def _field(self, field: Field | None) -> Words:
         if field is None:
-            raise UsageError(
-                "where page->flags keep it, only the model says",
-                hint="OpenKernel.memmap() and check() ask it",
-            )
+            raise UsageError("where page->flags keep it, only the model says", hint="ask memmap()")
         # A field of no width may sit behind the last bit, which no shift of a word reaches.
         shift = self.words.dtype.type(min(field.shift, 8 * self.words.itemsize - 1))
         found: Words = (self.flags >> shift) & self.words.dtype.type(field.mask)

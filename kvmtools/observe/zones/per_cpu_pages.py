@@ -41,8 +41,7 @@ class PcpList(Partial):
         """
         if self.order is None:
             raise UsageError(
-                "which order a CPU's list is for, only the model says",
-                hint="OpenKernel.zones() and check() ask it",
+                "which order a CPU's list is for, only the model says", hint="OpenKernel.zones() asks it"
             )
         return 1 << self.order
 
