@@ -15,15 +15,14 @@ from hypothesis import settings
 
 from kvmtools.model.paging.vectors import Vector, parse
 
-# A job in the background may have it ignored, and hands that down to the programs that tests interrupt.
-signal.signal(signal.SIGINT, signal.default_int_handler)
-
 VECTORS = Path(__file__).resolve().parent.parent / "fixtures" / "paging"
 LONG_MODE = "4-level"
 
-# A shell that starts us in the background has us ignore Ctrl-C, and so would every program that a test interrupts.
-if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+# A shell that starts us in the background has us ignore Ctrl-C and Ctrl-\, and so would every program that a test
+# interrupts.
+for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGQUIT, signal.SIG_DFL)):
+    if signal.getsignal(number) is signal.SIG_IGN:
+        signal.signal(number, usual)
 
 # A busy machine is no bug, and a test that passed passes again; `pytest --hypothesis-profile explore` looks for news.
 settings.register_profile("explore", deadline=None, max_examples=1000)
