@@ -75,7 +75,7 @@ def test_every_page_has_the_flags_that_the_guest_tells(subject: Subject) -> None
         ours = subject.page_flags()
         theirs, ours, after = fitted(theirs, ours, subject.column("/proc/kpageflags"))
         still = theirs == after
-        assert np.count_nonzero(~still) < 1000
+        assert np.count_nonzero(still) > 0.99 * len(still), "the guest is too busy to compare with"
         found = {int(pfn) for pfn in np.flatnonzero(still & (theirs != ours))}
         suspects = found if suspects is None else suspects & found
         if not suspects:
@@ -105,7 +105,7 @@ def test_every_page_is_mapped_as_often_as_the_guest_tells(subject: Subject) -> N
         ours = subject.page_counts()
         theirs, ours, after = fitted(theirs, ours, subject.column("/proc/kpagecount").astype(np.int64))
         still = theirs == after
-        assert np.count_nonzero(~still) < 1000
+        assert np.count_nonzero(still) > 0.99 * len(still), "the guest is too busy to compare with"
         found = {int(pfn) for pfn in np.flatnonzero(still & (theirs != ours))}
         suspects = found if suspects is None else suspects & found
         if not suspects:

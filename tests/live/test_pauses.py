@@ -83,9 +83,12 @@ def test_a_killed_program_leaves_gdb_to_let_the_guest_run(split: Machine) -> Non
 
 def test_qemu_killed_while_paused(split: Machine) -> None:
     with open_target(qemu=split.qmp) as target:
-        before = target.memory.read(0, 16)
-        with pytest.raises(GuestVanished) as caught, target.paused():
-            split.kill()
+        pausing = target.paused()
+        pausing.__enter__()
+        before = target.memory.read(0, 16)  # its firmware would write there
+        split.kill()
+        with pytest.raises(GuestVanished) as caught:
+            pausing.__exit__(None, None, None)
         assert "\n" not in str(caught.value)
         with pytest.raises(GuestVanished):
             target.registers()

@@ -182,10 +182,11 @@ def test_no_harm_is_done_to_find_it_out(fake_qmp: Any, listen: Listen, path: Pat
 def test_an_interrupt_lets_the_guest_run(
     fake_qmp: Any, listen: Listen, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def interrupt(*_: object) -> bytes:
+    def interrupt(connection: socket.socket) -> bytes:
+        connection.recv(1)  # by now the stub has stopped its guest
         raise KeyboardInterrupt
 
-    listen(fake_qmp, answer=b"+$PacketSize=1000#00")
+    listen(fake_qmp, greeting=b"+", answer=b"+$PacketSize=1000#00")
     fake_qmp.chardevs = ELSEWHERE
     monkeypatch.setattr(gdbstub, "_first_byte", interrupt)
     with pytest.raises(KeyboardInterrupt):
