@@ -114,10 +114,11 @@ def page_behind(kernel: Kernel, physical: int, layout: FlagLayout) -> Page | Non
 def pages_of(session: Session, words: Sequence[Address], refuse: Callable[[UsageError], None]) -> list[Page]:
     """The pages that are named, all at one moment; ``refuse`` is told of each that names none."""
     refused: list[UsageError] = []
+    layout = flags_of(session.kernel)  # of the kernel, not of the moment: the guest need not wait for it
 
     def read() -> list[Page]:
         refused.clear()
-        found, layout = [], flags_of(session.kernel)
+        found = []
         for word in words:
             try:
                 found.append(page_of(session.kernel, word, layout))

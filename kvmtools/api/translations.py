@@ -67,11 +67,11 @@ def translated(
 
     kernel = session.kernel
     wanted = [(address, virtual(kernel, address)) for address in addresses]
+    layout = flags_of(kernel)  # of the kernel, not of the moment: the guest need not wait for it
 
     def read() -> list[TranslatedAddress]:
         kernel = session.seen_by(choice.cpu)
         table, regions = choice.find(session), regions_of(kernel, observe_layout(kernel))
-        layout = flags_of(kernel)
         return [_translated(kernel, regions, layout, table, choice, *each) for each in wanted]
 
     return session.held(read)

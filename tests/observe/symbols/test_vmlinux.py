@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
@@ -248,35 +245,6 @@ def test_without_a_word_of_who_asks_nothing_is_kept(
         again.believe()
         again.save()
     assert facts_cache.read(vmlinux.build_id) == {"sizeof struct page": 32}
-
-
-def test_who_asks_is_the_code_and_its_drgn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    before = facts_cache.asked_by()
-    assert before == facts_cache.asked_by()
-    code = Path(facts_cache.__file__).parent
-    library = tmp_path / "_drgn.so"
-    library.write_bytes(b"a library")
-    monkeypatch.setattr(facts_cache, "find_spec", lambda _: SimpleNamespace(origin=str(library)))
-    (tmp_path / "drgn-0.3.0.dist-info").mkdir()
-    first = facts_cache.asked_by()
-    assert first != before
-    (tmp_path / "drgn-0.3.0.dist-info").rename(tmp_path / "drgn-0.4.0.dist-info")
-    another_version = facts_cache.asked_by()
-    assert another_version != first
-    os.utime(library, ns=(0, 1))
-    another_build = facts_cache.asked_by()
-    assert another_build != another_version
-    library.write_bytes(b"a library with patches")
-    os.utime(library, ns=(0, 1))
-    newer = facts_cache.asked_by()
-    assert newer != another_build
-    copy = tmp_path / "symbols"
-    shutil.copytree(code, copy)
-    monkeypatch.setattr(facts_cache, "__file__", str(copy / "facts_cache.py"))
-    assert facts_cache.asked_by() == newer
-    with (copy / "debuginfo.py").open("a") as file:
-        file.write("# cleverer")
-    assert facts_cache.asked_by() != newer
 
 
 def test_recorded_facts_answer_what_was_asked_and_say_what_was_not(vmlinux: Vmlinux) -> None:
