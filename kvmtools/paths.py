@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import stat
 import sys
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +23,11 @@ def run_dir() -> Path:
     :raises UsageError: if it is a link, or belongs to somebody else (a shared ``/tmp`` is not to be trusted)
     """
     base = os.environ.get("XDG_RUNTIME_DIR")
-    path = Path(base) / "kvmtools" if base else Path(tempfile.gettempdir()) / f"kvmtools-{os.getuid()}"
+    path = (
+        Path(base) / "kvmtools"
+        if base
+        else Path(os.environ.get("TMPDIR") or "/tmp") / f"kvmtools-{os.getuid()}"
+    )
     try:
         with suppress(FileExistsError):
             path.mkdir(mode=0o700, parents=True)

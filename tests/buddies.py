@@ -19,7 +19,7 @@ from kvmtools.model.memmaps.metered_memory import Cost, KernelSpace
 from kvmtools.model.memmaps.sparse_map import SparseMap
 from kvmtools.model.memmaps.virtual_map import VirtualMap
 from kvmtools.model.memory.ram import Ram
-from kvmtools.model.pages.memmap import FlagsLayout
+from kvmtools.model.pages.flags_layout import FlagsLayout
 from kvmtools.model.paging.forms import non_pae
 from kvmtools.records import Range, ZoneSpan
 

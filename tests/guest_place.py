@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvmtools.boot.guests import lifecycle
+from kvmtools.boot.guests import lifecycle, starting
 
 FAKE_QEMU = Path(__file__).parent / "boot" / "guests" / "fake_qemu.py"
 
@@ -19,7 +19,7 @@ class Place:
     vmlinux: Path
 
     def start(self, name: str = "fake", timeout: float = 30.0) -> lifecycle.Guest:
-        return lifecycle.start(
+        return starting.start(
             name,
             kernel=str(self.image),
             vmlinux=self.vmlinux,

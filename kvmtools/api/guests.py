@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kvmtools.boot.guests.lifecycle import Guest
+    from kvmtools.boot.guests.record import Guest
 
 
 @contextmanager

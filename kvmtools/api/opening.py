@@ -74,9 +74,9 @@ def _target(
     if qemu is not None:
         return open_target(qemu=qemu, gdb=gdb, vmlinux=symbols, pause=pause), None
 
-    from kvmtools.boot.guests import lifecycle
+    from kvmtools.boot.guests import registry
 
-    ours = lifecycle.find(guest if guest is not None else _only_guest())
+    ours = registry.find(guest if guest is not None else _only_guest())
     target = open_target(
         qemu=str(ours.qmp),
         gdb=str(ours.gdb),
@@ -94,9 +94,9 @@ def _path(path: str | Path | None) -> Path | None:
 
 def _only_guest() -> str:
     """The name of the guest that is meant when none is named: the one that runs."""
-    from kvmtools.boot.guests import lifecycle
+    from kvmtools.boot.guests import registry
 
-    running = lifecycle.all_guests()
+    running = registry.all_guests()
     if len(running) == 1:
         return running[0].name
     if running:

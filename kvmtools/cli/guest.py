@@ -15,7 +15,7 @@ from kvmtools.errors import AttachError, BuildError, GuestVanished, KvmtoolsErro
 from kvmtools.show.printable import printable
 
 if TYPE_CHECKING:
-    from kvmtools.boot.guests.lifecycle import Guest
+    from kvmtools.boot.guests.record import Guest
     from kvmtools.boot.kernels.reference import BuiltKernel
 
 KERNELS = ("pae", "nopae")
@@ -130,13 +130,13 @@ def start(
     kvmtools guest start big --memory 16G --smp 4 --append "slub_debug=FZP"
     kvmtools guest start mine --kernel arch/x86/boot/bzImage -s vmlinux
     """
-    from kvmtools.boot.guests import lifecycle, parameters
+    from kvmtools.boot.guests import parameters, starting
     from kvmtools.boot.guests.qemu_command import MEMORY_BELOW_4G
 
     chosen = kernel or _kernel_for(name)
     show = progress()
     try:
-        guest = lifecycle.start(
+        guest = starting.start(
             name or (chosen if chosen in KNOWN else "guest"),
             kernel=chosen,
             vmlinux=symbols,
@@ -185,13 +185,13 @@ def list_(form: str) -> None:
     kvmtools and compiler. The others boot by their path.
     A guest whose QEMU died is named once, on stderr, and cleaned up.
     """
-    from kvmtools.boot.guests import lifecycle
+    from kvmtools.boot.guests import lifecycle, registry
     from kvmtools.boot.kernels import reference
     from kvmtools.cli import guest_text
 
-    for said in (*lifecycle.sweep(), *lifecycle.unreadable()):
+    for said in (*registry.sweep(), *registry.unreadable()):
         note(str(said))
-    running = [(guest, lifecycle.state(guest)) for guest in lifecycle.all_guests()]
+    running = [(guest, lifecycle.state(guest)) for guest in registry.all_guests()]
     built: list[BuiltKernel] = []
     try:
         for entry in reference.damaged():
@@ -217,11 +217,11 @@ def list_(form: str) -> None:
 @format_option
 def status(name: str | None, form: str) -> None:
     """Show a guest's state and how to attach to it; all guests if none is named."""
-    from kvmtools.boot.guests import lifecycle
+    from kvmtools.boot.guests import registry
 
-    for said in lifecycle.unreadable() if name is None else ():
+    for said in registry.unreadable() if name is None else ():
         note(str(said))
-    _show([lifecycle.find(name)] if name is not None else lifecycle.all_guests(), form, "guest status")
+    _show([registry.find(name)] if name is not None else registry.all_guests(), form, "guest status")
 
 
 @command.command()
@@ -233,20 +233,20 @@ def stop(names: tuple[str, ...], everyone: bool) -> None:
     Those that run are stopped even if another of the names is nobody's; one that died already is cleaned up, and
     nothing is done to one whose record cannot be read.
     """
-    from kvmtools.boot.guests import lifecycle
+    from kvmtools.boot.guests import lifecycle, registry
 
     if everyone == bool(names):
         raise UsageError("name the guests to stop, or give --all")
-    for dead in lifecycle.sweep() if everyone else ():
+    for dead in registry.sweep() if everyone else ():
         note(str(dead))
     show = progress()
     if everyone:
-        running = [guest.name for guest in lifecycle.all_guests()]
-        names = (*running, *(found.name for found in lifecycle.unreadable()))
+        running = [guest.name for guest in registry.all_guests()]
+        names = (*running, *(found.name for found in registry.unreadable()))
     failures: list[KvmtoolsError] = []
     for name in dict.fromkeys(names):
         try:
-            guest = lifecycle.find(name)
+            guest = registry.find(name)
             show(f"stopping {name}")
             lifecycle.stop(guest)
             said = f"guest '{name}' is stopped"
@@ -280,10 +280,10 @@ def driver(name: str, words: tuple[str, ...]) -> None:
 
     All commands are in qemu/README.md.
     """
-    from kvmtools.boot.guests import lifecycle
+    from kvmtools.boot.guests import lifecycle, registry
     from kvmtools.boot.guests.agent import Agent
 
-    guest = lifecycle.find(name)
+    guest = registry.find(name)
     state = lifecycle.state(guest)
     if state.panic:
         raise AttachError(f"guest '{name}' has panicked: {state.panic}", hint="no driver answers any more")

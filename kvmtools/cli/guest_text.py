@@ -14,7 +14,8 @@ from kvmtools.show.gaps import UNKNOWN
 from kvmtools.show.printable import brief
 
 if TYPE_CHECKING:
-    from kvmtools.boot.guests.lifecycle import Guest, GuestState
+    from kvmtools.boot.guests.guest_state import GuestState
+    from kvmtools.boot.guests.record import Guest
     from kvmtools.boot.kernels.reference import BuiltKernel
 
 

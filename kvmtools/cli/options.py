@@ -37,10 +37,10 @@ class TargetOptions:
 
 def complete_guest(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of the guests that run, for the shell's tab key."""
-    from kvmtools.boot.guests import lifecycle
+    from kvmtools.boot.guests import registry
 
     return [
-        CompletionItem(guest.name) for guest in lifecycle.all_guests() if guest.name.startswith(incomplete)
+        CompletionItem(guest.name) for guest in registry.all_guests() if guest.name.startswith(incomplete)
     ]
 
 

@@ -13,7 +13,7 @@ from kvmtools.errors import AttachError, GuestVanished
 from kvmtools.show.style import colour
 
 if TYPE_CHECKING:
-    from kvmtools.boot.guests.lifecycle import Guest
+    from kvmtools.boot.guests.record import Guest
 
 WORST_FIRST = (4, 3, 1, 5, 0)  # of several exit codes, the one to exit with
 

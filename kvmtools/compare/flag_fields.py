@@ -6,7 +6,7 @@ find numbers there that no page can have.
 
 from __future__ import annotations
 
-from kvmtools.model.pages.memmap import FlagsLayout, flags_layout
+from kvmtools.model.pages.flags_layout import FlagsLayout, flags_layout
 from kvmtools.observe.pages.memmap import MemMap
 from kvmtools.observe.pages.page_flags import Field, FlagLayout
 from kvmtools.observe.partial import exchanged, known

@@ -31,9 +31,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
 def guests(monkeypatch: pytest.MonkeyPatch) -> list[SimpleNamespace]:
     """The guests that run: none, until a test adds some."""
     found: list[SimpleNamespace] = []
-    monkeypatch.setattr("kvmtools.boot.guests.lifecycle.all_guests", lambda: found)
+    monkeypatch.setattr("kvmtools.boot.guests.registry.all_guests", lambda: found)
     monkeypatch.setattr(
-        "kvmtools.boot.guests.lifecycle.find",
+        "kvmtools.boot.guests.registry.find",
         lambda name: next(guest for guest in found if guest.name == name),
     )
     return found

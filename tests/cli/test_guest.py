@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 from click.testing import CliRunner
 
-from kvmtools.boot.guests import lifecycle, ram_location
+from kvmtools.boot.guests import lifecycle, ram_location, registry, starting
 from kvmtools.boot.guests.agent import Agent
-from kvmtools.boot.guests.lifecycle import DeadGuest, Guest, GuestState, VcpuThread
+from kvmtools.boot.guests.guest_state import GuestState, VcpuThread
+from kvmtools.boot.guests.record import Guest
+from kvmtools.boot.guests.registry import DeadGuest
 from kvmtools.boot.kernels import reference
 from kvmtools.boot.kernels.reference import BuiltKernel
 from kvmtools.cli import guest_text
@@ -65,13 +67,13 @@ def one_guest(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
             raise AttachError(f"no guest '{name}' is running")
         return GUEST
 
-    monkeypatch.setattr(lifecycle, "start", start)
+    monkeypatch.setattr(starting, "start", start)
     monkeypatch.setattr(lifecycle, "stop", done.append)
-    monkeypatch.setattr(lifecycle, "find", find)
-    monkeypatch.setattr(lifecycle, "all_guests", lambda: [GUEST])
-    monkeypatch.setattr(lifecycle, "unreadable", list)
+    monkeypatch.setattr(registry, "find", find)
+    monkeypatch.setattr(registry, "all_guests", lambda: [GUEST])
+    monkeypatch.setattr(registry, "unreadable", list)
     monkeypatch.setattr(lifecycle, "state", {GUEST: STATE}.__getitem__)
-    monkeypatch.setattr(lifecycle, "sweep", lambda: [DeadGuest("old", 7, "out of memory")])
+    monkeypatch.setattr(registry, "sweep", lambda: [DeadGuest("old", 7, "out of memory")])
     monkeypatch.setattr(reference, "listing", lambda: [KERNEL])
     monkeypatch.setattr(reference, "current_keys", lambda: frozenset({"0123"}))
     monkeypatch.setattr(reference, "damaged", lambda: [Path("/cache/nopae-4567")])
@@ -111,7 +113,7 @@ def test_parameters_that_the_kernel_does_not_know_are_noted(
 ) -> None:
     printed = tmp_path / "console.log"
     printed.write_text('Unknown kernel command line parameters "foo=bar", will be passed to user space.\n')
-    monkeypatch.setattr(lifecycle, "start", lambda _name, **_options: replace(GUEST, console=printed))
+    monkeypatch.setattr(starting, "start", lambda _name, **_options: replace(GUEST, console=printed))
     monkeypatch.setattr(lifecycle, "state", lambda _guest: STATE)
     shown, said = run("start", "--append", "foo=bar vmalloc=256M")
     assert said == "kvmtools: its kernel does not know foo=bar: misspelt?\n"
@@ -228,8 +230,8 @@ def test_stop_takes_names_or_all(one_guest: list[Any]) -> None:
 
 
 def test_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lifecycle, "all_guests", list)
-    monkeypatch.setattr(lifecycle, "unreadable", list)
+    monkeypatch.setattr(registry, "all_guests", list)
+    monkeypatch.setattr(registry, "unreadable", list)
     shown, said = run("status")
     assert shown == ""
     assert "no guest runs" in said
@@ -317,7 +319,7 @@ def test_a_guest_that_hangs_keeps_no_other_from_being_stopped(
             raise UsageError("guest 'busy' is being started")
         one_guest.append(guest.name)
 
-    monkeypatch.setattr(lifecycle, "find", lambda name: replace(GUEST, name=name))
+    monkeypatch.setattr(registry, "find", lambda name: replace(GUEST, name=name))
     monkeypatch.setattr(lifecycle, "stop", stop)
     result = CliRunner().invoke(command, ["stop", "hung", "one", "busy", "two"])
     assert one_guest == ["one", "two"]

@@ -128,7 +128,7 @@ def test_no_report_repeats_them(hostile: RecordedGuest, form: str) -> None:
 def test_what_the_guests_driver_says(invoke: Invoke, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its lines stay lines; nothing else in them is obeyed."""
     guest = SimpleNamespace(agent=Path("nowhere"), name="pae")
-    monkeypatch.setattr("kvmtools.boot.guests.lifecycle.find", lambda _name: guest)
+    monkeypatch.setattr("kvmtools.boot.guests.registry.find", lambda _name: guest)
     monkeypatch.setattr(
         "kvmtools.boot.guests.lifecycle.state", lambda _guest: SimpleNamespace(status="running", panic="")
     )

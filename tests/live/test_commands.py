@@ -16,7 +16,7 @@ import pytest
 
 from kvmtools.attach.monitor.qmp import Monitor
 from kvmtools.boot.guests.agent import Agent
-from kvmtools.boot.guests.lifecycle import Guest
+from kvmtools.boot.guests.record import Guest
 from kvmtools.records import PAGE_SIZE
 
 Run = Callable[..., subprocess.CompletedProcess[str]]

@@ -17,7 +17,7 @@ import pytest
 from kvmtools.attach.monitor.qmp import Monitor
 from kvmtools.boot.guests import lifecycle
 from kvmtools.boot.guests.agent import Agent
-from kvmtools.boot.guests.lifecycle import Guest
+from kvmtools.boot.guests.record import Guest
 
 OF_THE_RUN = ("live", "core", "registers", "samples", "transients")
 """What two looks at the same memory need not share: the way to it, and the registers, of which a core holds some."""

@@ -9,7 +9,7 @@ from bare_qemu import Machine, Start
 
 from kvmtools.attach.monitor.registers import disagreements
 from kvmtools.attach.open import open_target
-from kvmtools.boot.guests.lifecycle import Guest
+from kvmtools.boot.guests.record import Guest
 from kvmtools.errors import AttachError, GuestVanished, MemoryFault
 from kvmtools.records import PAGE_SIZE
 

@@ -16,7 +16,7 @@ import pytest
 from guest_says import leaves_ram_above_4_gib
 
 from kvmtools.attach.monitor.qmp import Monitor
-from kvmtools.boot.guests import console, lifecycle, ram_location, registry
+from kvmtools.boot.guests import console, lifecycle, ram_location, registry, starting
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.qemu_command import MEMORY_BELOW_4G
 from kvmtools.boot.host import accelerator, detached
@@ -31,7 +31,7 @@ NAME = f"life-{os.getpid()}"
 def nothing_stays() -> Iterator[None]:
     """Every test of this file must end without a guest of its own, and without a file of one."""
     yield
-    left = [guest for guest in lifecycle.all_guests() if guest.name.startswith(NAME)]
+    left = [guest for guest in registry.all_guests() if guest.name.startswith(NAME)]
     for guest in left:
         lifecycle.stop(guest)
     assert left == []
@@ -48,7 +48,7 @@ def test_a_guest_outlives_the_command_that_started_it() -> None:
     started = kvmtools("guest", "start", NAME, "--kernel", "nopae", "--memory", "256M", "--format", "json")
     assert started.returncode == 0, started.stderr
     (told,) = json.loads(started.stdout)["guests"]
-    guest = lifecycle.find(NAME)
+    guest = registry.find(NAME)
     assert told["pid"] == guest.pid
     assert told["memory_bytes"] == 256 << 20
     assert Agent(guest.agent).version()["kernel"] == reference.ensure("nopae", progress=print).release
@@ -64,7 +64,7 @@ def test_a_guest_outlives_the_command_that_started_it() -> None:
 @pytest.mark.parametrize(("kernel", "memory"), [("nopae", "64M"), ("pae", "64M"), ("pae", "60G")])
 def test_the_smallest_and_the_largest_guest_boot(kernel: str, memory: str) -> None:
     # mem_map of 60 GiB is half of lowmem in one piece: KASLR may put the image into the middle, and then it panics.
-    guest = lifecycle.start(NAME, kernel=kernel, memory=memory, smp=1, accel="tcg", append="nokaslr")
+    guest = starting.start(NAME, kernel=kernel, memory=memory, smp=1, accel="tcg", append="nokaslr")
     try:
         first = Agent(guest.agent).text("/proc/meminfo").splitlines()[0]
         assert first.startswith("MemTotal:")
@@ -96,13 +96,13 @@ def test_both_monitors_answer_at_once(guest: lifecycle.Guest) -> None:
 
 def test_a_taken_name_is_refused_and_its_guest_unharmed(guest: lifecycle.Guest) -> None:
     with pytest.raises(UsageError, match="already running"):
-        lifecycle.start(guest.name)
-    assert lifecycle.find(guest.name) == guest
+        starting.start(guest.name)
+    assert registry.find(guest.name) == guest
     assert lifecycle.state(guest).status == "running"
 
 
 def test_a_killed_qemu_is_reported_and_cleaned_up() -> None:
-    guest = lifecycle.start(NAME, kernel="nopae", memory="128M", accel="tcg")
+    guest = starting.start(NAME, kernel="nopae", memory="128M", accel="tcg")
     detached.send(guest.pid, guest.started, signal.SIGKILL)
     assert detached.wait_for_end(guest.pid, guest.started, 10)
     listed = kvmtools("guest", "list")
@@ -110,19 +110,19 @@ def test_a_killed_qemu_is_reported_and_cleaned_up() -> None:
     assert f"guest '{NAME}' died (QEMU pid {guest.pid})" in listed.stderr
     assert NAME not in listed.stdout
     with pytest.raises(AttachError, match="no guest"):
-        lifecycle.find(NAME)
+        registry.find(NAME)
 
 
 def test_a_guest_that_switches_itself_off_is_reported() -> None:
-    guest = lifecycle.start(NAME, kernel="nopae", memory="128M", accel="tcg")
+    guest = starting.start(NAME, kernel="nopae", memory="128M", accel="tcg")
     Agent(guest.agent).poweroff()
     assert detached.wait_for_end(guest.pid, guest.started, 20)
     with pytest.raises(GuestVanished, match="the console ends with"):
-        lifecycle.find(NAME)
+        registry.find(NAME)
 
 
 def test_a_paused_guest_can_be_stopped() -> None:
-    guest = lifecycle.start(NAME, kernel="nopae", memory="128M", accel="tcg")
+    guest = starting.start(NAME, kernel="nopae", memory="128M", accel="tcg")
     with Monitor(str(guest.qmp)) as monitor:
         monitor.command("stop")
     assert lifecycle.state(guest).status == "paused"
@@ -131,7 +131,7 @@ def test_a_paused_guest_can_be_stopped() -> None:
 
 
 def test_a_guest_whose_monitor_is_taken_can_be_stopped() -> None:
-    guest = lifecycle.start(NAME, kernel="nopae", memory="128M", accel="tcg")
+    guest = starting.start(NAME, kernel="nopae", memory="128M", accel="tcg")
     with socket.socket(socket.AF_UNIX) as other:
         other.connect(str(guest.qmp))
         lifecycle.stop(guest, patience=1.0)
@@ -140,12 +140,12 @@ def test_a_guest_whose_monitor_is_taken_can_be_stopped() -> None:
 
 def test_what_is_no_kernel_is_refused_in_qemus_words() -> None:
     with pytest.raises(AttachError, match="invalid kernel header"):
-        lifecycle.start(NAME, kernel=__file__, vmlinux=Path(__file__), memory="64M", accel="tcg")
+        starting.start(NAME, kernel=__file__, vmlinux=Path(__file__), memory="64M", accel="tcg")
 
 
 def test_a_panic_while_booting_is_shown() -> None:
     with pytest.raises(AttachError, match="Kernel panic - not syncing"):
-        lifecycle.start(
+        starting.start(
             NAME, kernel="nopae", memory="128M", append="rdinit=/missing init=/missing", accel="tcg"
         )
 
@@ -154,7 +154,7 @@ def test_a_guest_that_dies_before_its_console_says_where_it_is() -> None:
     """No RAM at all is left to the kernel: it panics long before anything could be printed."""
     said = r"the console is empty; Kernel panic - not syncing: .*; CPU 0 runs at 0x[0-9a-f]+ \(\w+\+0x\w+\)"
     with pytest.raises(AttachError, match=said):
-        lifecycle.start(
+        starting.start(
             NAME, kernel="nopae", memory="128M", append="memmap=exactmap", accel="tcg", timeout=15.0
         )
 
@@ -162,9 +162,7 @@ def test_a_guest_that_dies_before_its_console_says_where_it_is() -> None:
 def test_a_kernel_that_panics_after_the_start_is_said_to_have(capsys: pytest.CaptureFixture[str]) -> None:
     """One without an initrd, given by path, is ready as soon as QEMU is; its panic comes later."""
     built = reference.ensure("nopae", progress=print)
-    guest = lifecycle.start(
-        NAME, kernel=str(built.bzimage), vmlinux=built.vmlinux, memory="128M", accel="tcg"
-    )
+    guest = starting.start(NAME, kernel=str(built.bzimage), vmlinux=built.vmlinux, memory="128M", accel="tcg")
     try:
         deadline = time.monotonic() + 60
         while not lifecycle.state(guest).panic and time.monotonic() < deadline:
@@ -207,7 +205,7 @@ def test_a_built_kernel_named_by_its_path_has_its_init_and_symbols() -> None:
 
 def test_a_foreign_kernel_is_ready_as_soon_as_qemu_is() -> None:
     ours = reference.ensure("pae", progress=print)
-    guest = lifecycle.start(
+    guest = starting.start(
         NAME, kernel=str(ours.bzimage), vmlinux=ours.vmlinux, initrd=ours.initrd, memory="128M", accel="tcg"
     )
     try:
@@ -226,7 +224,7 @@ def test_an_interrupted_start_leaves_nothing(number: signal.Signals) -> None:
         stderr=subprocess.PIPE,
         text=True,
     ) as starter:
-        while not (found := [guest for guest in lifecycle.all_guests() if guest.name == NAME]):
+        while not (found := [guest for guest in registry.all_guests() if guest.name == NAME]):
             assert starter.poll() is None
             time.sleep(0.01)
         starter.send_signal(number)

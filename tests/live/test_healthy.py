@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from kvmtools.boot.guests.agent import Agent
-from kvmtools.boot.guests.lifecycle import Guest
+from kvmtools.boot.guests.record import Guest
 
 KVMTOOLS = Path(sys.executable).with_name("kvmtools")
 RUNS = int(os.environ.get("KVMTOOLS_HEALTHY_RUNS", "50"))

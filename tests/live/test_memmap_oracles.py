@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 import kvmtools
 from kvmtools.boot.guests.agent import Agent
-from kvmtools.boot.guests.lifecycle import Guest
+from kvmtools.boot.guests.record import Guest
 from kvmtools.observe.pages.stable_page_flags import KPF, kpagecount, kpageflags
 
 ROUNDS = 8

@@ -21,8 +21,8 @@ from guest_says import zoneinfo
 import kvmtools
 from kvmtools.boot.guests import lifecycle
 from kvmtools.boot.guests.agent import Agent
-from kvmtools.boot.guests.agent_line import Refused
 from kvmtools.boot.kernels import reference
+from kvmtools.errors import AttachError
 from kvmtools.records import PAGE_SIZE
 
 pytestmark = pytest.mark.skipif(
@@ -52,7 +52,7 @@ def subject(request: pytest.FixtureRequest) -> Iterator[Subject]:
         Agent(guest.agent) as agent,
     ):
         # A node without highmem for the kernel gives lowmem before another node is asked.
-        with suppress(Refused):
+        with suppress(AttachError):
             agent.driver("mix 100")
         agent.quiesce()
         yield Subject(guest, agent)

@@ -13,7 +13,7 @@ from guest_says import firmware_map, leaves_ram_above_4_gib
 import kvmtools
 from kvmtools.api.session import Session
 from kvmtools.boot.guests.agent import Agent
-from kvmtools.boot.guests.lifecycle import Guest
+from kvmtools.boot.guests.record import Guest
 from kvmtools.observe import observed
 from kvmtools.observe.paging.walk import Walk
 from kvmtools.records import PAGE_SIZE

@@ -12,7 +12,7 @@ import pytest
 import kvmtools
 from kvmtools.api.pkmap import LocalSlot, pkmap_slots
 from kvmtools.boot.guests.agent import Agent
-from kvmtools.boot.guests.lifecycle import Guest
+from kvmtools.boot.guests.record import Guest
 from kvmtools.observe.kmap.kmap_local import KmapStack
 from kvmtools.observe.kmap.pkmap import Pkmap
 

@@ -13,7 +13,7 @@ import kvmtools
 from kvmtools.api.session import Session
 from kvmtools.attach.monitor.gdb import Gdb
 from kvmtools.boot.guests.agent import Agent
-from kvmtools.boot.guests.lifecycle import Guest
+from kvmtools.boot.guests.record import Guest
 from kvmtools.compare.case import Case
 from kvmtools.compare.settle import settle
 from kvmtools.findings import Result

@@ -23,7 +23,7 @@ from kvmtools.attach.monitor.registers import disagreements
 from kvmtools.attach.open import open_target
 from kvmtools.attach.proof import prove
 from kvmtools.boot.guests.agent import Agent
-from kvmtools.boot.guests.lifecycle import Guest
+from kvmtools.boot.guests.record import Guest
 from kvmtools.boot.kernels import reference
 from kvmtools.errors import AttachError, GuestVanished, MemoryFault
 from kvmtools.records import PAGE_SIZE, Range

@@ -13,7 +13,7 @@ import pytest
 import kvmtools
 from kvmtools.attach.target import Target
 from kvmtools.boot.guests.agent import Agent
-from kvmtools.boot.guests.lifecycle import Guest
+from kvmtools.boot.guests.record import Guest
 from kvmtools.observe.kernel import locate
 from kvmtools.observe.paging.forms import LARGE, NO_EXECUTE
 from kvmtools.observe.paging.walk import Walk

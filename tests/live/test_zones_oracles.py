@@ -12,7 +12,7 @@ from guest_says import zoneinfo
 
 import kvmtools
 from kvmtools.boot.guests.agent import Agent
-from kvmtools.boot.guests.lifecycle import Guest
+from kvmtools.boot.guests.record import Guest
 
 T = TypeVar("T")
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -114,6 +113,8 @@ def keep(path: Path, name: str) -> Path | None:
 
 def _copy_ends(path: Path, kept: Path) -> None:
     """Copy what :func:`trim` leaves of a file: its size may be a thousand times what it holds."""
+    import shutil  # 2 ms
+
     with path.open("rb") as messages, kept.open("wb") as copy:
         size = os.fstat(messages.fileno()).st_size
         if size <= _FIRST + _LATEST:

@@ -6,29 +6,12 @@ import contextlib
 from collections.abc import Callable, Iterator
 
 from kvmtools.boot.guests import guest_state, registry
-from kvmtools.boot.guests.guest_state import GuestState, VcpuThread
-from kvmtools.boot.guests.record import Guest, Unreadable
-from kvmtools.boot.guests.registry import DeadGuest
+from kvmtools.boot.guests.guest_state import GuestState
+from kvmtools.boot.guests.record import Guest
 from kvmtools.boot.guests.starting import silent, start
 from kvmtools.boot.host import detached
 from kvmtools.boot.host.interrupts import ending_raises, held
-from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError
-
-__all__ = [
-    "DeadGuest",
-    "Guest",
-    "GuestState",
-    "Unreadable",
-    "VcpuThread",
-    "all_guests",
-    "booted",
-    "find",
-    "start",
-    "state",
-    "stop",
-    "sweep",
-    "unreadable",
-]
+from kvmtools.errors import AttachError, KvmtoolsError
 
 
 @contextlib.contextmanager
@@ -52,43 +35,6 @@ def booted(
                 stop(guest)
 
 
-def find(name: str) -> Guest:
-    """The running guest of that name.
-
-    :raises GuestVanished: if its QEMU died; what it left is cleaned up
-    :raises AttachError: if there is none; the hint names those that run.  Also if its record cannot be read
-    """
-    found = registry.look(name)
-    if isinstance(found, Guest) and found.alive:
-        return found
-    if isinstance(found, Unreadable):
-        raise found.error()
-    dead = registry.clean_up(name)
-    if dead is not None:
-        raise GuestVanished(str(dead), hint=f"start it again: kvmtools guest start {name}")
-    running = ", ".join(other.name for other in all_guests())
-    raise AttachError(
-        f"no guest '{name}' is running",
-        hint=f"running: {running}" if running else f"start it: kvmtools guest start {name}",
-    )
-
-
-def all_guests() -> list[Guest]:
-    """The guests that run, by name."""
-    return [found for found in registry.records() if isinstance(found, Guest) and found.alive]
-
-
-def unreadable() -> list[Unreadable]:
-    """What is on file and may be a guest that runs, by name; nothing is done to such a one."""
-    return [found for found in registry.records() if isinstance(found, Unreadable)]
-
-
-def sweep() -> list[DeadGuest]:
-    """Clean up after every guest whose QEMU died, and tell what became of each."""
-    cleaned = (registry.clean_up(found.name) for found in registry.records())
-    return [dead for dead in cleaned if dead is not None]
-
-
 def state(guest: Guest) -> GuestState:
     """What QEMU says of ``guest`` now.
 
@@ -96,7 +42,7 @@ def state(guest: Guest) -> GuestState:
     """
     found = guest_state.ask(guest)
     if found.status == guest_state.BUSY:
-        find(guest.name)
+        registry.find(guest.name)
     return found
 
 

@@ -12,11 +12,11 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from kvmtools.boot.guests.qemu_command import GIB
 from kvmtools.errors import AttachError
 from kvmtools.paths import cache_dir
 
 SHARED_MEMORY = Path("/dev/shm")
+GIB = 1 << 30
 
 
 def create(name: str, directory: Path, size: int) -> Path:

@@ -20,7 +20,7 @@ from pathlib import Path
 from kvmtools.boot.guests import console, ram_location, record
 from kvmtools.boot.guests.files import GuestFiles
 from kvmtools.boot.guests.record import Guest, Record, Unreadable
-from kvmtools.errors import UsageError
+from kvmtools.errors import AttachError, GuestVanished, UsageError
 from kvmtools.paths import run_dir
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}")
@@ -67,6 +67,43 @@ def records() -> list[Record]:
     names = sorted(entry.name for entry in run_dir().iterdir() if _NAME.fullmatch(entry.name))
     found = (look(name) for name in names)
     return [each for each in found if each is not None]
+
+
+def find(name: str) -> Guest:
+    """The running guest of that name.
+
+    :raises GuestVanished: if its QEMU died; what it left is cleaned up
+    :raises AttachError: if there is none; the hint names those that run.  Also if its record cannot be read
+    """
+    found = look(name)
+    if isinstance(found, Guest) and found.alive:
+        return found
+    if isinstance(found, Unreadable):
+        raise found.error()
+    dead = clean_up(name)
+    if dead is not None:
+        raise GuestVanished(str(dead), hint=f"start it again: kvmtools guest start {name}")
+    running = ", ".join(other.name for other in all_guests())
+    raise AttachError(
+        f"no guest '{name}' is running",
+        hint=f"running: {running}" if running else f"start it: kvmtools guest start {name}",
+    )
+
+
+def all_guests() -> list[Guest]:
+    """The guests that run, by name."""
+    return [found for found in records() if isinstance(found, Guest) and found.alive]
+
+
+def unreadable() -> list[Unreadable]:
+    """What is on file and may be a guest that runs, by name; nothing is done to such a one."""
+    return [found for found in records() if isinstance(found, Unreadable)]
+
+
+def sweep() -> list[DeadGuest]:
+    """Clean up after every guest whose QEMU died, and tell what became of each."""
+    cleaned = (clean_up(found.name) for found in records())
+    return [dead for dead in cleaned if dead is not None]
 
 
 @contextmanager

@@ -26,7 +26,7 @@ from kvmtools.model.bugs import KernelBug
 from kvmtools.model.eras import Era
 from kvmtools.model.memmaps.conversions import MemMapKind
 from kvmtools.model.pages import struct_page
-from kvmtools.model.pages.memmap import FlagsLayout
+from kvmtools.model.pages.flags_layout import FlagsLayout
 from kvmtools.model.pages.struct_page import WORD, StructPages
 from kvmtools.model.rounding import roundup
 from kvmtools.records import Range, ZoneSpan

@@ -27,7 +27,7 @@ from kvmtools.model.memmaps.conversions import Conversions, Footprint
 from kvmtools.model.memmaps.metered_memory import KernelSpace, booted
 from kvmtools.model.memory.ram import joined
 from kvmtools.model.pages import memmap
-from kvmtools.model.pages.memmap import FlagsLayout
+from kvmtools.model.pages.flags_layout import FlagsLayout
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.rounding import div_round_up, pfn_up
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, Range

@@ -1,8 +1,7 @@
 """``mem_map``: which pfns have a ``struct page``, and what its untouched fields hold.
 
 Source: mm/page_alloc.c (alloc_node_mem_map, memmap_init, init_unavailable_range, __init_single_page), 5.10 and 6.1,
-mm/mm_init.c, 6.12 and 7.2, free_area_init_core, 2.4.18, memmap_init_zone, 2.6.18; include/linux/page-flags-layout.h,
-include/linux/mmzone.h, arch/x86/include/asm/sparsemem.h.  The
+mm/mm_init.c, 6.12 and 7.2, free_area_init_core, 2.4.18, memmap_init_zone, 2.6.18; include/linux/mmzone.h.  The
 alignment of FLATMEM's map is Whitcroft's point of 25 September 2006 on linux-mm: the buddy allocator may
 look at any page of the largest block that holds a page of RAM, so all of them must be there.
 """
@@ -18,38 +17,9 @@ from kvmtools.model import eras
 from kvmtools.model.eras import Era
 from kvmtools.model.eras.dialects import HoleZone
 from kvmtools.model.memory.ram import Ram, joined
+from kvmtools.model.pages.flags_layout import FlagsLayout, flags_layout, section_bits
 from kvmtools.model.rounding import div_round_up, pfn_up, roundup
 from kvmtools.records import PAGE_SHIFT, PAGE_SIZE, Configuration, PredictedLayout, Range, ZoneSpan
-
-BITS_PER_LONG = 32
-
-
-@dataclass(frozen=True, slots=True)
-class FlagsLayout:
-    """Where page->flags keeps section, node and zone; without NUMA, or if there is no room, the node takes no bits."""
-
-    section_shift: int
-    section_width: int
-    zone_shift: int
-    zone_width: int
-    node_width: int = 0
-    """The node lies between the two."""
-
-    def zone(self, flags: int) -> int:
-        """Index into ``enum zone_type``."""
-        return flags >> self.zone_shift & ((1 << self.zone_width) - 1)
-
-    def section(self, flags: int) -> int | None:
-        """Section number; ``None`` with FLATMEM."""
-        if not self.section_width:
-            return None
-        return flags >> self.section_shift
-
-    def node(self, flags: int) -> int | None:
-        """Node number; ``None`` if it is not kept here."""
-        if not self.node_width:
-            return None
-        return flags >> self.zone_shift + self.zone_width & ((1 << self.node_width) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,26 +89,6 @@ class ExpectedMemMap:
         if not any(span.start_pfn <= pfn and end <= span.end_pfn for span in self.spans):
             return f"block [{pfn:#x}, {end:#x}) does not lie in one zone"
         return ""
-
-
-def flags_layout(configuration: Configuration) -> FlagsLayout:
-    """From the top bit down: section, node, zone; the node's number is left out if it is not all that fits."""
-    era = eras.shown(configuration.marks)
-    zone_width = era.zone_flag_bits
-    if zone_width is None:
-        zone_width = (len(configuration.zone_names) - 1).bit_length()
-    section_width = 0
-    if configuration.sparsemem:
-        section_bits, physical_bits = _section_bits(configuration)
-        section_width = physical_bits - section_bits
-    node_width = (configuration.max_numnodes - 1).bit_length()
-    # LRU_GEN_WIDTH = order_base_2(MAX_NR_GENS + 1): include/linux/page-flags-layout.h
-    taken = configuration.nr_pageflags + configuration.lru_generations.bit_length()
-    if section_width + node_width + zone_width > BITS_PER_LONG - taken:
-        node_width = 0
-    section_shift = BITS_PER_LONG - section_width
-    zone_shift = section_shift - node_width - zone_width
-    return FlagsLayout(section_shift, section_width, zone_shift, zone_width, node_width)
 
 
 def predict(
@@ -260,7 +210,7 @@ def pages_per_section(configuration: Configuration) -> int:
 
     :raises UsageError: if the era has no SPARSEMEM
     """
-    return 1 << (_section_bits(configuration)[0] - PAGE_SHIFT)
+    return 1 << (section_bits(configuration)[0] - PAGE_SHIFT)
 
 
 def present_sections(configuration: Configuration, ram: Ram) -> tuple[int, ...]:
@@ -268,18 +218,9 @@ def present_sections(configuration: Configuration, ram: Ram) -> tuple[int, ...]:
 
     :raises UsageError: if the era has no SPARSEMEM
     """
-    section_bits, physical_bits = _section_bits(configuration)
-    size = 1 << (section_bits - PAGE_SHIFT)
+    size_bits, physical_bits = section_bits(configuration)
+    size = 1 << (size_bits - PAGE_SHIFT)
     found: dict[int, None] = {}
     for r in ram.below(1 << (physical_bits - PAGE_SHIFT)).ranges:
         found.update(dict.fromkeys(range(r.start // size, div_round_up(r.end, size))))
     return tuple(found)
-
-
-def _section_bits(configuration: Configuration) -> tuple[int, int]:
-    """``SECTION_SIZE_BITS`` and ``MAX_PHYSMEM_BITS``."""
-    era = eras.shown(configuration.marks)
-    if era.section_size_bits is None:
-        raise UsageError(f"{era.name} has no SPARSEMEM", hint="it came with 2.6.13")
-    assert era.max_physmem_bits is not None
-    return era.section_size_bits[configuration.pae], era.max_physmem_bits[configuration.pae]

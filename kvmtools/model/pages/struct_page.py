@@ -2,7 +2,7 @@
 
 Source: include/linux/mm.h (2.4.18, 2.6.18), include/linux/mm_types.h and page-flags.h (2.6.24, 5.10, 6.1, 6.12, 7.2),
 for a build without MEMCG.  Where page->flags keeps zone and section
-is :class:`kvmtools.model.pages.memmap.FlagsLayout`.
+is :class:`kvmtools.model.pages.flags_layout.FlagsLayout`.
 
 Four ways to say "a free block of order n begins here" followed each other:
 
@@ -20,7 +20,7 @@ from typing import NamedTuple, Protocol
 
 from kvmtools.model.eras import Era
 from kvmtools.model.eras.dialects import BuddyMark
-from kvmtools.model.pages.memmap import FlagsLayout
+from kvmtools.model.pages.flags_layout import FlagsLayout
 
 WORD = 0xFFFFFFFF
 """An ``int`` of -1: the ``_mapcount`` of a page that nobody maps, the ``page_type`` of a page that has none."""

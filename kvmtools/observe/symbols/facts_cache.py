@@ -11,7 +11,6 @@ import contextlib
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -76,6 +75,8 @@ def _file(build_id: str) -> Path:
 
 def _replace(path: Path, text: str) -> None:
     """Write at once or not at all: another process sees the old file or the new one."""
+    import tempfile  # 4 ms, and seldom needed
+
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".facts-")
     try:

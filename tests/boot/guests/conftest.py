@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from guest_place import FAKE_QEMU, Place
 
-from kvmtools.boot.guests import lifecycle, ram_location
+from kvmtools.boot.guests import ram_location, registry
 from kvmtools.boot.host import detached
 
 
@@ -26,5 +26,5 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setattr(ram_location, "SHARED_MEMORY", tmp_path / "shm")
     yield Place(tmp_path, image, vmlinux)
-    for guest in lifecycle.all_guests():
+    for guest in registry.all_guests():
         detached.end(guest.pid, guest.started, patience=0)

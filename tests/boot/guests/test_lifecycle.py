@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 from guest_place import Place
 
-from kvmtools.boot.guests import lifecycle, ram_location, record, registry
+from kvmtools.boot.guests import guest_state, lifecycle, ram_location, record, registry, starting
 from kvmtools.boot.guests.files import GuestFiles
 from kvmtools.boot.host import detached
 from kvmtools.errors import AttachError, BuildError, GuestVanished, UsageError
@@ -26,10 +26,10 @@ REPOSITORY = Path(__file__).resolve().parents[3]
 
 def test_a_guest_is_started_found_and_stopped(place: Place) -> None:
     guest = place.start()
-    assert lifecycle.find("fake") == guest
-    assert lifecycle.all_guests() == [guest]
+    assert registry.find("fake") == guest
+    assert registry.all_guests() == [guest]
     assert lifecycle.state(guest).status == "running"
-    assert lifecycle.state(guest).vcpus == (lifecycle.VcpuThread(0, 4711),)
+    assert lifecycle.state(guest).vcpus == (guest_state.VcpuThread(0, 4711),)
     lifecycle.stop(guest)
     assert not guest.alive
     assert place.left_behind() == []
@@ -70,13 +70,13 @@ def test_a_name_is_taken_once(place: Place) -> None:
 
 def test_two_names_live_side_by_side(place: Place) -> None:
     pair = [place.start("first"), place.start("second")]
-    assert lifecycle.all_guests() == pair
+    assert registry.all_guests() == pair
     with pytest.raises(AttachError, match="running: first, second"):
-        lifecycle.find("third")
+        registry.find("third")
     for guest in pair:
         lifecycle.stop(guest)
     with pytest.raises(AttachError, match="kvmtools guest start third"):
-        lifecycle.find("third")
+        registry.find("third")
 
 
 def test_a_start_in_another_process_is_not_disturbed(place: Place) -> None:
@@ -195,18 +195,18 @@ def test_without_qemu_the_package_is_named(place: Place, monkeypatch: pytest.Mon
 
 def test_a_foreign_kernel_needs_its_symbols(place: Place) -> None:
     with pytest.raises(UsageError, match="-s"):
-        lifecycle.start("fake", kernel=str(place.image))
+        starting.start("fake", kernel=str(place.image))
     with pytest.raises(UsageError, match="no kernel"):
-        lifecycle.start("fake", kernel=str(place.root / "missing"), vmlinux=place.vmlinux)
+        starting.start("fake", kernel=str(place.root / "missing"), vmlinux=place.vmlinux)
     with pytest.raises(UsageError, match="of its own"):
-        lifecycle.start("fake", kernel="pae", vmlinux=place.vmlinux)
+        starting.start("fake", kernel="pae", vmlinux=place.vmlinux)
     assert place.left_behind() == []
 
 
 @pytest.mark.parametrize("smp", [0, -1, 256])
 def test_cpus_out_of_range(place: Place, smp: int) -> None:
     with pytest.raises(UsageError, match="out of range"):
-        lifecycle.start("fake", kernel=str(place.image), vmlinux=place.vmlinux, smp=smp)
+        starting.start("fake", kernel=str(place.image), vmlinux=place.vmlinux, smp=smp)
 
 
 def test_a_dead_guest_is_reported_with_qemus_last_output_and_cleaned_up(place: Place) -> None:
@@ -214,22 +214,22 @@ def test_a_dead_guest_is_reported_with_qemus_last_output_and_cleaned_up(place: P
     detached.end(guest.pid, guest.started, patience=0)
     GuestFiles(guest.directory).qemu_log.write_text("first\nqemu: terminating on signal 9\n\n")
     with pytest.raises(GuestVanished, match="terminating on signal 9"):
-        lifecycle.find("fake")
+        registry.find("fake")
     assert place.left_behind() == []
     with pytest.raises(AttachError, match="no guest 'fake'"):
-        lifecycle.find("fake")
+        registry.find("fake")
 
 
 def test_a_dead_guest_without_a_word_is_reported_with_the_consoles_end(place: Place) -> None:
     guest = place.start()
     detached.end(guest.pid, guest.started, patience=0)
     guest.console.write_text("[    9.1] reboot: Power down\r\n")
-    (dead,) = lifecycle.sweep()
+    (dead,) = registry.sweep()
     assert dead.name == "fake"
     assert "reboot: Power down" in str(dead)
     assert str(place.kept_messages) in str(dead)
     assert place.kept_messages.read_bytes() == b"[    9.1] reboot: Power down\r\n"
-    assert lifecycle.sweep() == []
+    assert registry.sweep() == []
     assert place.left_behind() == []
 
 
@@ -245,7 +245,7 @@ def test_the_place_of_a_dead_guest_is_free(place: Place) -> None:
     detached.end(first.pid, first.started, patience=0)
     second = place.start()
     assert second.pid != first.pid
-    assert lifecycle.all_guests() == [second]
+    assert registry.all_guests() == [second]
     lifecycle.stop(first)  # has nothing to do, and must not touch its successor
     assert second.alive
     assert second.ram.exists()
@@ -289,7 +289,7 @@ def test_a_qemu_that_hangs_in_the_hosts_kernel_stays_on_file(
             AttachError, match=f"guest 'fake' is not stopped: QEMU's process {guest.pid} does"
         ):
             lifecycle.stop(guest, patience=0.2)
-    assert lifecycle.find("fake") == guest
+    assert registry.find("fake") == guest
     lifecycle.stop(guest, patience=0.2)
     assert place.left_behind() == []
 
@@ -324,13 +324,13 @@ def test_an_interrupted_start_leaves_nothing(
 ) -> None:
     monkeypatch.setenv("FAKE_QEMU_MUTE", "1")
     program = (
-        "import sys; from pathlib import Path; from kvmtools.boot.guests import lifecycle, ram_location;"
+        "import sys; from pathlib import Path; from kvmtools.boot.guests import ram_location, starting;"
         f"ram_location.SHARED_MEMORY = Path({str(place.root / 'shm')!r});"
-        f"lifecycle.start('fake', kernel={str(place.image)!r}, vmlinux=Path({str(place.vmlinux)!r}),"
+        f"starting.start('fake', kernel={str(place.image)!r}, vmlinux=Path({str(place.vmlinux)!r}),"
         " memory='64M', accel='tcg')"
     )
     with subprocess.Popen([sys.executable, "-c", program], cwd=REPOSITORY, stderr=subprocess.PIPE) as starter:
-        while not (found := lifecycle.all_guests()):
+        while not (found := registry.all_guests()):
             assert starter.poll() is None
             time.sleep(0.02)
         starter.send_signal(number)
@@ -357,5 +357,5 @@ def test_a_guest_ends_with_the_block_that_booted_it(place: Place, number: signal
         assert process.stdout.readline() == b"up\n"
         process.send_signal(number)
         process.wait(30)
-    assert lifecycle.all_guests() == []
+    assert registry.all_guests() == []
     assert place.left_behind() == []

@@ -119,7 +119,7 @@ def test_a_record_cannot_name_a_file_to_be_removed(place: Place) -> None:
     guest = place.start()
     changed = {**json.loads(GuestFiles(guest.directory).record.read_text()), "ram": str(treasure)}
     GuestFiles(guest.directory).record.write_text(json.dumps(changed))
-    lifecycle.stop(lifecycle.find("fake"))
+    lifecycle.stop(registry.find("fake"))
     assert treasure.exists()
     assert place.left_behind() == []
 
@@ -199,14 +199,14 @@ def test_a_guest_whose_record_cannot_be_read_is_neither_alive_nor_dead(place: Pl
         assert str(guest.directory) in done.stderr
     with pytest.raises(UsageError, match="cannot be read"):
         place.start()
-    assert lifecycle.all_guests() == []
-    assert lifecycle.sweep() == []
+    assert registry.all_guests() == []
+    assert registry.sweep() == []
 
     assert sorted(guest.directory.iterdir()) == before
     assert guest.ram.exists()
     assert guest.alive
     path.write_text(whole)
-    lifecycle.stop(lifecycle.find("fake"))
+    lifecycle.stop(registry.find("fake"))
     assert place.left_behind() == []
 
 
@@ -215,11 +215,11 @@ def test_the_way_out_of_an_unreadable_record_names_the_process_if_it_lives(place
     path = GuestFiles(guest.directory).record
     path.write_text(without("accel")(json.loads(path.read_text())))
     with pytest.raises(AttachError) as caught:
-        lifecycle.find("fake")
+        registry.find("fake")
     assert f"kill {guest.pid}" in caught.value.hint
     detached.end(guest.pid, guest.started, patience=0)
     with pytest.raises(AttachError) as caught:
-        lifecycle.find("fake")
+        registry.find("fake")
     assert "kill" not in caught.value.hint
     assert f"remove {guest.directory}" in caught.value.hint
 
@@ -242,7 +242,7 @@ def test_a_start_that_was_killed_before_its_qemu_is_cleaned_up(place: Place) -> 
     record.write_unfinished(directory, "fake")
     ram_location.create("fake", directory, 1 << 20)
     assert kvmtools("guest", "list").returncode == 0
-    assert lifecycle.sweep() == []
+    assert registry.sweep() == []
     assert not directory.exists()
 
 
@@ -264,7 +264,7 @@ def test_a_clean_up_that_was_killed_is_finished_by_the_next(
     monkeypatch.setattr(Path, "unlink", unlink_and_be_killed)
     for _ in range(count + 2):
         try:
-            lifecycle.find("fake")
+            registry.find("fake")
         except KeyboardInterrupt:
             continue
         except (GuestVanished, AttachError):

@@ -8,7 +8,7 @@ from buddies import FLAGS, MARKED, TinyMap, booted, small, tiny
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
 from kvmtools.model.buddy.allocator import Buddy
-from kvmtools.model.pages.memmap import FlagsLayout
+from kvmtools.model.pages.flags_layout import FlagsLayout
 from kvmtools.model.pages.struct_page import members
 from kvmtools.records import Range, ZoneSpan
 

@@ -14,7 +14,7 @@ from kvmtools.model.memmaps.conversions import OPERATIONS, MemMapKind
 from kvmtools.model.memmaps.flat_map import FlatMap, flat_map
 from kvmtools.model.memmaps.sparse_map import SparseMap, sparse_map
 from kvmtools.model.memmaps.virtual_map import VirtualMap, virtual_map
-from kvmtools.model.pages.memmap import FlagsLayout
+from kvmtools.model.pages.flags_layout import FlagsLayout
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import Range
 

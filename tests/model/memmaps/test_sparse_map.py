@@ -11,7 +11,7 @@ from kvmtools.model.bugs import Unmapped
 from kvmtools.model.memmaps.conversions import Footprint
 from kvmtools.model.memmaps.metered_memory import Cost
 from kvmtools.model.memmaps.sparse_map import SparseMap, sparse_map
-from kvmtools.model.pages.memmap import FlagsLayout
+from kvmtools.model.pages.flags_layout import FlagsLayout
 from kvmtools.records import E820Entry, Range
 
 MIB, GIB = 1 << 20, 1 << 30

@@ -10,7 +10,8 @@ import pytest
 from kvmtools.errors import Inconclusive, UsageError
 from kvmtools.model import managed
 from kvmtools.model.machine import configuration
-from kvmtools.model.pages.memmap import FlagsLayout, ZoneRange, flags_layout
+from kvmtools.model.pages.flags_layout import FlagsLayout, flags_layout
+from kvmtools.model.pages.memmap import ZoneRange
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import Configuration, NodeSpan, ZoneSpan
 

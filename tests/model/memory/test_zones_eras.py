@@ -10,7 +10,8 @@ import pytest
 from kvmtools.errors import UsageError
 from kvmtools.model.machine import configuration
 from kvmtools.model.pages import memmap
-from kvmtools.model.pages.memmap import FlagsLayout, ZoneRange
+from kvmtools.model.pages.flags_layout import FlagsLayout, flags_layout
+from kvmtools.model.pages.memmap import ZoneRange
 from kvmtools.model.prediction import Prediction
 from kvmtools.records import E820Entry, Image, Range, ZoneSpan
 
@@ -306,12 +307,12 @@ def test_flatmem_of_5_10_leaves_holes_zero() -> None:
     ],
 )
 def test_section_bits(era: str, pae: bool, expected: FlagsLayout) -> None:
-    assert memmap.flags_layout(configuration(era, pae=pae, sparsemem=True)) == expected
+    assert flags_layout(configuration(era, pae=pae, sparsemem=True)) == expected
 
 
 def test_zone_of_a_flags_word_in_2_4() -> None:
     """Red Hat's 2.4.18: zone_table[flags >> 24]."""
-    flags = memmap.flags_layout(configuration("2.4"))
+    flags = flags_layout(configuration("2.4"))
     assert flags == FlagsLayout(32, 0, 24, 8)
     assert flags.zone(0x02FFFFFF) == 2
 

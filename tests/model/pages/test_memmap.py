@@ -10,7 +10,8 @@ import pytest
 from kvmtools.errors import UsageError
 from kvmtools.model import eras
 from kvmtools.model.pages import memmap
-from kvmtools.model.pages.memmap import FlagsLayout, ZoneRange
+from kvmtools.model.pages.flags_layout import FlagsLayout, flags_layout
+from kvmtools.model.pages.memmap import ZoneRange
 from kvmtools.model.prediction import Prediction
 from kvmtools.model.rounding import roundup
 from kvmtools.records import Configuration, E820Entry, Image, Range
@@ -21,7 +22,7 @@ Configure = Callable[..., Configuration]
 
 def test_flatmem_zone_is_the_top_two_bits(configure: Configure) -> None:
     """[R]: a highmem page of a kernel without zone DMA has flags 0x4008003e."""
-    flags = memmap.flags_layout(configure(zone_names=("NORMAL", "HIGHMEM", "MOVABLE")))
+    flags = flags_layout(configure(zone_names=("NORMAL", "HIGHMEM", "MOVABLE")))
     assert (flags.zone_shift, flags.zone_width) == (30, 2)
     assert flags.zone(0x4008003E) == 1
     assert flags.section(0x4008003E) is None
@@ -31,7 +32,7 @@ def test_flatmem_zone_is_the_top_two_bits(configure: Configure) -> None:
     ("zones", "width"), [("A", 0), ("AB", 1), ("ABC", 2), ("ABCD", 2), ("ABCDE", 3), ("ABCDEFGH", 3)]
 )
 def test_zones_width(configure: Configure, zones: str, width: int) -> None:
-    flags = memmap.flags_layout(configure(zone_names=tuple(zones)))
+    flags = flags_layout(configure(zone_names=tuple(zones)))
     assert (flags.zone_shift, flags.zone_width) == (32 - width, width)
     assert flags.zone(0xFFFFFFFF) == (1 << width) - 1
 
@@ -40,7 +41,7 @@ def test_zones_width(configure: Configure, zones: str, width: int) -> None:
     ("pae", "expected"), [(True, FlagsLayout(25, 7, 23, 2)), (False, FlagsLayout(26, 6, 24, 2))]
 )
 def test_sparsemem_flags(configure: Configure, pae: bool, expected: FlagsLayout) -> None:
-    flags = memmap.flags_layout(configure(pae=pae, sparsemem=True))
+    flags = flags_layout(configure(pae=pae, sparsemem=True))
     assert flags == expected
     word = (5 << expected.section_shift) | (2 << expected.zone_shift) | 0x3F
     assert flags.section(word) == 5

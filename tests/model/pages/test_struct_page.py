@@ -6,7 +6,7 @@ import pytest
 from buddies import FLAGS, SPARSE_FLAGS, TinyMap
 
 from kvmtools.model import eras
-from kvmtools.model.pages.memmap import FlagsLayout
+from kvmtools.model.pages.flags_layout import FlagsLayout
 from kvmtools.model.pages.struct_page import (
     WORD,
     Mark,
