@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.records import PAGE_SIZE
 
 FOUR_GIB = 1 << 32
@@ -32,7 +32,7 @@ class Machine:
     ram: Path
 
     def running(self) -> bool:
-        with Monitor(self.qmp) as monitor:
+        with QmpMonitor(self.qmp) as monitor:
             return bool(monitor.command("query-status")["running"])
 
     def kill(self) -> None:

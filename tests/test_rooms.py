@@ -206,7 +206,7 @@ def test_a_circle_and_a_way_up_are_noticed() -> None:
     assert circle_in({"a": {"b"}, "b": {"c"}, "c": {"b"}}) == ["b", "c"]
     source = "def f():\n    from kvmtools.attach.open import open_target"
     assert len(upward(PACKAGE / "attach" / "monitor" / "qmp.py", source)) == 1
-    assert upward(PACKAGE / "attach" / "open.py", "from kvmtools.attach.monitor.qmp import Monitor") == []
+    assert upward(PACKAGE / "attach" / "open.py", "from kvmtools.attach.monitor.qmp import QmpMonitor") == []
 
 
 def test_every_file_is_in_a_room() -> None:

@@ -10,8 +10,9 @@ from kvmtools.attach import transports
 from kvmtools.attach.memory.elf_core import ElfCore
 from kvmtools.attach.monitor import address, registers
 from kvmtools.attach.monitor.gdbstub import demand_gdbstub
+from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.attach.monitor.pause import NoPause, PausedGuest, Pausing
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.attach.target import Target
 from kvmtools.errors import AttachError, GuestVanished
 from kvmtools.records import PAGE_SIZE, Registers
@@ -46,22 +47,21 @@ class LiveTarget(Target):
         self._may_pause = pause
         self._vmcoreinfo: str | None = None
         self._asked_vmcoreinfo = False
-        self.monitor = Monitor(qemu)
+        self.monitor = QmpMonitor(qemu)
         try:
             if self._gdb_address is not None and demand_gdb:
                 demand_gdbstub(self._gdb_address, self.monitor, may_stop=pause)
-            version = self.monitor.command("query-version")["qemu"]
-            cpus = len(self.monitor.command("query-cpus-fast"))
+            version = self.monitor.version()
+            cpus = len(self.monitor.vcpu_threads())
             # Not the sum of the ranges: 256 KiB of a PC's RAM are hidden below firmware and video memory.
-            mib = int(self.monitor.command("query-memory-size-summary")["base-memory"]) >> 20
+            mib = self.monitor.ram_bytes() >> 20
             self.memory, self.transport = transports.choose(
                 self.monitor, ram, seed
             )  # last: nobody closes it here
         except BaseException:
             self.monitor.close()
             raise
-        release = f"{version['major']}.{version['minor']}.{version['micro']}"
-        self.description = f"QEMU {release} at {qemu}: {cpus} vCPU{'s' * (cpus != 1)}, {mib} MiB"
+        self.description = f"QEMU {version} at {qemu}: {cpus} vCPU{'s' * (cpus != 1)}, {mib} MiB"
 
     def registers(self) -> tuple[Registers, ...]:
         return registers.parse(self.monitor.hmp("info registers -a"))
@@ -77,7 +77,7 @@ class LiveTarget(Target):
     def vmcoreinfo(self) -> str | None:
         """Asked of QEMU once, with a dump of a single page, which stops the guest for some milliseconds.
 
-        None if the guest has no ``-device vmcoreinfo``, if QEMU cannot be lent a file (QMP over TCP), or if
+        None if the guest has no ``-device vmcoreinfo``, if QEMU cannot be lent a file (it runs on another host), or if
         the guest must not be stopped.
         """
         if not self._asked_vmcoreinfo:
@@ -86,29 +86,20 @@ class LiveTarget(Target):
         return self._vmcoreinfo
 
     def paused(self) -> Pausing:
-        return PausedGuest(self.monitor) if self._may_pause else NoPause(was_running=self._is_running())
+        return PausedGuest(self.monitor) if self._may_pause else NoPause(was_running=self.monitor.running())
 
     def close(self) -> None:
         self.memory.close()
         self.monitor.close()
 
-    def _is_running(self) -> bool:
-        return bool(self.monitor.command("query-status")["running"])
-
     def _dump_vmcoreinfo(self) -> str | None:
-        if not self._may_pause and self._is_running():
+        if not self._may_pause and self.monitor.running():
             return None
         descriptor = os.memfd_create("kvmtools-vmcoreinfo", os.MFD_CLOEXEC)
         try:
             with self.monitor.lent(descriptor) as path:
                 # The notes come with every dump, however short; a length is needed or it would be all of memory.
-                self.monitor.command(
-                    "dump-guest-memory",
-                    paging=False,
-                    protocol=f"file:{path}",
-                    begin=self.memory.ranges[0].start,
-                    length=PAGE_SIZE,
-                )
+                self.monitor.dump(path, self.memory.ranges[0].start, PAGE_SIZE)
             core = ElfCore(Path(f"/proc/self/fd/{descriptor}"))
         except GuestVanished:
             raise

@@ -13,7 +13,7 @@ from kvmtools.records import Registers
 
 if TYPE_CHECKING:
     from kvmtools.attach.monitor.gdb import Gdb
-    from kvmtools.attach.monitor.qmp import Monitor
+    from kvmtools.attach.monitor.monitor import Monitor
 
 
 class Target(Closing):
@@ -26,7 +26,7 @@ class Target(Closing):
     """One line: how the memory is reached, and how that way proved itself."""
     vmlinux: Path | None
     monitor: Monitor | None
-    """The QMP connection of a live guest; None for a core."""
+    """The way to ask the QEMU of a live guest; None for a core."""
 
     @abstractmethod
     def registers(self) -> tuple[Registers, ...]:

@@ -14,7 +14,7 @@ from kvmtools.attach.memory.physical import PhysicalMemory, SegmentedMemory
 from kvmtools.attach.memory.proc_mem import ProcMem
 from kvmtools.attach.memory.qmp_memory import PmemsaveMemory, XpMemory
 from kvmtools.attach.memory.ram_file import RamFile
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError
 from kvmtools.records import Range
 
@@ -51,7 +51,7 @@ def choose(monitor: Monitor, ram: Path | None = None, seed: int | None = None) -
             if isinstance(error, GuestVanished) or not isinstance(error, KvmtoolsError):
                 raise
             refused.append(str(error))
-    return witness, _line(witness.name, "xp only, with nothing to prove it against", refused)
+    return witness, _line(witness.name, "alone, with nothing to prove it against", refused)
 
 
 def _attempts(
@@ -66,11 +66,10 @@ def _attempts(
 
 def _shared_file(monitor: Monitor, backed: Sequence[Backed]) -> Path | None:
     """The file that QEMU shares its RAM through, if it does and we can see it."""
-    shared = {m.get("id") for m in monitor.command("query-memdev") if m.get("share")}
     name = backed[0].block.rpartition("/")[2]
-    if name in shared:
+    if monitor.backends().get(name):
         with suppress(AttachError):  # another kind of backend has no such property
-            path = Path(str(monitor.command("qom-get", path=f"/objects/{name}", property="mem-path")))
+            path = Path(monitor.property(f"/objects/{name}", "mem-path"))
             if path.is_absolute() and path.is_file():
                 return path
     return None

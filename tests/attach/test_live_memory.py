@@ -13,7 +13,7 @@ from kvmtools.attach.memory import proc_mem
 from kvmtools.attach.memory.flat_view import Backed
 from kvmtools.attach.memory.proc_mem import ProcMem
 from kvmtools.attach.memory.qmp_memory import PmemsaveMemory, XpMemory
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.errors import AttachError, GuestVanished, MemoryFault
 from kvmtools.records import Range
 
@@ -23,14 +23,14 @@ RANGES = [Range(0, 0x4000), Range(HIGH, HIGH + 0x4000)]
 
 
 @pytest.fixture
-def monitor(fake_qmp: Any) -> Iterator[Monitor]:
+def monitor(fake_qmp: Any) -> Iterator[QmpMonitor]:
     fake_qmp.memory = {0: bytearray(b"low memory" * 100), HIGH: bytearray(b"high memory" * 400)}
-    with Monitor(str(fake_qmp.path)) as monitor:
+    with QmpMonitor(str(fake_qmp.path)) as monitor:
         yield monitor
 
 
 @pytest.mark.parametrize("kind", [XpMemory, PmemsaveMemory])
-def test_any_piece_above_and_below_4_gib(fake_qmp: Any, monitor: Monitor, kind: Any) -> None:
+def test_any_piece_above_and_below_4_gib(fake_qmp: Any, monitor: QmpMonitor, kind: Any) -> None:
     memory = kind(monitor, RANGES)
     for address, size in ((0, 10), (3, 9), (HIGH + 1, 1), (HIGH + 4095, 300), (0x3FFF, 1), (HIGH, 0x4000)):
         assert memory.read(address, size) == fake_qmp.read(address, size)
@@ -40,7 +40,7 @@ def test_any_piece_above_and_below_4_gib(fake_qmp: Any, monitor: Monitor, kind: 
     memory.close()
 
 
-def test_a_smaller_read_after_a_larger_one_is_fresh(fake_qmp: Any, monitor: Monitor) -> None:
+def test_a_smaller_read_after_a_larger_one_is_fresh(fake_qmp: Any, monitor: QmpMonitor) -> None:
     memory = PmemsaveMemory(monitor, RANGES)
     memory.read(0, 0x4000)
     fake_qmp.memory[0][:4] = b"NEW!"
@@ -48,13 +48,13 @@ def test_a_smaller_read_after_a_larger_one_is_fresh(fake_qmp: Any, monitor: Moni
     memory.close()
 
 
-def test_an_answer_that_is_no_dump_is_a_fault(fake_qmp: Any, monitor: Monitor) -> None:
+def test_an_answer_that_is_no_dump_is_a_fault(fake_qmp: Any, monitor: QmpMonitor) -> None:
     fake_qmp._xp = lambda count, address: "Cannot access memory\r\n"
     with pytest.raises(MemoryFault, match="no RAM"):
         XpMemory(monitor, RANGES).read(0, 8)
 
 
-def test_a_qemu_that_takes_no_file(fake_qmp: Any, monitor: Monitor) -> None:
+def test_a_qemu_that_takes_no_file(fake_qmp: Any, monitor: QmpMonitor) -> None:
     def refuse(fake: Any, _: Any) -> None:
         raise fake.Refused("no descriptors in this sandbox")
 
@@ -64,7 +64,7 @@ def test_a_qemu_that_takes_no_file(fake_qmp: Any, monitor: Monitor) -> None:
 
 
 @pytest.mark.parametrize("kind", [XpMemory, PmemsaveMemory])
-def test_a_guest_that_dies_has_vanished(fake_qmp: Any, monitor: Monitor, kind: Any) -> None:
+def test_a_guest_that_dies_has_vanished(fake_qmp: Any, monitor: QmpMonitor, kind: Any) -> None:
     memory = kind(monitor, RANGES)
     fake_qmp.die()
     with pytest.raises(GuestVanished):
@@ -87,7 +87,7 @@ def answer_addresses(fake_qmp: Any, base: int) -> None:
     fake_qmp.handlers["hmp"] = gpa2hva
 
 
-def test_another_process_memory(fake_qmp: Any, monitor: Monitor, ram: Any) -> None:
+def test_another_process_memory(fake_qmp: Any, monitor: QmpMonitor, ram: Any) -> None:
     answer_addresses(fake_qmp, ctypes.addressof(ram))
     ram[0x4000:0x4009] = b"above 4 G"
     memory = ProcMem(monitor, MAP)
@@ -101,7 +101,7 @@ def test_another_process_memory(fake_qmp: Any, monitor: Monitor, ram: Any) -> No
         memory.read(0, 1)
 
 
-def test_memory_that_is_gone_is_an_error(fake_qmp: Any, monitor: Monitor) -> None:
+def test_memory_that_is_gone_is_an_error(fake_qmp: Any, monitor: QmpMonitor) -> None:
     answer_addresses(fake_qmp, 0x1000)  # the first pages of an address space are never mapped
     memory = ProcMem(monitor, MAP)
     with pytest.raises(AttachError, match="Input/output error"):
@@ -109,20 +109,20 @@ def test_memory_that_is_gone_is_an_error(fake_qmp: Any, monitor: Monitor) -> Non
     memory.close()
 
 
-def test_a_qemu_that_hides_its_addresses(fake_qmp: Any, monitor: Monitor) -> None:
+def test_a_qemu_that_hides_its_addresses(fake_qmp: Any, monitor: QmpMonitor) -> None:
     fake_qmp.handlers["hmp"] = lambda fake, _: "No memory is mapped at address 0x0\r\n"
     with pytest.raises(AttachError, match="does not tell where 0x0 lies: No memory is mapped"):
         ProcMem(monitor, MAP)
 
 
-def test_ram_in_pieces_is_not_read_as_one(fake_qmp: Any, monitor: Monitor) -> None:
+def test_ram_in_pieces_is_not_read_as_one(fake_qmp: Any, monitor: QmpMonitor) -> None:
     fake_qmp.handlers["hmp"] = lambda fake, _: "Host virtual address for 0x0 (ram) is 0x7f0000000000\r\n"
     with pytest.raises(AttachError, match="not keep the RAM at 0x0 in one piece"):
         ProcMem(monitor, MAP)
 
 
 def test_a_forbidden_process_names_the_way_out(
-    fake_qmp: Any, monitor: Monitor, ram: Any, monkeypatch: pytest.MonkeyPatch
+    fake_qmp: Any, monitor: QmpMonitor, ram: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     answer_addresses(fake_qmp, ctypes.addressof(ram))
 

@@ -36,9 +36,9 @@ def both(page: int) -> int:
 
 
 def test_equal_transports_are_proved_on_both_sides_of_4_gib() -> None:
-    proof = prove(Memory("ram-file", LARGE, both), Memory("qmp", LARGE, both), seed=7)
+    proof = prove(Memory("ram-file", LARGE, both), Memory("xp", LARGE, both), seed=7)
     assert (proof.pages, proof.above, proof.zero) == (8, 4, 0)
-    assert str(proof) == "proved against qmp: 8 pages, 4 above 4 GiB, seed 7"
+    assert str(proof) == "proved against xp: 8 pages, 4 above 4 GiB, seed 7"
 
 
 def test_a_small_guest_has_nothing_above() -> None:
@@ -55,7 +55,7 @@ class Watched(Memory):
     """Remembers where it was read."""
 
     def __init__(self) -> None:
-        super().__init__("qmp", LARGE, both)
+        super().__init__("xp", LARGE, both)
         self.read_at: list[int] = []
 
     def _copy(self, offset: int, buffer: memoryview) -> None:
@@ -77,28 +77,28 @@ def test_the_seed_that_is_told_chooses_the_same_pages_again() -> None:
 def test_a_disagreement_tells_its_seed() -> None:
     wrapping = Memory("gdb", LARGE, lambda page: both(page % PAGES))
     with pytest.raises(AttachError, match="seed 11") as first:
-        prove(wrapping, Memory("qmp", LARGE, both), seed=11)
+        prove(wrapping, Memory("xp", LARGE, both), seed=11)
     with pytest.raises(AttachError) as second:
-        prove(wrapping, Memory("qmp", LARGE, both), seed=11)
+        prove(wrapping, Memory("xp", LARGE, both), seed=11)
     assert str(first.value) == str(second.value)
 
 
 def test_a_transport_that_wraps_at_4_gib_is_refused() -> None:
     wrapping = Memory("gdb", LARGE, lambda page: both(page % PAGES))
-    with pytest.raises(AttachError, match=r"gdb and qmp differ at 0x1000\w+"):
-        prove(wrapping, Memory("qmp", LARGE, both))
+    with pytest.raises(AttachError, match=r"gdb and xp differ at 0x1000\w+"):
+        prove(wrapping, Memory("xp", LARGE, both))
 
 
 def test_wrapping_shows_even_if_the_true_pages_are_zero() -> None:
-    truth = Memory("qmp", LARGE, lambda page: both(page) if page < PAGES else 0)
+    truth = Memory("xp", LARGE, lambda page: both(page) if page < PAGES else 0)
     with pytest.raises(AttachError, match="differ at 0x1000"):
         prove(Memory("gdb", LARGE, lambda page: both(page % PAGES)), truth)
 
 
 def test_a_file_read_as_if_it_had_no_hole_is_refused() -> None:
     shifted = Memory("ram-file", LARGE, lambda page: both(page + (page >= PAGES)))
-    with pytest.raises(AttachError, match="ram-file and qmp differ"):
-        prove(shifted, Memory("qmp", LARGE, both))
+    with pytest.raises(AttachError, match="ram-file and xp differ"):
+        prove(shifted, Memory("xp", LARGE, both))
 
 
 class Detailed(Memory):
@@ -115,9 +115,9 @@ class Detailed(Memory):
 
 def test_a_page_is_compared_where_a_wrapped_one_would_differ() -> None:
     """Beginnings of pages are often alike, in the true memory as in the one that a wrapped address shows."""
-    truth, wrapping = Detailed("qmp", LARGE, int), Detailed("gdb", LARGE, lambda page: page % PAGES)
+    truth, wrapping = Detailed("xp", LARGE, int), Detailed("gdb", LARGE, lambda page: page % PAGES)
     for seed in range(5):
-        with pytest.raises(AttachError, match=r"gdb and qmp differ at 0x1000\w\w500 "):
+        with pytest.raises(AttachError, match=r"gdb and xp differ at 0x1000\w\w500 "):
             prove(wrapping, truth, seed=seed)
 
 

@@ -39,7 +39,7 @@ def attach(guest: Any, **options: Any) -> Any:
 
 def test_a_ram_file_that_proves_itself(guest: Any) -> None:
     with attach(guest, ram=guest.file, seed=5) as target:
-        assert target.transport == "ram-file (proved against qmp: 8 pages, 4 above 4 GiB, seed 5)"
+        assert target.transport == "ram-file (proved against xp: 8 pages, 4 above 4 GiB, seed 5)"
         assert target.memory.ranges == (Range(0, SIZE // 2), Range(1 << 32, (1 << 32) + SIZE // 2))
         assert target.description == f"QEMU 7.2.0 at {guest.path}: 1 vCPU, 128 MiB"
         assert target.registers() == (Registers(0, 0xCBAA752B, 0x80050033, 0x1192000, 0x3506B0, 0x800),)
@@ -74,22 +74,22 @@ def test_private_ram_is_not_taken_for_a_file(guest: Any) -> None:
     guest.handlers["query-memdev"] = lambda fake, _: [{"id": "ram", "share": False}]
     guest.handlers["qom-get"] = lambda fake, _: str(fake.file)
     with attach(guest) as target:
-        assert target.memory.name == "qmp"
+        assert target.memory.name == "pmemsave"
 
 
 def test_the_wrong_file_is_not_used_and_said_so(guest: Any) -> None:
     """Another guest's RAM, of the same size."""
     guest.file.write_bytes(os.urandom(SIZE))
     with attach(guest, ram=guest.file) as target:
-        assert target.memory.name == "qmp"
-        assert "not used: ram-file and qmp differ at 0x" in target.transport
+        assert target.memory.name == "pmemsave"
+        assert "not used: ram-file and xp differ at 0x" in target.transport
         assert target.memory.read(1 << 32, 64) == guest.read(1 << 32, 64)
 
 
 def test_without_a_file_or_a_readable_process_qmp_serves(guest: Any) -> None:
     with attach(guest, seed=5) as target:
         assert target.transport.startswith(
-            "qmp (proved against qmp: 8 pages, 4 above 4 GiB, seed 5; not used: QEMU does not"
+            "pmemsave (proved against xp: 8 pages, 4 above 4 GiB, seed 5; not used: QEMU does not"
         )
         assert guest.lent
         assert target.memory.read(1 << 32, 64) == guest.read(1 << 32, 64)
@@ -102,7 +102,7 @@ def test_the_last_resort_has_no_second(guest: Any) -> None:
 
     guest.handlers["pmemsave"] = refuse
     with attach(guest) as target:
-        assert target.transport.startswith("qmp (xp only, with nothing to prove it against; not used: ")
+        assert target.transport.startswith("xp (alone, with nothing to prove it against; not used: ")
         assert target.memory.read(1 << 32, 64) == guest.read(1 << 32, 64)
 
 

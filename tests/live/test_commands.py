@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.record import Guest
 from kvmtools.records import PAGE_SIZE
@@ -70,7 +70,7 @@ def agent(guest: Guest) -> Iterator[Agent]:
 def _runs_on(guest: Guest) -> Iterator[None]:
     """Whatever a command did, the guest runs afterwards."""
     yield
-    monitor = Monitor(str(guest.qmp))
+    monitor = QmpMonitor(str(guest.qmp))
     try:
         assert monitor.command("query-status")["running"]
     finally:
@@ -79,7 +79,7 @@ def _runs_on(guest: Guest) -> Iterator[None]:
 
 def qemu_translates(guest: Guest, addresses: list[int]) -> list[int]:
     """QEMU's own answer, for a vCPU that uses the kernel's half of the page tables."""
-    monitor = Monitor(str(guest.qmp))
+    monitor = QmpMonitor(str(guest.qmp))
     try:
         for attempt in range(100):
             monitor.command("stop")

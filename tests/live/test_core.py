@@ -14,7 +14,7 @@ from xml.etree import ElementTree
 
 import pytest
 
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.boot.guests import lifecycle
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.record import Guest
@@ -62,7 +62,7 @@ def still(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         with Agent(guest.agent) as agent:
             agent.driver("mix 300")
             agent.quiesce()
-        with Monitor(str(guest.qmp)) as monitor:
+        with QmpMonitor(str(guest.qmp)) as monitor:
             monitor.command("stop")
             monitor.command("dump-guest-memory", paging=False, protocol=f"file:{core}")
         try:

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 from guest_says import leaves_ram_above_4_gib
 
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.boot.guests import console, lifecycle, ram_location, registry, starting
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.qemu_command import MEMORY_BELOW_4G
@@ -90,7 +90,7 @@ def test_both_monitors_answer_at_once(guest: lifecycle.Guest) -> None:
     with socket.socket(socket.AF_UNIX) as ours:
         ours.connect(str(guest.qmp))
         assert ours.recv(1) == b"{"
-        with Monitor(str(guest.drgn_qmp)) as theirs:
+        with QmpMonitor(str(guest.drgn_qmp)) as theirs:
             assert theirs.command("query-status")["status"] == "running"
 
 
@@ -123,7 +123,7 @@ def test_a_guest_that_switches_itself_off_is_reported() -> None:
 
 def test_a_paused_guest_can_be_stopped() -> None:
     guest = starting.start(NAME, kernel="nopae", memory="128M", accel="tcg")
-    with Monitor(str(guest.qmp)) as monitor:
+    with QmpMonitor(str(guest.qmp)) as monitor:
         monitor.command("stop")
     assert lifecycle.state(guest).status == "paused"
     lifecycle.stop(guest)

@@ -7,38 +7,38 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 from bare_qemu import Machine
 
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.errors import AttachError
 
 
 def test_a_busy_monitor(split: Machine) -> None:
     with (
-        Monitor(split.qmp),
+        QmpMonitor(split.qmp),
         pytest.raises(AttachError, match="serves one client at a time"),
     ):
-        Monitor(split.qmp, greeting_seconds=0.3)
+        QmpMonitor(split.qmp, greeting_seconds=0.3)
 
 
 def test_gdb_s_socket_is_no_monitor_and_its_guest_runs_on(split: Machine) -> None:
     with pytest.raises(AttachError, match="looks like QEMU's GDB socket"):
-        Monitor(split.gdb)
-    with Monitor(split.qmp) as monitor:
+        QmpMonitor(split.gdb)
+    with QmpMonitor(split.qmp) as monitor:
         assert monitor.command("query-status")["running"]
 
 
 def test_an_impatient_client_does_no_harm(split: Machine) -> None:
     """What it sent, taking the busy monitor for a gdbstub, is read by QEMU when it has long left."""
-    with Monitor(split.qmp) as first:
+    with QmpMonitor(split.qmp) as first:
         with pytest.raises(AttachError, match="no QMP greeting"):
-            Monitor(split.qmp, greeting_seconds=1.5)
+            QmpMonitor(split.qmp, greeting_seconds=1.5)
         assert first.command("query-status")["running"]
-    with Monitor(split.qmp) as monitor:
+    with QmpMonitor(split.qmp) as monitor:
         assert monitor.command("query-status")["running"]
 
 
 def test_a_crowd_is_served_one_after_another(split: Machine) -> None:
     def ask(_: int) -> bool:
-        with Monitor(split.qmp) as monitor:
+        with QmpMonitor(split.qmp) as monitor:
             return bool(monitor.command("query-status")["running"])
 
     with ThreadPoolExecutor(12) as crowd:

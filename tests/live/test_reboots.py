@@ -12,7 +12,7 @@ import pytest
 from bare_qemu import RAM, Machine, Start, shared
 
 from kvmtools.attach.memory.physical import PhysicalMemory
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.attach.open import open_target
 from kvmtools.boot.kernels import reference
 from kvmtools.observe.kernel import locate
@@ -73,7 +73,7 @@ def test_the_kernel_that_runs_is_found_after_every_reboot(
             assert locate(target.memory, vmlinux, None, target.registers()).address("_stext") == int(own, 16)
             places.append(_places(target.memory, vmlinux))
         if boot <= REBOOTS:
-            with Monitor(machine.qmp) as monitor:
+            with QmpMonitor(machine.qmp) as monitor:
                 monitor.command("system_reset")
     check = subprocess.run(
         [KVMTOOLS, "check", "--qemu", machine.qmp, "-s", built.vmlinux], capture_output=True, text=True

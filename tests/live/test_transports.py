@@ -18,7 +18,7 @@ from kvmtools.attach.memory.physical import SegmentedMemory
 from kvmtools.attach.memory.proc_mem import ProcMem
 from kvmtools.attach.memory.qmp_memory import PmemsaveMemory, XpMemory
 from kvmtools.attach.memory.ram_file import RamFile
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.attach.monitor.registers import disagreements
 from kvmtools.attach.open import open_target
 from kvmtools.attach.proof import prove
@@ -31,7 +31,7 @@ from kvmtools.records import PAGE_SIZE, Range
 
 def test_every_transport_shows_the_same_bytes_above_and_below_4_gib(split: Machine, tmp_path: Path) -> None:
     places = scatter(split)
-    with Monitor(split.qmp) as monitor:
+    with QmpMonitor(split.qmp) as monitor:
         backed = flat_view.ram(monitor)
         ranges = [Range(b.start, b.end) for b in backed]
         assert ranges[-2].end == 64 * MIB
@@ -74,7 +74,7 @@ def test_the_shared_file_proves_itself(split: Machine) -> None:
     scatter(split)
     with open_target(qemu=split.qmp) as target:
         # Which pages are looked at is chance; one that is all zero is taken where too few others were met.
-        proof = r"ram-file \(proved against qmp: 8 pages, 4 above 4 GiB(, [1-4] all zero)?, seed \d+"
+        proof = r"ram-file \(proved against xp: 8 pages, 4 above 4 GiB(, [1-4] all zero)?, seed \d+"
         assert re.match(proof, target.transport), target.transport
 
 
@@ -88,10 +88,10 @@ def test_a_transport_that_wraps_at_4_gib_is_found_out(split: Machine) -> None:
             return super().read(address % FOUR_GIB, size)
 
     scatter(split, pages=2000)
-    with Monitor(split.qmp) as monitor:
+    with QmpMonitor(split.qmp) as monitor:
         backed = flat_view.ram(monitor)
         wrapping = Wrapping(monitor, backed)
-        with pytest.raises(AttachError, match="wrapping and qmp differ at 0x1"):
+        with pytest.raises(AttachError, match="wrapping and xp differ at 0x1"):
             prove(wrapping, XpMemory(monitor, [Range(b.start, b.end) for b in backed]), tries=1024)
         wrapping.close()
 
@@ -109,7 +109,7 @@ def test_any_machine_s_hole_is_where_qemu_says(start: Start, program: str, machi
     """No shared file: the process is read.  All the RAM is there, and nothing is called RAM that is not."""
     guest = start("-m", str(size), "-machine", machine, "-vga", "std", program=program)
     with open_target(qemu=guest.qmp) as target:
-        assert target.transport.startswith("proc-mem (proved against qmp: ")
+        assert target.transport.startswith("proc-mem (proved against xp: ")
         highest = target.memory.ranges[-1].end
         # Whether the first MiB has a hole of its own depends on how far the firmware has come.
         hole = sum(b.start - a.end for a, b in pairwise(target.memory.ranges) if a.end > MIB)
@@ -124,7 +124,7 @@ def test_a_monitor_on_tcp(start: Start) -> None:
         port = free.getsockname()[1]
     start("-S", "-m", "64", "-device", "vmcoreinfo", "-qmp", f"tcp:127.0.0.1:{port},server=on,wait=off")
     with open_target(qemu=f"127.0.0.1:{port}") as target:
-        assert target.transport.startswith("proc-mem (proved against qmp: 4 pages")
+        assert target.transport.startswith("proc-mem (proved against xp: 4 pages")
         assert target.vmcoreinfo() is None
         assert target.monitor is not None
         with pytest.raises(AttachError, match="no file can be passed to QEMU here"):
@@ -142,16 +142,16 @@ def test_a_socket_that_was_passed_to_qemu(tmp_path: Path) -> None:
         command += ["-mon", "chardev=qmp,mode=control"]
         with subprocess.Popen(command, pass_fds=[listener.fileno()]) as process:
             try:
-                with Monitor(str(address)) as monitor:
+                with QmpMonitor(str(address)) as monitor:
                     assert monitor.peer_pid() == process.pid
                 with open_target(qemu=str(address)) as target:
-                    assert target.transport.startswith("proc-mem (proved against qmp: ")
+                    assert target.transport.startswith("proc-mem (proved against xp: ")
             finally:
                 process.kill()
 
 
 def test_nothing_that_qemu_was_lent_stays(split: Machine) -> None:
-    with Monitor(split.qmp) as monitor:
+    with QmpMonitor(split.qmp) as monitor:
         ranges = [Range(b.start, b.end) for b in flat_view.ram(monitor)]
         memory = PmemsaveMemory(monitor, ranges)
         assert len(monitor.command("query-fdsets")) == 1
@@ -187,7 +187,7 @@ def test_a_hand_started_pae_guest_without_a_shared_file(start: Start) -> None:
         *("-kernel", str(kernel.bzimage), "-initrd", str(kernel.initrd)),
     )
     with open_target(qemu=machine.qmp, gdb=machine.gdb) as target:
-        assert target.transport.startswith("proc-mem (proved against qmp: 8 pages, 4 above 4 GiB")
+        assert target.transport.startswith("proc-mem (proved against xp: 8 pages, 4 above 4 GiB")
         assert target.memory.ranges[-1].end == 7 << 30
         assert target.vmcoreinfo() is None
         deadline = time.monotonic() + 120

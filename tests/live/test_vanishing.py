@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.boot.guests import lifecycle, ram_location
 
 KVMTOOLS = Path(sys.executable).with_name("kvmtools")
@@ -56,5 +56,5 @@ def test_a_check_that_is_killed_by_a_signal_leaves_the_guest_running(pae_guest: 
                 check.send_signal(number)
                 _, complaint = check.communicate(timeout=60)
             assert b"Traceback" not in complaint, complaint
-            with Monitor(str(pae_guest.drgn_qmp)) as monitor:
+            with QmpMonitor(str(pae_guest.drgn_qmp)) as monitor:
                 assert monitor.command("query-status")["running"], (delay, number)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.errors import AttachError
 
 _REGION = re.compile(
@@ -39,12 +39,11 @@ def ram(monitor: Monitor) -> tuple[Backed, ...]:
 
     :raises AttachError: if this QEMU does not tell
     """
-    backends = {backend["id"] for backend in monitor.command("query-memdev") if "id" in backend}
-    return parse(monitor.hmp("info mtree -f"), backends)
+    return parse(monitor.hmp("info mtree -f"), set(monitor.backends()))
 
 
 def parse(mtree: str, backends: set[str]) -> tuple[Backed, ...]:
-    """The RAM in the text of ``info mtree -f``; ``backends`` are the ids that QMP ``query-memdev`` lists.
+    """The RAM in the text of ``info mtree -f``; ``backends`` are the ids of the memory backends.
 
     The block at address 0 is the machine's own RAM even where QEMU lists no backend for it.
 

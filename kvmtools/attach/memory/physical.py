@@ -25,7 +25,7 @@ class PhysicalMemory(Protocol):
 
     @property
     def name(self) -> str:
-        """The transport: ``"ram-file"``, ``"proc-mem"``, ``"elf-core"`` or ``"qmp"``."""
+        """The transport: ``"ram-file"``, ``"proc-mem"``, ``"pmemsave"``, ``"xp"`` or ``"elf-core"``."""
 
     @property
     def ranges(self) -> tuple[Range, ...]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from kvmtools.attach.memory.file_memory import fill
 from kvmtools.attach.memory.flat_view import Backed
 from kvmtools.attach.memory.physical import Segment, SegmentedMemory
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.errors import AttachError, GuestVanished
 from kvmtools.records import PAGE_SIZE
 

@@ -1,8 +1,8 @@
 """Guest memory through QEMU itself: slow, but it works wherever a monitor does, above 4 GiB too.
 
 Two ways.  ``pmemsave`` writes to a file; QEMU is lent one of ours that has no name (``memfd``), so nothing
-needs to be cleaned up and QEMU needs no directory that it may write to.  Where no file can be lent (QMP
-over TCP), the text of HMP ``xp`` is parsed.
+needs to be cleaned up and QEMU needs no directory that it may write to.  Where no file can be lent (QEMU on
+another host), the text of HMP ``xp`` is parsed.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from contextlib import ExitStack
 
 from kvmtools.attach.memory.file_memory import fill
 from kvmtools.attach.memory.physical import NO_RAM, Segment, SegmentedMemory
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.errors import AttachError, MemoryFault
 from kvmtools.records import Range
 
@@ -26,7 +26,7 @@ _XP_LINE = re.compile(r"^[0-9a-f]+:((?: 0x[0-9a-f]{16})+)$", re.MULTILINE)
 class XpMemory(SegmentedMemory):
     """:class:`PhysicalMemory` by HMP ``xp``, about 2 MB/s; segment offsets are guest-physical addresses."""
 
-    name = "qmp"
+    name = "xp"
 
     def __init__(self, monitor: Monitor, ranges: Iterable[Range]) -> None:
         super().__init__(Segment(r.start, r.end, r.start) for r in ranges)
@@ -58,7 +58,7 @@ class PmemsaveMemory(SegmentedMemory):
     :raises AttachError: if QEMU cannot be lent a file
     """
 
-    name = "qmp"
+    name = "pmemsave"
 
     def __init__(self, monitor: Monitor, ranges: Iterable[Range]) -> None:
         super().__init__(Segment(r.start, r.end, r.start) for r in ranges)
@@ -73,7 +73,7 @@ class PmemsaveMemory(SegmentedMemory):
         self._held.close()
 
     def _copy(self, offset: int, buffer: memoryview) -> None:
-        self._monitor.command("pmemsave", val=offset, size=len(buffer), filename=self._path)
+        self._monitor.save_memory(offset, len(buffer), self._path)
         try:
             fill(self._descriptor, 0, buffer)
         except EOFError:

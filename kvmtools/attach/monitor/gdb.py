@@ -21,7 +21,7 @@ from kvmtools.attach.closing import Closing
 from kvmtools.attach.monitor.address import plain
 from kvmtools.attach.monitor.gdbstub import is_taken, not_gdb
 from kvmtools.attach.monitor.greeting import is_qmp
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError, MemoryFault
 from kvmtools.records import Registers
 
@@ -54,7 +54,7 @@ class Gdb(Closing):
         self._token = 0
         self._connected = False
         self._closed = False
-        self._was_running = True if monitor is None else bool(monitor.command("query-status")["running"])
+        self._was_running = True if monitor is None else monitor.running()
         # pygdbmi would wait 0.2 s after every command for more output; we wait for the command's own result
         # instead.
         self._gdb = GdbController(
@@ -157,7 +157,7 @@ class Gdb(Closing):
 
     def _is_64_bit(self) -> bool:
         """Whether it is qemu-system-x86_64, whatever its guest is."""
-        return self._monitor is not None and self._monitor.command("query-target")["arch"] == "x86_64"
+        return self._monitor is not None and self._monitor.target_arch() == "x86_64"
 
     def _read(self, address: int, size: int) -> bytes:
         try:
@@ -214,8 +214,8 @@ class Gdb(Closing):
         """The stub has been told; now make sure, also if gdb died and could tell it nothing."""
         if self._monitor is None:
             return
-        if bool(self._monitor.command("query-status")["running"]) != self._was_running:
-            self._monitor.command("cont" if self._was_running else "stop")
+        if self._monitor.running() != self._was_running:
+            (self._monitor.cont if self._was_running else self._monitor.stop)()
 
 
 class _GdbError(AttachError):

@@ -13,8 +13,8 @@ import socket
 
 from kvmtools.attach.monitor import address as addresses
 from kvmtools.attach.monitor import greeting
+from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.attach.monitor.pause import PausedGuest
-from kvmtools.attach.monitor.qmp import Monitor
 from kvmtools.errors import AttachError
 
 _LABEL = "gdb"
@@ -35,22 +35,22 @@ def demand_gdbstub(address: str, monitor: Monitor, *, may_stop: bool) -> None:
     """
     if monitor.address == address:
         raise not_gdb(address)
-    devices = monitor.command("query-chardev")
-    if not any(_LABEL in (device["label"], device["filename"]) for device in devices):
+    devices = monitor.chardevs()
+    if not any(_LABEL in (device.label, device.filename) for device in devices):
         raise AttachError(f"{address}: this QEMU serves no gdb", hint=f"{_START}, or leave out --gdb")
-    served = [device["filename"] for device in devices if device["label"] == _LABEL]
+    served = [device.filename for device in devices if device.label == _LABEL]
     if any(_is_same(address, name, monitor.address) for name in served):
         return
     # Behind another client we would stop the guest when that client has left and we are long gone.
     free = all(name.startswith(_DISCONNECTED) for name in served)
-    if may_stop and free and _runs(monitor):
+    if may_stop and free and monitor.running():
         where = addresses.plain(served[0].removeprefix(_DISCONNECTED)) if served else ""
         _stop_and_greet(address, monitor, f"QEMU says that it serves gdb at {where}" if where else _START)
 
 
 def is_taken(address: str, monitor: Monitor) -> bool:
     """Whether QEMU says that its gdbstub there has a client already."""
-    names = (device["filename"] for device in monitor.command("query-chardev"))
+    names = (device.filename for device in monitor.chardevs())
     return any(
         not name.startswith(_DISCONNECTED) and name != _LABEL and _is_same(address, name, monitor.address)
         for name in names
@@ -80,10 +80,6 @@ def _host(address: str) -> str:
     return address.rpartition(":")[0]
 
 
-def _runs(monitor: Monitor) -> bool:
-    return bool(monitor.command("query-status")["running"])
-
-
 def _stop_and_greet(address: str, monitor: Monitor, hint: str) -> None:
     """Connect, and say hello to whoever listens: a gdbstub stops its guest for that.  It ran, and runs afterwards.
 
@@ -99,7 +95,7 @@ def _stop_and_greet(address: str, monitor: Monitor, hint: str) -> None:
             if answer in greeting.GDB:
                 greeting.detach(connection)
         # A gdbstub that is told to detach lets its guest run, whoever else stopped that.
-        is_ours = _runs(monitor)
+        is_ours = monitor.running()
     if answer == b"{":
         raise not_gdb(address)
     if answer not in greeting.GDB:

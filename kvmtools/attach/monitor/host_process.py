@@ -14,20 +14,22 @@ from kvmtools.errors import AttachError
 _PROC = Path("/proc")
 
 
-def pid_running(connection: socket.socket, thread: int | None) -> int:
+def pid_running(connection: socket.socket | None, thread: int | None) -> int:
     """The pid of the QEMU that is spoken to: it has ``thread``, one of its vCPUs'.
 
     Whoever made the socket may have passed it on: libvirtd does.  Then the thread leads to QEMU, if both are in our pid
     namespace.
 
+    :param connection: to QEMU.  Without one, the thread alone leads to it: what is read there has to prove itself
     :param thread: as QEMU knows it, in its own namespace; without it, the other end is believed
     :raises AttachError: as :func:`pid_behind`; or if the other end is somebody else, and QEMU is not to be seen
     """
+    if connection is None:
+        return _owner(thread) or _invisible()
     peer = pid_behind(connection)
     if thread is None or _has_thread(peer, thread):
         return peer
-    status = _fields(_PROC / str(thread) / "status")
-    owner = int(status.get("Tgid", 0))
+    owner = _owner(thread)
     if owner and owner != peer:
         return owner
     name = _fields(_PROC / str(peer) / "status").get("Name", "a process")
@@ -35,6 +37,22 @@ def pid_running(connection: socket.socket, thread: int | None) -> int:
         f"the socket was made by {name} (pid {peer}), not by QEMU, whose process is not to be seen from here",
         hint="run on its host, in its pid namespace",
     )
+
+
+def same_namespace(pid: int) -> bool:
+    """Whether the process is in our pid namespace: what ``/proc`` shows to us and to it is the same."""
+    with suppress(OSError):
+        return os.readlink(_PROC / str(pid) / "ns/pid") == os.readlink(_PROC / "self/ns/pid")
+    return False
+
+
+def _owner(thread: int | None) -> int:
+    """The process that the thread belongs to; 0 if it is not to be seen."""
+    return 0 if thread is None else int(_fields(_PROC / str(thread) / "status").get("Tgid", 0))
+
+
+def _invisible() -> int:
+    raise AttachError("QEMU is not a process that can be seen from here", hint="run on its host, as its user")
 
 
 def _has_thread(pid: int, thread: int) -> bool:
@@ -63,11 +81,7 @@ def pid_behind(connection: socket.socket) -> int:
         pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     else:
         pid = _holder(_inode(connection.getpeername(), connection.getsockname()))
-    if pid <= 0:
-        raise AttachError(
-            "QEMU is not a process that can be seen from here", hint="run on its host, as its user"
-        )
-    return int(pid)
+    return int(pid) if pid > 0 else _invisible()
 
 
 def _inode(local: tuple[str, int], remote: tuple[str, int]) -> int:

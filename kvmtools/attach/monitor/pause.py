@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from types import FrameType, TracebackType
 from typing import Protocol
 
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError
 
 _SECOND_TRY = 1.0  # seconds
@@ -77,10 +77,10 @@ class PausedGuest:
     def __enter__(self) -> Pause:
         self._take_signals()
         try:
-            self._pause.was_running = bool(self._monitor.command("query-status")["running"])
+            self._pause.was_running = self._monitor.running()
             if self._pause.was_running:
                 self._stopped_at = time.monotonic()
-                self._monitor.command("stop")
+                self._monitor.stop()
             self._pause.held = True
             self._raise_what_was_lost(None)
         except BaseException:
@@ -159,10 +159,10 @@ def _let_run(monitor: Monitor) -> None:
     :raises AttachError: if both fail, with the reason of the first
     """
     try:
-        monitor.command("cont")
+        monitor.cont()
     except AttachError as error:
         try:
-            with Monitor(monitor.address, greeting_seconds=_SECOND_TRY) as another:
-                another.command("cont")
+            with monitor.again(_SECOND_TRY) as another:
+                another.cont()
         except AttachError:
             raise error from None

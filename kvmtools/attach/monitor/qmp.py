@@ -15,9 +15,10 @@ from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kvmtools.attach.closing import Closing
 from kvmtools.attach.monitor.address import plain
+from kvmtools.attach.monitor.answers import Chardev
 from kvmtools.attach.monitor.greeting import greeted
+from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.errors import AttachError, GuestVanished
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ GREETING_SECONDS = 5.0
 COMMAND_SECONDS = 60.0
 
 
-class Monitor(Closing):
+class QmpMonitor(Monitor):
     """One QMP connection.
 
     :param address: path of a unix socket, or ``host:port``
@@ -40,6 +41,8 @@ class Monitor(Closing):
     :raises AttachError: if nobody listens there, somebody else is being served, or it is not QMP
     :raises UsageError: if the address is empty
     """
+
+    name = "QMP"
 
     def __init__(self, address: str, *, greeting_seconds: float = GREETING_SECONDS) -> None:
         # asyncio and qemu.qmp take 45 ms to import: only those who attach pay.
@@ -76,24 +79,63 @@ class Monitor(Closing):
         answer = self._execute("human-monitor-command", {"command-line": line})
         return str(answer).replace("\r\n", "\n")
 
-    def peer_pid(self) -> int:
-        """The pid of the QEMU at the other end.
+    def again(self, seconds: float) -> QmpMonitor:
+        return QmpMonitor(self.address, greeting_seconds=seconds)
 
-        :raises AttachError: if it is not a process of this host that we can see
-        """
-        from kvmtools.attach.monitor.host_process import pid_running
+    def status(self) -> str:
+        return str(self.command("query-status")["status"])
 
-        cpus = self.command("query-cpus-fast")
-        thread = next((int(cpu["thread-id"]) for cpu in cpus if "thread-id" in cpu), None)
+    def running(self) -> bool:
+        return bool(self.command("query-status")["running"])
+
+    def stop(self) -> None:
+        self.command("stop")
+
+    def cont(self) -> None:
+        self.command("cont")
+
+    def quit(self) -> None:
+        self.command("quit")
+
+    def version(self) -> str:
+        version = self.command("query-version")["qemu"]
+        return f"{version['major']}.{version['minor']}.{version['micro']}"
+
+    def vcpu_threads(self) -> dict[int, int | None]:
+        return {int(cpu["cpu-index"]): cpu.get("thread-id") for cpu in self.command("query-cpus-fast")}
+
+    def ram_bytes(self) -> int:
+        return int(self.command("query-memory-size-summary")["base-memory"])
+
+    def backends(self) -> dict[str, bool]:
+        return {
+            str(each["id"]): bool(each.get("share")) for each in self.command("query-memdev") if "id" in each
+        }
+
+    def property(self, path: str, name: str) -> str:
+        return str(self.command("qom-get", path=path, property=name))
+
+    def target_arch(self) -> str:
+        return str(self.command("query-target")["arch"])
+
+    def chardevs(self) -> tuple[Chardev, ...]:
+        return tuple(Chardev(each["label"], each["filename"]) for each in self.command("query-chardev"))
+
+    def save_memory(self, address: int, size: int, path: str) -> None:
+        self.command("pmemsave", val=address, size=size, filename=path)
+
+    def dump(self, path: str, begin: int, length: int) -> None:
+        self.command("dump-guest-memory", paging=False, protocol=f"file:{path}", begin=begin, length=length)
+
+    def _connection(self) -> socket.socket:
         transport = self._client._writer.transport if self._client._writer else None
         if transport is None:
             raise self._vanished()
-        with socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno())) as connection:
-            return pid_running(connection, thread)
+        return socket.socket(fileno=os.dup(transport.get_extra_info("socket").fileno()))
 
     @contextmanager
     def lent(self, descriptor: int) -> Iterator[str]:
-        """Pass an open file to QEMU for the length of a ``with``: the ``/proc/self/fd/N`` under which QEMU can open it.
+        """The ``/proc/self/fd/N`` of a file that is passed through the socket.
 
         QEMU would keep it, and with it what was written there, for as long as anybody is connected to any monitor.
 

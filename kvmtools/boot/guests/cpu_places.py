@@ -16,7 +16,7 @@ from pathlib import Path
 
 from kvmtools.attach.elf import PT_LOAD, ElfError, ElfFile
 from kvmtools.attach.monitor import registers
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.boot.guests.record import Guest
 from kvmtools.errors import KvmtoolsError
 from kvmtools.records import PANIC_WORDS, Registers
@@ -70,8 +70,8 @@ class LoadedKernel:
 def tell(guest: Guest) -> str:
     """One clause about a panic and one about every CPU; ``""`` if QEMU does not say."""
     try:
-        with Monitor(str(guest.qmp), greeting_seconds=2.0) as monitor:
-            status = str(monitor.command("query-status")["status"])
+        with QmpMonitor(str(guest.qmp), greeting_seconds=2.0) as monitor:
+            status = monitor.status()
             before = monitor.hmp("info registers -a")
             time.sleep(_BETWEEN)
             after = monitor.hmp("info registers -a")

@@ -39,15 +39,15 @@ class GuestState:
 
 def ask(guest: Guest) -> GuestState:
     """What QEMU and the console of ``guest`` say; that it is busy if nobody answers.  A large console is trimmed."""
-    from kvmtools.attach.monitor.qmp import Monitor
+    from kvmtools.attach.monitor.qmp import QmpMonitor
     from kvmtools.boot.guests import cpu_places
 
     vcpus: tuple[VcpuThread, ...] = ()
     try:
-        with Monitor(str(guest.qmp), greeting_seconds=_MONITOR_SECONDS) as monitor:
-            status = str(monitor.command("query-status")["status"])
-            answer = monitor.command("query-cpus-fast")
-        vcpus = tuple(VcpuThread(int(cpu["cpu-index"]), int(cpu["thread-id"])) for cpu in answer)
+        with QmpMonitor(str(guest.qmp), greeting_seconds=_MONITOR_SECONDS) as monitor:
+            status = monitor.status()
+            threads = monitor.vcpu_threads()
+        vcpus = tuple(VcpuThread(cpu, thread) for cpu, thread in threads.items() if thread is not None)
     except AttachError:
         status = BUSY
     console.trim(guest.console)

@@ -75,22 +75,22 @@ def stop(guest: Guest, *, patience: float = 3.0) -> None:
 
 def _power_off(guest: Guest, patience: float) -> bool:
     """Ask the guest itself; whether it was in a state to hear it."""
-    from kvmtools.attach.monitor.qmp import Monitor
+    from kvmtools.attach.monitor.qmp import QmpMonitor
     from kvmtools.boot.guests.agent import Agent
     from kvmtools.boot.kernels import reference
 
     if guest.kernel not in reference.KNOWN:
         return False
-    with Monitor(str(guest.qmp), greeting_seconds=patience) as monitor:
-        if not monitor.command("query-status")["running"]:
+    with QmpMonitor(str(guest.qmp), greeting_seconds=patience) as monitor:
+        if not monitor.running():
             return False
     Agent(guest.agent, timeout=patience).poweroff()
     return True
 
 
 def _quit(guest: Guest, patience: float) -> bool:
-    from kvmtools.attach.monitor.qmp import Monitor
+    from kvmtools.attach.monitor.qmp import QmpMonitor
 
-    with Monitor(str(guest.qmp), greeting_seconds=patience) as monitor:
-        monitor.command("quit")
+    with QmpMonitor(str(guest.qmp), greeting_seconds=patience) as monitor:
+        monitor.quit()
     return True

@@ -44,10 +44,10 @@ def wait(guest: Guest, *, has_agent: bool, seconds: float, progress: Callable[[s
 
 
 def _monitor_answers(guest: Guest) -> bool:
-    from kvmtools.attach.monitor.qmp import Monitor
+    from kvmtools.attach.monitor.qmp import QmpMonitor
 
     try:
-        Monitor(str(guest.qmp), greeting_seconds=2.0).close()
+        QmpMonitor(str(guest.qmp), greeting_seconds=2.0).close()
     except AttachError:
         return False
     return True

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from kvmtools.attach.monitor.gdb import Gdb
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.attach.open import open_target
 from kvmtools.errors import AttachError
 
@@ -29,14 +29,14 @@ def test_nobody_answers(tmp_path: Path) -> None:
 
 
 def test_a_failed_connection_leaves_the_guest_running(fake_qmp: Any, tmp_path: Path) -> None:
-    with Monitor(str(fake_qmp.path)) as monitor:
+    with QmpMonitor(str(fake_qmp.path)) as monitor:
         with pytest.raises(AttachError):
             Gdb(str(tmp_path / "none"), monitor=monitor)
         assert fake_qmp.running
 
 
 def test_a_qmp_socket_is_no_gdb_socket(fake_qmp: Any) -> None:
-    with Monitor(str(fake_qmp.path)) as monitor, pytest.raises(AttachError, match="is a QMP socket"):
+    with QmpMonitor(str(fake_qmp.path)) as monitor, pytest.raises(AttachError, match="is a QMP socket"):
         Gdb(str(fake_qmp.path), monitor=monitor)
 
 

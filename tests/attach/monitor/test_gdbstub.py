@@ -14,7 +14,7 @@ import pytest
 
 from kvmtools.attach.monitor import gdbstub
 from kvmtools.attach.monitor.gdbstub import demand_gdbstub, is_taken
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.errors import AttachError
 
 SERVER = ("#chr050", "gdb")
@@ -75,7 +75,7 @@ def listen(path: Path) -> Iterator[Listen]:
 
 
 def demand(fake: Any, address: str, *, may_stop: bool = True) -> None:
-    with Monitor(str(fake.path)) as monitor:
+    with QmpMonitor(str(fake.path)) as monitor:
         demand_gdbstub(address, monitor, may_stop=may_stop)
 
 
@@ -195,7 +195,7 @@ def test_an_interrupt_lets_the_guest_run(
 
 
 def test_whether_a_client_is_there(fake_qmp: Any, path: Path) -> None:
-    with Monitor(str(fake_qmp.path)) as monitor:
+    with QmpMonitor(str(fake_qmp.path)) as monitor:
         for name, taken in ((f"disconnected:unix:{path},server=on", False), (f"unix:{path},server=on", True)):
             fake_qmp.chardevs = [SERVER, ("gdb", name)]
             assert is_taken(str(path), monitor) is taken
@@ -211,7 +211,7 @@ def test_a_socket_called_gdb_in_our_own_folder_is_not_taken(
     place = path.with_name("gdb")
     place.touch()
     monkeypatch.chdir(place.parent)
-    with Monitor(str(fake_qmp.path)) as monitor:
+    with QmpMonitor(str(fake_qmp.path)) as monitor:
         fake_qmp.chardevs = [SERVER, ("gdb", f"disconnected:unix:{place},server=on")]
         assert not is_taken(str(place), monitor)
         assert not is_taken("gdb", monitor)

@@ -15,7 +15,7 @@ import pytest
 from kvmtools.attach.monitor import greeting
 from kvmtools.attach.monitor.address import plain
 from kvmtools.attach.monitor.greeting import greeted, is_qmp
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.errors import AttachError, UsageError
 
 
@@ -68,7 +68,7 @@ def stub(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[FakeStub]:
 
 def test_the_guest_behind_a_gdb_socket_runs_on(stub: FakeStub, tmp_path: Path) -> None:
     with pytest.raises(AttachError, match=r"looks like QEMU's GDB socket.*--gdb"):
-        Monitor(str(tmp_path / "gdb.sock"))
+        QmpMonitor(str(tmp_path / "gdb.sock"))
     stub.thread.join(10)
     assert stub.running
 
@@ -91,10 +91,10 @@ def test_a_gdb_socket_is_no_qmp(stub: FakeStub, tmp_path: Path) -> None:
 
 
 def test_a_busy_qmp_greets_when_its_turn_comes(fake_qmp: Any) -> None:
-    first = Monitor(str(fake_qmp.path))
+    first = QmpMonitor(str(fake_qmp.path))
     leaving = threading.Timer(0.4, first.close)
     leaving.start()
-    with Monitor(str(fake_qmp.path)) as second:
+    with QmpMonitor(str(fake_qmp.path)) as second:
         assert second.command("query-status")["running"]
     leaving.join()
     assert fake_qmp.seen.count("qmp_capabilities") == 2
@@ -134,7 +134,7 @@ def test_a_file_is_no_socket(tmp_path: Path) -> None:
     file = tmp_path / "bzImage"
     file.touch()
     with pytest.raises(AttachError, match="bzImage is not a socket"):
-        Monitor(f"unix:{file}")
+        QmpMonitor(f"unix:{file}")
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,17 @@ from typing import Any
 import pytest
 
 from kvmtools.attach.monitor.pause import NoPause, PausedGuest
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.errors import AttachError, GuestVanished, MemoryFault
 
 
 @pytest.fixture
-def monitor(fake_qmp: Any) -> Iterator[Monitor]:
-    with Monitor(str(fake_qmp.path)) as monitor:
+def monitor(fake_qmp: Any) -> Iterator[QmpMonitor]:
+    with QmpMonitor(str(fake_qmp.path)) as monitor:
         yield monitor
 
 
-def test_the_guest_is_held_and_let_go(fake_qmp: Any, monitor: Monitor) -> None:
+def test_the_guest_is_held_and_let_go(fake_qmp: Any, monitor: QmpMonitor) -> None:
     with PausedGuest(monitor) as pause:
         assert not fake_qmp.running
         assert pause.milliseconds == 0
@@ -33,7 +33,7 @@ def test_the_guest_is_held_and_let_go(fake_qmp: Any, monitor: Monitor) -> None:
     assert pause.milliseconds >= 20
 
 
-def test_a_guest_that_was_paused_stays_paused(fake_qmp: Any, monitor: Monitor) -> None:
+def test_a_guest_that_was_paused_stays_paused(fake_qmp: Any, monitor: QmpMonitor) -> None:
     fake_qmp.running = False
     with PausedGuest(monitor) as pause:
         pass
@@ -50,14 +50,14 @@ def test_no_pause_touches_nothing(fake_qmp: Any) -> None:
 
 @pytest.mark.parametrize("error", [MemoryFault(0, "x"), ValueError(), KeyboardInterrupt(), SystemExit(1)])
 def test_an_exception_lets_the_guest_go_and_goes_on(
-    fake_qmp: Any, monitor: Monitor, error: BaseException
+    fake_qmp: Any, monitor: QmpMonitor, error: BaseException
 ) -> None:
     with pytest.raises(type(error)), PausedGuest(monitor):
         raise error
     assert fake_qmp.running
 
 
-def test_handlers_are_put_back(monitor: Monitor) -> None:
+def test_handlers_are_put_back(monitor: QmpMonitor) -> None:
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
     before = [signal.getsignal(number) for number in numbers]
     with PausedGuest(monitor):
@@ -65,7 +65,7 @@ def test_handlers_are_put_back(monitor: Monitor) -> None:
     assert [signal.getsignal(number) for number in numbers] == before
 
 
-def test_handlers_of_the_program_are_left_alone(fake_qmp: Any, monitor: Monitor) -> None:
+def test_handlers_of_the_program_are_left_alone(fake_qmp: Any, monitor: QmpMonitor) -> None:
     heard = []
     previous = signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
     try:
@@ -77,7 +77,7 @@ def test_handlers_of_the_program_are_left_alone(fake_qmp: Any, monitor: Monitor)
     assert fake_qmp.running
 
 
-def test_another_thread_may_pause_too(fake_qmp: Any, monitor: Monitor) -> None:
+def test_another_thread_may_pause_too(fake_qmp: Any, monitor: QmpMonitor) -> None:
     states = []
 
     def work() -> None:
@@ -92,7 +92,7 @@ def test_another_thread_may_pause_too(fake_qmp: Any, monitor: Monitor) -> None:
 
 
 @pytest.mark.parametrize("when", ["query-status", "stop", "cont"])
-def test_a_guest_that_dies_at_any_moment_has_vanished(fake_qmp: Any, monitor: Monitor, when: str) -> None:
+def test_a_guest_that_dies_at_any_moment_has_vanished(fake_qmp: Any, monitor: QmpMonitor, when: str) -> None:
     before = signal.getsignal(signal.SIGTERM)
     fake_qmp.handlers[when] = lambda fake, _: fake.die()
     with pytest.raises(GuestVanished), PausedGuest(monitor):
@@ -100,7 +100,7 @@ def test_a_guest_that_dies_at_any_moment_has_vanished(fake_qmp: Any, monitor: Mo
     assert signal.getsignal(signal.SIGTERM) == before
 
 
-def test_a_guest_that_dies_in_the_middle_has_vanished(fake_qmp: Any, monitor: Monitor) -> None:
+def test_a_guest_that_dies_in_the_middle_has_vanished(fake_qmp: Any, monitor: QmpMonitor) -> None:
     def read_a_dead_guest() -> None:
         fake_qmp.die()
         raise ValueError("whatever reading then raises")
@@ -109,7 +109,7 @@ def test_a_guest_that_dies_in_the_middle_has_vanished(fake_qmp: Any, monitor: Mo
         read_a_dead_guest()
 
 
-def test_an_interrupt_is_not_hidden_by_a_dead_guest(fake_qmp: Any, monitor: Monitor) -> None:
+def test_an_interrupt_is_not_hidden_by_a_dead_guest(fake_qmp: Any, monitor: QmpMonitor) -> None:
     def be_interrupted() -> None:
         fake_qmp.die()
         raise KeyboardInterrupt
@@ -119,7 +119,7 @@ def test_an_interrupt_is_not_hidden_by_a_dead_guest(fake_qmp: Any, monitor: Moni
 
 
 def test_a_connection_that_is_lost_is_no_reason_to_leave_the_guest_stopped(
-    fake_qmp: Any, monitor: Monitor
+    fake_qmp: Any, monitor: QmpMonitor
 ) -> None:
     with PausedGuest(monitor):
         fake_qmp.hang_up()
@@ -132,7 +132,7 @@ def refuse(fake: Any, _: Any) -> None:
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt(), SystemExit(143)])
 def test_an_interrupt_says_that_the_guest_stays_stopped(
-    fake_qmp: Any, monitor: Monitor, error: BaseException
+    fake_qmp: Any, monitor: QmpMonitor, error: BaseException
 ) -> None:
     fake_qmp.handlers["cont"] = refuse
     with pytest.raises(type(error)) as caught, PausedGuest(monitor):
@@ -144,7 +144,7 @@ def test_an_interrupt_says_that_the_guest_stays_stopped(
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_says_that_the_guest_stays_stopped(
-    fake_qmp: Any, monitor: Monitor, number: signal.Signals
+    fake_qmp: Any, monitor: QmpMonitor, number: signal.Signals
 ) -> None:
     fake_qmp.handlers["cont"] = refuse
     with pytest.raises((KeyboardInterrupt, SystemExit)) as caught, PausedGuest(monitor):
@@ -153,7 +153,9 @@ def test_a_signal_says_that_the_guest_stays_stopped(
     assert "may still be stopped: QEMU refused cont" in note
 
 
-def test_a_guest_that_stays_stopped_without_an_interrupt_is_an_error(fake_qmp: Any, monitor: Monitor) -> None:
+def test_a_guest_that_stays_stopped_without_an_interrupt_is_an_error(
+    fake_qmp: Any, monitor: QmpMonitor
+) -> None:
     fake_qmp.handlers["cont"] = refuse
     with pytest.raises(AttachError, match="refused cont"), PausedGuest(monitor):
         pass
@@ -162,8 +164,8 @@ def test_a_guest_that_stays_stopped_without_an_interrupt_is_an_error(fake_qmp: A
 PROGRAM = """
 import sys, time
 from kvmtools.attach.monitor.pause import PausedGuest
-from kvmtools.attach.monitor.qmp import Monitor
-with Monitor(sys.argv[1]) as monitor:
+from kvmtools.attach.monitor.qmp import QmpMonitor
+with QmpMonitor(sys.argv[1]) as monitor:
     with PausedGuest(monitor):
         print("paused", flush=True)
         time.sleep(60)
@@ -171,8 +173,8 @@ with Monitor(sys.argv[1]) as monitor:
 STORM = """
 import sys
 from kvmtools.attach.monitor.pause import PausedGuest
-from kvmtools.attach.monitor.qmp import Monitor
-with Monitor(sys.argv[1]) as monitor:
+from kvmtools.attach.monitor.qmp import QmpMonitor
+with QmpMonitor(sys.argv[1]) as monitor:
     print("paused", flush=True)
     while True:
         with PausedGuest(monitor):
@@ -203,7 +205,7 @@ def test_a_signal_lets_the_guest_go(fake_qmp: Any, number: signal.Signals, statu
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_a_signal_that_strikes_where_exceptions_are_dropped_still_ends(
-    fake_qmp: Any, monitor: Monitor
+    fake_qmp: Any, monitor: QmpMonitor
 ) -> None:
     """asyncio keeps its tasks by weak references: their callbacks run in our thread."""
 
