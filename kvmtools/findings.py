@@ -33,6 +33,7 @@ class RuleEntry:
     :param needs: what must have been observed, keys of :data:`kvmtools.compare.needs.NEEDS`
     :param locks: kinds of lock under which the kernel breaks the truth for a moment
     :param defers_to: rules whose findings explain findings of this one about the same subject
+    :param about: the variable, function or ``struct`` that its findings are about: a report points to its declaration
     """
 
     id: str
@@ -44,6 +45,7 @@ class RuleEntry:
     needs: tuple[str, ...] = ()
     locks: tuple[str, ...] = ()
     defers_to: tuple[str, ...] = ()
+    about: str = ""
 
     @property
     def group(self) -> str:
@@ -123,6 +125,7 @@ class Outcome:
     :param unit: what those things are, in the plural
     :param reason: why the rule was skipped
     :param held: locks that the rule depends on and that were held in the (last) sample
+    :param about: what its findings are about, a name in C
     """
 
     rule: str
@@ -139,6 +142,7 @@ class Outcome:
     held: tuple[str, ...] = ()
     consequences_total: int = 0
     defers_to: tuple[str, ...] = ()
+    about: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +154,8 @@ class Result:
     :param samples: how many times the guest was observed
     :param transients: findings of an earlier sample that were gone in a later one
     :param live: facts of this run that another run over the same memory would not share (the pause, the transport)
+    :param declared: where in the kernel's source the names that outcomes are ``about`` are declared,
+        ``"mm/highmem.c:141"``; empty unless that was asked for
     """
 
     outcomes: tuple[Outcome, ...]
@@ -159,6 +165,7 @@ class Result:
     transients: int = 0
     live: dict[str, str | float] = field(default_factory=dict)
     core: str = ""
+    declared: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         return self.summary

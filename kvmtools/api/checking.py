@@ -23,6 +23,14 @@ def rules(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[RuleEntry
     return chosen(only, skip)
 
 
+def located(session: Session, result: Result) -> Result:
+    """The result with ``declared``: the guest is not asked, but the vmlinux, which may take gdb seconds the first
+    time.
+    """
+    names = sorted({rule.about for rule in rules()})
+    return replace(result, declared=session.kernel.vmlinux.declarations(names))
+
+
 def verdict(session: Session, only: Sequence[str], skip: Sequence[str], samples: int) -> Result:
     """One verdict on a guest: observed again while what was found may be a change under way."""
     from kvmtools.compare.settle import settle

@@ -55,7 +55,14 @@ class OpenKernel(Closing):
         self.session = session
         self._demand_gdb = demand_gdb
 
-    def check(self, *, only: Sequence[str] = (), skip: Sequence[str] = (), samples: int = SAMPLES) -> Result:
+    def check(
+        self,
+        *,
+        only: Sequence[str] = (),
+        skip: Sequence[str] = (),
+        samples: int = SAMPLES,
+        declared: bool = False,
+    ) -> Result:
         """Compare what the kernel has with what it ought to have; ``summary`` of the result is the verdict.
 
         What may be a change under way is looked at again: it counts if it was seen in three samples in a row.
@@ -63,11 +70,13 @@ class OpenKernel(Closing):
         :param only: ids of rules, or groups of them such as ``"pkmap"``; all if empty
         :param skip: those to leave out
         :param samples: how often to look at most
+        :param declared: tell where in the kernel's source that is declared which findings are about: SARIF points there
         :raises UsageError: if a word names no rule
         """
-        from kvmtools.api.checking import verdict
+        from kvmtools.api.checking import located, verdict
 
-        return verdict(self.session, only, skip, samples)
+        result = verdict(self.session, only, skip, samples)
+        return located(self.session, result) if declared else result
 
     def vtop(
         self,

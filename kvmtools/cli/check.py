@@ -21,7 +21,11 @@ def complete_rule(_ctx: click.Context, _param: click.Parameter, incomplete: str)
 @click.command()
 @target_options
 @click.option(
-    "--format", "form", type=click.Choice(["text", "json", "junit"]), default="text", show_default=True
+    "--format",
+    "form",
+    type=click.Choice(["text", "json", "junit", "sarif"]),
+    default="text",
+    show_default=True,
 )
 @click.option(
     "--only",
@@ -50,6 +54,7 @@ def command(
     kvmtools check -g pae
     kvmtools check --qemu /tmp/qmp.sock -s vmlinux
     kvmtools check -c core -s vmlinux --format junit > report.xml
+    kvmtools check -c core -s vmlinux --format sarif > kvmtools.sarif
     kvmtools check -g pae --only pkmap --skip pkmap.waiters
     """
     from kvmtools.api.checking import rules
@@ -61,7 +66,7 @@ def command(
     show("attaching")
     with options.open() as kernel:
         show("observing and comparing")
-        result = kernel.check(only=only, skip=skip)
+        result = kernel.check(only=only, skip=skip, declared=form == "sarif")
     show("")
     emit(render(result, form, color=colour(), verbose=verbose))
     return result.exit_code

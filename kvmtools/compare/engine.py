@@ -98,6 +98,7 @@ def _outcome(rule: Rule, seen: Examination, explained: frozenset[str], case: Cas
         examined=seen.examined,
         unit=rule.unit,
         defers_to=rule.defers_to,
+        about=rule.about,
     )
     reason = seen.skipped or ("" if seen.examined else f"nothing to examine: there were no {rule.unit}")
     if reason and not seen.total:

@@ -66,7 +66,7 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
         document["locks_held"] = list(outcome.held)
     for key in ("findings", "consequences", "unsettled"):
         if found := getattr(outcome, key):
-            document[key] = [_finding(finding) for finding in found]
+            document[key] = [finding_to_dict(finding) for finding in found]
     if outcome.findings:
         document["findings_total"] = outcome.total
     if outcome.consequences:
@@ -74,7 +74,8 @@ def _outcome(outcome: Outcome) -> dict[str, Any]:
     return document
 
 
-def _finding(finding: Finding) -> dict[str, Any]:
+def finding_to_dict(finding: Finding) -> dict[str, Any]:
+    """One finding; what is not known of it is left out."""
     document: dict[str, Any] = {"rule": finding.rule, "subject": finding.subject}
     for key in ("virtual", "physical", "pfn", "raw"):
         value: int | None = getattr(finding, key)

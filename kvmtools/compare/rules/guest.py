@@ -51,6 +51,7 @@ RULES = (
         "structures",
         "kvmtools vtop {virtual}; the pointer that leads there was overwritten, or its owner was freed",
         check=readable,
+        about="mem_map",
         exceptions="a guest that runs while it is read (--no-pause)",
         needs=("scheduling",),
     ),
@@ -61,6 +62,7 @@ RULES = (
         "predictions",
         "kvmtools layout; the e820 map and the command line in the guest's boot log",
         check=possible,
+        about="e820_table",
         exceptions="a kernel of a configuration that the model does not know",
     ),
 )

@@ -58,6 +58,7 @@ RULES = (
         "slots",
         "kvmtools vtop {virtual}: the way to its entry; kvmtools pkmap: the slots in use",
         check=entries,
+        about="struct kmap_ctrl",
         exceptions="up to the first use since boot the kernel keeps none",
         needs=("scheduling",),
         defers_to=("pagetable.presence", "pagetable.reserved-bits", "pagetable.tables-in-ram"),

@@ -47,6 +47,7 @@ RULES = (
         "boundaries",
         LOOK,
         check=matches_model,
+        about="high_memory",
         exceptions="a boundary that this kernel does not write down is not compared; SPARSEMEM does not set max_mapnr",
         invariants=(16, 41, 46),
     ),

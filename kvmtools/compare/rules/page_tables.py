@@ -130,6 +130,7 @@ RULES = (
         "leaves and pages",
         LOOK,
         check=direct_map,
+        about="swapper_pg_dir",
         exceptions="holes may be mapped or not; DEBUG_PAGEALLOC, hwpoison and memfd_secret unmap pages",
         invariants=(21,),
         locks=LOCKS,
@@ -144,6 +145,7 @@ RULES = (
         "pages",
         LOOK,
         check=presence,
+        about="swapper_pg_dir",
         exceptions="areas that the kernel fills at run time (vmalloc, pkmap, fixmap); the entry areas of other CPUs, "
         "which may not exist; in 2.4 and 2.6.18 the last large page of lowmem may reach into the gap above it",
         invariants=(16, 17, 22),

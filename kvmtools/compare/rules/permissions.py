@@ -107,6 +107,7 @@ RULES = (
         "leaves",
         LOOK,
         check=permissions,
+        about="swapper_pg_dir",
         exceptions="permissions that the kernel changes while it runs are not compared (module text, trampoline, BIOS; "
         "the control page of a loaded kexec image)",
         invariants=(25,),
@@ -121,6 +122,7 @@ RULES = (
         "leaves",
         LOOK,
         check=write_xor_execute,
+        about="swapper_pg_dir",
         exceptions="without NX everything is executable; the BIOS area 0xa0000 .. 0x100000; the control page of a "
         "loaded kexec image; what the boot tables left mapped over a hole in lowmem",
         invariants=(25,),
@@ -135,6 +137,7 @@ RULES = (
         "leaves",
         LOOK,
         check=kernel_only,
+        about="swapper_pg_dir",
         exceptions="tables of ptes are hooked with US set, so the leaf decides; the vsyscall page of 2.6",
         invariants=(26,),
         locks=LOCKS,

@@ -179,10 +179,11 @@ RULES = (
         "no present entry has a reserved bit set: in a PDPTE all but address, P, PWT, PCD and 9..11; "
         "below, the address bits from MAXPHYADDR to 62, NX without NX, and the low address bits of a large "
         "page",
-        "SDM 3A 4.3, 4.4.2, tables 4-4 to 4-11",
+        "SDM 3A 4.3, 4.4.2, tables 4-4 to 4-11; _PAGE_BIT_*: arch/x86/include/asm/pgtable_types.h, 6.1",
         "entries",
         LOOK,
         check=reserved_bits,
+        about="swapper_pg_dir",
         exceptions="entries that are not present may hold anything (swap, PROT_NONE)",
         invariants=(27,),
         locks=LOCKS,
@@ -192,10 +193,11 @@ RULES = (
         "the model's plain walker and the observer's vectorised walker find the same leaves with the same permissions: "
         f"all of the kernel's and all of the processes'; where one of the two has more than {PLAIN_LEAVES:,}, an even "
         "choice of so many",
-        "SDM 3A 4.3, 4.4, 4.6: two implementations that share no code",
+        "SDM 3A 4.3, 4.4, 4.6, arch/x86/include/asm/pgtable_types.h, 6.1: two implementations that share no code",
         "leaves",
         LOOK,
         check=walkers_agree,
+        about="swapper_pg_dir",
         exceptions="what lies behind an entry with a reserved bit set",
         locks=LOCKS,
     ),

@@ -21,7 +21,7 @@ from kvmtools.paths import cache_dir
 Answer = int | str | dict[str, int] | None
 Answers = dict[str, Answer]
 
-_ASKING = ("debuginfo.py", "vmlinux.py", "vmlinux_file.py")
+_ASKING = ("debuginfo.py", "declarations.py", "vmlinux.py", "vmlinux_file.py")
 
 
 def read(build_id: str) -> Answers:

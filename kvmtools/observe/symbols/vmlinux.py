@@ -8,6 +8,7 @@ command neither imports drgn nor opens the DWARF; but only once the file is know
 from __future__ import annotations
 
 import atexit
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -213,6 +214,20 @@ class Vmlinux:
     def has_constant(self, name: str) -> bool:
         """Whether some enumeration has the enumerator."""
         return self._ask("constant", name) is not None
+
+    def declarations(self, names: Sequence[str]) -> dict[str, str]:
+        """Where in the kernel's source each of ``names`` is declared, ``"mm/highmem.c:141"``, as far as it can be told;
+        see :func:`kvmtools.observe.symbols.declarations.declarations`.
+        """
+        keys = {name: f"declaration {name}" for name in names}
+        if self._file is not None and not self._answers.keys() >= set(keys.values()):
+            from kvmtools.observe.symbols.declarations import declarations
+
+            learned = {keys[name]: at for name, at in (declarations(self._file.path, names) or {}).items()}
+            self._answers |= learned
+            self._unsaved |= learned
+        told = {name: self._answers.get(key) for name, key in keys.items()}
+        return {name: at for name, at in told.items() if isinstance(at, str)}
 
     def _integer(self, question: str, *about: str) -> int:
         answer = self._ask(question, *about)
