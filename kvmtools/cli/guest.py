@@ -76,14 +76,14 @@ def build(names: tuple[str, ...], source: Path | None) -> None:
     "--kernel",
     metavar="pae|nopae|numa|sparse|PATH",
     shell_complete=complete_kernel,
-    help="What to boot; by default the kernel that NAME names, else pae.",
+    help="What to boot: one of ours, an image, or a folder with one; by default the kernel that NAME names, else pae.",
 )
 @click.option(
     "-s",
     "--symbols",
     metavar="VMLINUX",
     type=click.Path(path_type=Path),
-    help="The vmlinux of a kernel given by path.",
+    help="The vmlinux of a kernel given by path, or a folder with it.",
 )
 @click.option(
     "--initrd", metavar="PATH", type=click.Path(path_type=Path), help="The initial ramdisk of that kernel."
@@ -129,6 +129,7 @@ def start(
     kvmtools guest start pae
     kvmtools guest start big --memory 16G --smp 4 --append "slub_debug=FZP"
     kvmtools guest start mine --kernel arch/x86/boot/bzImage -s vmlinux
+    kvmtools guest start mine --kernel ~/linux       a build tree, or what tuxmake left: has both
     """
     from kvmtools.boot.guests import parameters, starting
     from kvmtools.boot.guests.qemu_command import MEMORY_BELOW_4G
