@@ -76,7 +76,7 @@ LAYERS = {
         "style printable gaps tables addresses drawing pages translations mappings page_use pkmap zones layout"
         " registers"
     ),
-    "report": "heading explanations source_places summary text catalogue document junit sarif",
+    "report": "heading explanations source_places summary text catalogue document json_schema junit sarif",
 }
 """Inside a room: its folders and files from the ground up; each may import those that are named before it."""
 

@@ -61,7 +61,7 @@ def test_help_loads_nothing_heavy() -> None:
     ("words", "meant"),
     [
         (["model", "lay"], "Did you mean layout?"),
-        (["chek"], "Did you mean check?"),
+        (["chek"], "Did you mean check or schema?"),
         (["guest", "strt"], "Did you mean start or status?"),
         (["nothing-like-it"], None),
     ],

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from json_documents import valid
 
 from kvmtools.boot.guests import lifecycle, ram_location, registry, starting
 from kvmtools.boot.guests.agent import Agent
@@ -132,7 +132,7 @@ def test_status_tells_how_to_attach(one_guest: list[Any]) -> None:
 @pytest.mark.parametrize("name", ["start", "status", "list"])
 def test_json_has_the_schema_and_units_in_its_keys(one_guest: list[Any], name: str) -> None:
     shown, _ = run(name, "--format", "json")
-    data = json.loads(shown)
+    data = valid(shown)
     assert data["schema"] == "kvmtools/1"
     assert data["command"] == f"guest {name}"
     (guest,) = data["guests"]
@@ -167,14 +167,14 @@ def test_kernels_of_one_name_are_told_apart(one_guest: list[Any], monkeypatch: p
     monkeypatch.setattr(reference, "listing", lambda: [older, KERNEL])
     rows = run("list")[0].splitlines()[-2:]
     assert ["current" in row for row in rows] == [False, True]
-    kernels = json.loads(run("list", "--format", "json")[0])["kernels"]
+    kernels = valid(run("list", "--format", "json")[0])["kernels"]
     assert [(kernel["built"], kernel["current"]) for kernel in kernels] == [
         ("1969-12-30T23:00:00+00:00", False),
         ("1970-01-01T00:00:00+00:00", True),
     ]
     monkeypatch.setattr(reference, "current_keys", lambda: None)
     assert all(" ? " in row for row in run("list")[0].splitlines()[-2:])
-    assert json.loads(run("list", "--format", "json")[0])["kernels"][1]["current"] is None
+    assert valid(run("list", "--format", "json")[0])["kernels"][1]["current"] is None
 
 
 @pytest.mark.parametrize("form", ["text", "json"])
@@ -200,7 +200,7 @@ def test_a_guest_that_panicked_is_called_so(one_guest: list[Any], monkeypatch: p
         shown, _ = run(name, "pae")
         assert shown.startswith("pae: panicked, up 3 min 20 s\n  panic    Kernel panic - not syncing: ")
         assert "\x1b" not in shown
-    (guest,) = json.loads(run("status", "pae", "--format", "json")[0])["guests"]
+    (guest,) = valid(run("status", "pae", "--format", "json")[0])["guests"]
     assert (guest["status"], guest["panic"]) == ("running", panic)
 
 
@@ -213,9 +213,9 @@ def test_a_ram_file_that_cannot_be_looked_at(
         state = replace(STATE, ram_touched_bytes=ram_location.touched_bytes(path))
         monkeypatch.setattr(lifecycle, "state", lambda _guest, state=state: state)
         assert "6 GiB in /shm/pae.ram, ? touched" in run("status", "pae")[0]
-        (shown,) = json.loads(run("status", "pae", "--format", "json")[0])["guests"]
+        (shown,) = valid(run("status", "pae", "--format", "json")[0])["guests"]
         assert shown["ram_touched_bytes"] is None
-        (shown,) = json.loads(run("list", "--format", "json")[0])["guests"]
+        (shown,) = valid(run("list", "--format", "json")[0])["guests"]
         assert shown["ram_touched_bytes"] is None
 
 
@@ -235,7 +235,7 @@ def test_nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     shown, said = run("status")
     assert shown == ""
     assert "no guest runs" in said
-    assert json.loads(run("status", "--format", "json")[0])["guests"] == []
+    assert valid(run("status", "--format", "json")[0])["guests"] == []
 
 
 def test_build_builds_both_by_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

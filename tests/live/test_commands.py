@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import re
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from json_documents import valid
 
 from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.boot.guests.agent import Agent
@@ -52,7 +52,7 @@ def document(run: Run) -> Json:
     """``document("walk", "--raw")``: the JSON of a command, its frame checked."""
 
     def load(command: str, *more: str, code: int = 0) -> Any:
-        loaded = json.loads(run(command, *more, "--format", "json", code=code).stdout)
+        loaded = valid(run(command, *more, "--format", "json", code=code).stdout)
         assert loaded.pop("schema") == "kvmtools/1"
         assert loaded.pop("command") == command
         return loaded
@@ -137,7 +137,7 @@ def test_vtop_of_what_is_not_mapped(run: Run, document: Json) -> None:
 
 def test_vtop_reads_stdin(run: Run) -> None:
     done = run("vtop", "--format", "json", stdin="linux_banner\n0xc0000000 init_task\n")
-    assert len(json.loads(done.stdout)["translations"]) == 3
+    assert len(valid(done.stdout)["translations"]) == 3
 
 
 @pytest.mark.parametrize("words", [["zork"], ["--cpu", "99", "c0000000"], ["--pid", "2", "c0000000"]])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import socket
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from guest_says import leaves_ram_above_4_gib
+from json_documents import valid
 
 from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.boot.guests import console, lifecycle, ram_location, registry, starting
@@ -47,7 +47,7 @@ def kvmtools(*words: str) -> subprocess.CompletedProcess[str]:
 def test_a_guest_outlives_the_command_that_started_it() -> None:
     started = kvmtools("guest", "start", NAME, "--kernel", "nopae", "--memory", "256M", "--format", "json")
     assert started.returncode == 0, started.stderr
-    (told,) = json.loads(started.stdout)["guests"]
+    (told,) = valid(started.stdout)["guests"]
     guest = registry.find(NAME)
     assert told["pid"] == guest.pid
     assert told["memory_bytes"] == 256 << 20
