@@ -12,12 +12,14 @@
 #   make matrix MACHINES='64M,2G mem=700M'   ... on these machines, and nothing else
 #   make docs                 the reference for scripts, as build/docs/index.html
 #   make bench                how fast it is
+#   make bench-peers          ... beside QEMU's monitor, drgn, and volatility3 (pip install it into .venv, or name a Python that
+#                             has it in KVMTOOLS_VOLATILITY)
 
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: run test setup lint docs mutants matrix bench clean
+.PHONY: run test setup lint docs mutants matrix bench bench-peers clean
 ONLY :=
 KERNELS :=
 MACHINES :=
@@ -51,6 +53,10 @@ matrix: setup
 bench: setup
 	$(BIN)/kvmtools guest build
 	$(BIN)/python -m pytest tests/bench -o addopts= --import-mode=importlib --benchmark-columns=min,median,max,rounds
+
+bench-peers: setup
+	$(BIN)/kvmtools guest build
+	PYTHONPATH=tests:. $(BIN)/python -m peers
 
 setup: programs $(READY)
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from kvmtools.api.pages import Page
     from kvmtools.api.pkmap import PkmapSlots
     from kvmtools.api.registers import Vcpu, Vcpus
-    from kvmtools.api.translations import TranslatedAddress
+    from kvmtools.api.translations import NOT_MAPPED, TranslatedAddress
     from kvmtools.api.zones import Zones
     from kvmtools.errors import (
         AttachError,
@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from kvmtools.report import render
 
 __all__ = [
+    "NOT_MAPPED",
     "AttachError",
     "BuildError",
     "Finding",
@@ -99,7 +100,7 @@ _HOMES = {
     "api.pages": "Page",
     "api.pkmap": "PkmapSlots",
     "api.registers": "Vcpu Vcpus",
-    "api.translations": "TranslatedAddress",
+    "api.translations": "NOT_MAPPED TranslatedAddress",
     "api.zones": "Zones",
 }
 """Module to the names that it gives."""

@@ -10,17 +10,24 @@ from typing import TYPE_CHECKING
 from kvmtools.api.addresses import Address, virtual
 from kvmtools.api.page_tables import PageTable, PageTableChoice
 from kvmtools.api.pages import Page, flags_of, page_behind
-from kvmtools.observe.paging.translate import Translation, translate
+from kvmtools.observe.paging.translate import NOT_MAPPED, Translation, translate
+from kvmtools.observe.paging.translate_many import translate_many
 from kvmtools.observe.partial import Partial, known
 from kvmtools.show.addresses import is_symbol
 from kvmtools.show.style import uncoloured
 from kvmtools.show.translations import translation_lines
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from kvmtools.api.session import Session
     from kvmtools.observe.kernel import Kernel
     from kvmtools.observe.pages.page_flags import FlagLayout
     from kvmtools.observe.space.regions import Regions
+
+
+__all__ = ["NOT_MAPPED", "TranslatedAddress", "physical_addresses", "translated"]
 
 
 @dataclass(frozen=True, repr=False)
@@ -73,6 +80,27 @@ def translated(
         kernel = session.seen_by(choice.cpu)
         table, regions = choice.find(session), regions_of(kernel, observe_layout(kernel))
         return [_translated(kernel, regions, layout, table, choice, *each) for each in wanted]
+
+    return session.held(read)
+
+
+def physical_addresses(
+    session: Session, addresses: Sequence[Address] | NDArray[np.unsignedinteger], choice: PageTableChoice
+) -> NDArray[np.uint64]:
+    """Where each leads, all at one moment; :data:`NOT_MAPPED` for nowhere.
+
+    :raises UsageError: if one is no address, or there is no such page table
+    """
+    import numpy as np
+
+    if isinstance(addresses, np.ndarray):
+        wanted = addresses.astype(np.uint64)
+    else:
+        wanted = np.array([virtual(session.kernel, each) for each in addresses], np.uint64)
+
+    def read() -> NDArray[np.uint64]:
+        kernel = session.seen_by(choice.cpu)
+        return translate_many(kernel.memory, choice.find(session).cr3, wanted, kernel.paging)
 
     return session.held(read)
 

@@ -57,15 +57,19 @@ def read_through(memory: PhysicalMemory, cr3: int, virtual: int, size: int, form
 
     :raises MemoryFault: if a byte of them is not mapped, or is mapped to something that is not RAM
     """
-    pieces = []
-    while size > 0:
-        way = translate(memory, cr3, virtual, form)
+    pieces: list[tuple[int, int]] = []  # physical address and length; what follows on in both is one
+    done = 0
+    while done < size:
+        way = translate(memory, cr3, virtual + done, form)
         if way.physical is None:
-            raise MemoryFault(virtual, way.fault or "not mapped", space="virtual")
-        length = min(size, way.size - virtual % way.size)
-        pieces.append(memory.read(way.physical, length))
-        virtual, size = virtual + length, size - length
-    return b"".join(pieces)
+            raise MemoryFault(virtual + done, way.fault or "not mapped", space="virtual")
+        length = min(size - done, way.size - (virtual + done) % way.size)
+        if pieces and sum(pieces[-1]) == way.physical:
+            pieces[-1] = (pieces[-1][0], pieces[-1][1] + length)
+        else:
+            pieces.append((way.physical, length))
+        done += length
+    return b"".join(memory.read(*piece) for piece in pieces)
 
 
 def _vmcoreinfo(kernel: Kernel) -> str:

@@ -20,7 +20,7 @@ HEAVY = {"numpy", "drgn", "click", "asyncio", "typing", "kvmtools.api", "kvmtool
 NAMES = """
 AttachError BuildError Finding GuestVanished Inconclusive KernelLayout KvmtoolsError MappedPage MappedRun Mappings
 MemoryFault OpenKernel Outcome Page PageTable PageUse PkmapSlots Result RuleEntry Status SymbolsError TranslatedAddress
-UsageError Vcpu Vcpus Zones __version__ booted model open render rules
+NOT_MAPPED UsageError Vcpu Vcpus Zones __version__ booted model open render rules
 """
 MODEL = ["ERAS", "Prediction", "configuration", "predict"]
 

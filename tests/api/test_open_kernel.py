@@ -161,6 +161,19 @@ def test_memory_is_read_through_a_page_table_or_by_its_place(kernel: kvmtools.Op
         kernel.read(0, 1)
 
 
+def test_many_addresses_are_translated_at_once(kernel: kvmtools.OpenKernel) -> None:
+    asked = ["swapper_pg_dir", "init_task+8", 0, kernel.page_offset + 0x123456]
+    found = kernel.translate(asked)
+    ways = [kernel.vtop(address).physical for address in asked]
+    assert found.tolist() == [kvmtools.NOT_MAPPED if way is None else way for way in ways]
+    assert ways.count(None) == 1
+    numbers = kernel.walk().walk.virtual[:100]
+    assert kernel.translate(numbers).tolist() == [kernel.vtop(int(number)).physical for number in numbers]
+    assert kernel.translate([0x1000], pid=1).tolist() == [kvmtools.NOT_MAPPED]
+    with pytest.raises(kvmtools.UsageError):
+        kernel.translate(["no_such_symbol"])
+
+
 def test_what_pages_do_is_counted(kernel: kvmtools.OpenKernel) -> None:
     use = kernel.memmap()
     free = {zone.name: zone.buddy_pages for zone in kernel.zones()}

@@ -49,6 +49,11 @@ class FileMemory(SegmentedMemory):
         except EOFError as error:
             raise AttachError(f"the file of this {self.name} was cut while in use: {error}") from None
 
+    def _bytes(self, offset: int, size: int) -> bytes:
+        self._open_mapping()
+        data = os.pread(self._descriptor, size, offset)
+        return data if len(data) == size else super()._bytes(offset, size)
+
     def _share(self, offset: int, size: int) -> memoryview:
         mapping = self._open_mapping()
         with suppress(OSError):  # a copy by pread is right whatever the file is

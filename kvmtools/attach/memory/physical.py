@@ -103,6 +103,8 @@ class SegmentedMemory:
 
     def read(self, address: int, size: int) -> bytes:
         pieces = self.segments.locate(address, size)
+        if len(pieces) == 1:
+            return self._bytes(*pieces[0])
         return bytes(self._gather(pieces, size))
 
     def readinto(self, address: int, buffer: memoryview) -> None:
@@ -118,6 +120,10 @@ class SegmentedMemory:
     def _copy(self, offset: int, buffer: memoryview) -> None:
         """Fill ``buffer`` from the backend at ``offset``."""
         raise NotImplementedError
+
+    def _bytes(self, offset: int, size: int) -> bytes:
+        """The backend's ``[offset, offset + size)``; by one copy where the transport knows how."""
+        return bytes(self._gather([(offset, size)], size))
 
     def _share(self, offset: int, size: int) -> memoryview:
         """A view of the backend's ``[offset, offset + size)``; a copy unless the transport knows better."""

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kvmtools.observe.paging.walk import U64, Flags, Walk
+from kvmtools.observe.paging.tables import U64, Flags
+from kvmtools.observe.paging.walk import Walk
 
 ACCESSED, DIRTY = 1 << 5, 1 << 6
 

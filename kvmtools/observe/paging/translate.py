@@ -13,6 +13,10 @@ if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
 
 
+NOT_MAPPED = (1 << 64) - 1
+"""In the place of one of many physical addresses: the processor would fault, or a table lies outside RAM."""
+
+
 @dataclass(frozen=True)
 class Step:
     """What one level has to say: the raw ``entry`` at ``index`` of the table at physical address ``table``.

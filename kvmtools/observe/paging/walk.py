@@ -9,15 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
-from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kvmtools.errors import MemoryFault
-from kvmtools.observe.paging.forms import LARGE, NO_EXECUTE, PRESENT, USER, WRITABLE, Form, Level
-from kvmtools.observe.paging.translate import Step, Translation, is_ram, translate
+from kvmtools.observe.paging.forms import NO_EXECUTE, PRESENT, USER, WRITABLE, Form, Level
+from kvmtools.observe.paging.tables import U64, Flags, leaf_mask, leaf_physical, read_tables, side_by_side
+from kvmtools.observe.paging.translate import Step, Translation, translate
 from kvmtools.records import Leaf, Range
 
 if TYPE_CHECKING:
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Step", "Tables", "Translation", "Walk", "last_tables", "translate", "walk"]
 
-U64 = NDArray[np.uint64]
-Flags = NDArray[np.bool_]
 
 _BATCH = 4096
 
@@ -125,7 +122,7 @@ def walk(memory: PhysicalMemory, cr3: int, form: Form, *, start: int = 0, end: i
     leaves: list[dict[str, NDArray[np.generic]]] = []
     tables: list[dict[str, NDArray[np.generic]]] = []
     for level in form.levels:
-        entries, readable = _read_tables(memory, front.physical, level, form.entry_size)
+        entries, readable = read_tables(memory, front.physical, level, form.entry_size)
         tables.append(
             {
                 "physical": front.physical,
@@ -160,20 +157,12 @@ def last_tables(
     tops = np.array(roots, np.uint64) & np.uint64(form.cr3)
     front = _Front(tops, np.zeros_like(tops), tops, np.full_like(tops, WRITABLE | USER))
     for level in form.levels[:-1]:
-        entries, _readable = _read_tables(memory, front.physical, level, form.entry_size)
+        entries, _readable = read_tables(memory, front.physical, level, form.entry_size)
         _leaves, front = _step(front, level, entries, wanted)
     tables, size = np.unique(front.physical), form.levels[-1].entries * form.entry_size
-    for rows in _side_by_side(tables, size):
+    for rows in side_by_side(tables, size):
         first = int(tables[rows.start])
         yield Range(first, first + len(rows) * size)
-
-
-def _side_by_side(tables: U64, size: int) -> Iterator[range]:
-    """Rows of ascending tables of ``size`` bytes each that follow each other without a gap."""
-    cuts = (np.flatnonzero(np.diff(tables) != size) + 1).tolist()
-    for first, last in pairwise([0, *cuts, len(tables)]):
-        if first < last:  # there may be no tables at all
-            yield range(first, last)
 
 
 def _u64(value: int) -> U64:
@@ -201,9 +190,9 @@ def _step(
         both = np.uint64(WRITABLE | USER)
         granted = (granted & entry & both) | ((granted | entry) & np.uint64(NO_EXECUTE))
 
-    leaf = _leaf_mask(entry, level)
+    leaf = leaf_mask(entry, level)
     branch = ~leaf
-    physical = _leaf_physical(entry[leaf], level)
+    physical = leaf_physical(entry[leaf], level)
     permission = granted[leaf]
     found: dict[str, NDArray[np.generic]] = {
         "virtual": virtual[leaf],
@@ -219,59 +208,3 @@ def _step(
     }
     below = _Front(entry[branch] & np.uint64(level.address), virtual[branch], entry[branch], granted[branch])
     return found, below
-
-
-def _leaf_mask(entry: U64, level: Level) -> Flags:
-    if level.number == 1:
-        return np.ones(len(entry), np.bool_)
-    if not level.large:
-        return np.zeros(len(entry), np.bool_)
-    return (entry & np.uint64(LARGE)).astype(np.bool_)
-
-
-def _leaf_physical(entry: U64, level: Level) -> U64:
-    physical = np.zeros(len(entry), np.uint64)
-    for mask, shift in level.large or ((level.address, 0),):
-        physical |= (entry & np.uint64(mask)) << np.uint64(shift)
-    return physical
-
-
-def _read_tables(
-    memory: PhysicalMemory, physical: U64, level: Level, entry_size: int
-) -> tuple[NDArray[np.unsignedinteger], Flags]:
-    """The tables at ``physical`` as ``(tables, entries)``, and which of them could be read; the others are
-    zeros.
-
-    Tables that lie side by side (as those of the boot-time linear map do) are read in one go.
-    """
-    size = level.entries * entry_size
-    kind = np.dtype(f"<u{entry_size}")
-    unique, inverse = np.unique(physical, return_inverse=True)
-    entries = np.zeros((len(unique), level.entries), kind)
-    readable = np.ones(len(unique), np.bool_)
-    for rows in _side_by_side(unique, size):
-        try:
-            view = memory.view(int(unique[rows.start]), size * len(rows))
-        except MemoryFault:
-            _read_one_by_one(memory, unique, rows, entries, readable)
-        else:
-            entries[rows.start : rows.stop] = np.frombuffer(view, kind).reshape(len(rows), level.entries)
-    return entries[inverse], readable[inverse]
-
-
-def _read_one_by_one(
-    memory: PhysicalMemory,
-    tables: U64,
-    rows: range,
-    entries: NDArray[np.unsignedinteger],
-    readable: Flags,
-) -> None:
-    """Read what can be read of a run of tables that reaches out of RAM."""
-    size = entries.shape[1] * entries.itemsize
-    for row in rows:
-        try:
-            entries[row] = np.frombuffer(memory.view(int(tables[row]), size), entries.dtype)
-        except MemoryFault as fault:
-            if is_ram(memory, fault.address):
-                raise  # it is there and was not captured: not the guest's fault
-            readable[row] = False

@@ -1,4 +1,4 @@
-"""The observer's two walkers, against tables written by hand and against each other."""
+"""The observer's three walkers, against tables written by hand and against each other."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ import pytest
 from kvmtools.attach.memory.snapshot import Snapshot
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.paging.forms import NON_PAE, PAE, Form, on_processor
+from kvmtools.observe.paging.translate import NOT_MAPPED
+from kvmtools.observe.paging.translate_many import translate_many
 from kvmtools.observe.paging.walk import translate, walk
 from kvmtools.records import Range
 
@@ -66,6 +68,33 @@ def test_translate_takes_the_way_of_the_vectors(paging_vector: Any, vector_memor
         assert (way.virtual, way.physical) == (stop.virtual, None)
         assert REASONS[stop.reason] in way.fault
         assert (way.steps[-1].name, way.steps[-1].index) == (stop.level, stop.slot)
+
+
+def test_many_at_once_lead_where_the_vectors_say(paging_vector: Any, vector_memory: Any) -> None:
+    inside = {leaf.virtual + leaf.size // 3: leaf.physical + leaf.size // 3 for leaf in paging_vector.leaves}
+    nowhere = {stop.virtual: NOT_MAPPED for stop in paging_vector.stops}
+    wanted = {**inside, **nowhere}
+    asked = np.array(list(wanted), np.uint32)  # as wide as the guest's pointers
+    found = translate_many(vector_memory, paging_vector.cr3, asked, form_of(paging_vector))
+    assert dict(zip(wanted, found.tolist(), strict=True)) == wanted
+
+
+@pytest.mark.parametrize(
+    "form", [PAE, NON_PAE, on_processor(PAE, nx=False), on_processor(PAE, physical_bits=31)], ids=range(4)
+)
+@pytest.mark.parametrize("seed", range(2))
+def test_many_at_once_lead_where_one_by_one_they_do(little_memory: MakeMemory, form: Form, seed: int) -> None:
+    memory = little_memory()
+    cr3 = random_tables(memory, pae=form.name == "PAE", seed=seed)
+    generator = random.Random(seed)
+    leaves = walk(memory, cr3, form).virtual.tolist()
+    asked = [generator.choice(leaves) + generator.randrange(PAGE) for _ in range(400)]
+    asked += [generator.randrange(1 << 32) for _ in range(400)]
+    one_by_one = [translate(memory, cr3, virtual, form).physical for virtual in asked]
+    assert one_by_one.count(None) not in (0, len(asked))
+    found = translate_many(memory, cr3, np.array(asked), form)
+    assert found.tolist() == [NOT_MAPPED if physical is None else physical for physical in one_by_one]
+    assert len(translate_many(memory, cr3, np.array([], np.uint64), form)) == 0
 
 
 def test_every_leaf_is_one_that_the_processor_would_use_or_refuse(

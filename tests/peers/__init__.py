@@ -1,0 +1,1 @@
+"""kvmtools beside the other tools that can do the same work, on the same cores: ``make bench-peers``."""
