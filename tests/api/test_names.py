@@ -18,9 +18,10 @@ import kvmtools.model
 
 HEAVY = {"numpy", "drgn", "click", "asyncio", "typing", "kvmtools.api", "kvmtools.model"}
 NAMES = """
+NOT_MAPPED
 AttachError BuildError Finding GuestVanished Inconclusive KernelLayout KvmtoolsError MappedPage MappedRun Mappings
 MemoryFault OpenKernel Outcome Page PageTable PageUse PkmapSlots Result RuleEntry Status SymbolsError TranslatedAddress
-NOT_MAPPED UsageError Vcpu Vcpus Zones __version__ booted model open render rules
+UsageError Vcpu Vcpus Zones __version__ booted model open render rules
 """
 MODEL = ["ERAS", "Prediction", "configuration", "predict"]
 
