@@ -1,6 +1,12 @@
 """How `make docs` builds the reference: from the docstrings, offline, and every warning is an error."""
 
+import sys
+from pathlib import Path
+
 from kvmtools import __version__
+
+sys.path.insert(0, str(Path(__file__).parent))
+from rules_page import fill
 
 project = "kvmtools"
 author = "the kvmtools developers"
@@ -29,3 +35,7 @@ nitpick_ignore_regex = [
 
 html_theme = "alabaster"
 html_theme_options = {"description": "Does the memory of this i386 kernel look the way it must?"}
+
+
+def setup(app) -> None:  # type: ignore[no-untyped-def]
+    app.connect("source-read", fill)
