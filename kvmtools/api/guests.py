@@ -1,10 +1,12 @@
-"""A guest for the length of a ``with``: built, booted, and stopped whatever happens."""
+"""A guest for the length of a ``with``: built, booted, and stopped whatever happens; and which there are elsewhere."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
+
+from kvmtools.errors import AttachError
 
 if TYPE_CHECKING:
     from kvmtools.boot.guests.record import Guest
@@ -25,3 +27,16 @@ def booted(name: str, *, kernel: str = "pae", memory: str = "2G", append: str = 
 
     with lifecycle.booted(name, kernel=kernel, memory=memory, append=append) as guest:
         yield guest
+
+
+def libvirt_domains(connect: str | None = None) -> list[str]:
+    """The libvirt domains that run; none if libvirt cannot be asked.
+
+    :param connect: libvirt's URI, as for ``virsh -c``; without one, libvirt's own default
+    """
+    from kvmtools.attach.monitor.libvirt_carrier import Virsh
+
+    try:
+        return Virsh(connect).domains()
+    except AttachError:
+        return []

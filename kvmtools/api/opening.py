@@ -17,6 +17,8 @@ def open_kernel(
     *,
     guest: str | None = None,
     qemu: str | None = None,
+    libvirt: str | None = None,
+    connect: str | None = None,
     gdb: str | None = None,
     core: str | Path | None = None,
     symbols: str | Path | None = None,
@@ -24,13 +26,16 @@ def open_kernel(
 ) -> OpenKernel:
     """Attach to a guest and find its kernel; the result is a context manager that lets go at its end.
 
-    Without ``guest``, ``qemu`` and ``core`` it is the one guest of ours that runs.
+    Without ``guest``, ``qemu``, ``libvirt`` and ``core`` it is the one guest of ours that runs.
 
     :param guest: the name of a guest that ``kvmtools guest start`` or :func:`kvmtools.booted` started
     :param qemu: QMP socket of anybody's QEMU: a path, or ``host:port``
+    :param libvirt: name, UUID or number of a libvirt domain that runs
+    :param connect: the URI of its libvirt, as for ``virsh -c``, if it is not the default one
     :param gdb: that QEMU's gdb socket; only :meth:`OpenKernel.regs` uses it, but it must be one
     :param core: an ELF core that ``dump-guest-memory`` wrote
-    :param symbols: the kernel's vmlinux, with DWARF; a guest of ours is known with its own
+    :param symbols: the kernel's vmlinux, with DWARF, or the folder that it was built in; a guest of ours is known with
+        its own
     :param pause: hold the guest for the milliseconds in which it is read; if not, what changed meanwhile may look wrong
     :raises UsageError: if two targets are named
     :raises AttachError: if there is no way to the guest
@@ -39,7 +44,16 @@ def open_kernel(
     from kvmtools.observe.kernel import locate
     from kvmtools.observe.symbols.vmlinux import Vmlinux
 
-    target, console = _target(guest, qemu, gdb, _path(core), _path(symbols), pause)
+    target, console = _target(
+        guest=guest,
+        qemu=qemu,
+        libvirt=libvirt,
+        connect=connect,
+        gdb=gdb,
+        core=_path(core),
+        symbols=_vmlinux(symbols),
+        pause=pause,
+    )
     try:
         if target.vmlinux is None:
             raise SymbolsError(
@@ -56,23 +70,36 @@ def open_kernel(
 
 
 def _target(
-    guest: str | None, qemu: str | None, gdb: str | None, core: Path | None, symbols: Path | None, pause: bool
+    *,
+    guest: str | None,
+    qemu: str | None,
+    libvirt: str | None,
+    connect: str | None,
+    gdb: str | None,
+    core: Path | None,
+    symbols: Path | None,
+    pause: bool,
 ) -> tuple[Target, Path | None]:
     """The one target that is named; of a guest of ours, what its kernel printed."""
     from kvmtools.attach.open import open_target
 
-    choice = {"guest": guest, "qemu": qemu, "core": core}
-    named = [name for name, value in choice.items() if value is not None]
+    ways = {"guest": guest, "qemu": qemu, "libvirt": libvirt, "core": core}
+    named = [name for name, value in ways.items() if value is not None]
     if len(named) > 1:
         raise UsageError(
-            f"{named[0]} and {named[1]} name two targets", hint="give one of guest (-g), qemu and core (-c)"
+            f"{named[0]} and {named[1]} name two targets",
+            hint="give one of guest (-g), qemu, libvirt and core (-c)",
         )
-    if gdb is not None and qemu is None:
+    if gdb is not None and qemu is None and libvirt is None:
         raise UsageError("gdb goes with qemu", hint="a guest of ours is known with its GDB socket")
+    if connect is not None and libvirt is None:
+        raise UsageError("connect goes with libvirt", hint="name the domain with --libvirt DOMAIN")
     if core is not None:
         return open_target(core=core, vmlinux=symbols), None
-    if qemu is not None:
-        return open_target(qemu=qemu, gdb=gdb, vmlinux=symbols, pause=pause), None
+    if qemu is not None or libvirt is not None:
+        return open_target(
+            qemu=qemu, libvirt=libvirt, connect=connect, gdb=gdb, vmlinux=symbols, pause=pause
+        ), None
 
     from kvmtools.boot.guests import registry
 
@@ -90,6 +117,17 @@ def _target(
 
 def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
+
+
+def _vmlinux(symbols: str | Path | None) -> Path | None:
+    """The file that is meant: of a folder, the vmlinux in it.
+
+    :raises UsageError: if the folder has none
+    """
+    from kvmtools.boot.kernels.kernel_folder import symbols_in
+
+    path = _path(symbols)
+    return symbols_in(path) if path is not None and path.is_dir() else path
 
 
 def _only_guest() -> str:

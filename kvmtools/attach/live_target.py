@@ -12,7 +12,6 @@ from kvmtools.attach.monitor import address, registers
 from kvmtools.attach.monitor.gdbstub import demand_gdbstub
 from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.attach.monitor.pause import NoPause, PausedGuest, Pausing
-from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.attach.target import Target
 from kvmtools.errors import AttachError, GuestVanished
 from kvmtools.records import PAGE_SIZE, Registers
@@ -21,17 +20,22 @@ if TYPE_CHECKING:
     from kvmtools.attach.monitor.gdb import Gdb
 
 
-class LiveTarget(Target):
-    """A QEMU reached through QMP; see :func:`kvmtools.attach.open.open_target` for the arguments.
+_LIBVIRT = "charmonitor"
+"""The character device of libvirt's own QMP connection (``qemuBuildMonitorCommandLine``, libvirt qemu_command.c)."""
 
-    :raises AttachError: if there is no way to it
+
+class LiveTarget(Target):
+    """A QEMU that can be asked; see :func:`kvmtools.attach.open.open_target` for the other arguments.
+
+    :param monitor: the way to ask it, which is closed with this
+    :raises AttachError: if there is no way to its memory
     """
 
     monitor: Monitor
 
     def __init__(
         self,
-        qemu: str,
+        monitor: Monitor,
         *,
         gdb: str | None = None,
         demand_gdb: bool = True,
@@ -41,13 +45,11 @@ class LiveTarget(Target):
         seed: int | None = None,
     ) -> None:
         self.vmlinux = vmlinux
-        self._gdb_address = None if gdb is None else address.plain(gdb)
-        if self._gdb_address is not None and demand_gdb:
-            address.demand_socket(self._gdb_address, "gdb")
+        self._gdb_address = gdb
         self._may_pause = pause
         self._vmcoreinfo: str | None = None
         self._asked_vmcoreinfo = False
-        self.monitor = QmpMonitor(qemu)
+        self.monitor = monitor
         try:
             if self._gdb_address is not None and demand_gdb:
                 demand_gdbstub(self._gdb_address, self.monitor, may_stop=pause)
@@ -61,7 +63,7 @@ class LiveTarget(Target):
         except BaseException:
             self.monitor.close()
             raise
-        self.description = f"QEMU {version} at {qemu}: {cpus} vCPU{'s' * (cpus != 1)}, {mib} MiB"
+        self.description = f"QEMU {version} at {monitor.address}: {cpus} vCPU{'s' * (cpus != 1)}, {mib} MiB"
 
     def registers(self) -> tuple[Registers, ...]:
         return registers.parse(self.monitor.hmp("info registers -a"))
@@ -77,8 +79,8 @@ class LiveTarget(Target):
     def vmcoreinfo(self) -> str | None:
         """Asked of QEMU once, with a dump of a single page, which stops the guest for some milliseconds.
 
-        None if the guest has no ``-device vmcoreinfo``, if QEMU cannot be lent a file (it runs on another host), or if
-        the guest must not be stopped.
+        None if the guest has no ``-device vmcoreinfo``, if QEMU cannot be lent a file (it runs on another host), if
+        libvirt looks after it, or if the guest must not be stopped.
         """
         if not self._asked_vmcoreinfo:
             self._asked_vmcoreinfo = True
@@ -94,6 +96,10 @@ class LiveTarget(Target):
 
     def _dump_vmcoreinfo(self) -> str | None:
         if not self._may_pause and self.monitor.running():
+            return None
+        if any(device.label == _LIBVIRT for device in self.monitor.chardevs()):
+            # libvirtd 9.0 dies of the event that tells the end of a dump which it did not start itself, whichever
+            # monitor the dump was started from (``qemuProcessHandleDumpCompleted`` reads a job that is not there).
             return None
         descriptor = os.memfd_create("kvmtools-vmcoreinfo", os.MFD_CLOEXEC)
         try:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from kvmtools.errors import UsageError
 
 if TYPE_CHECKING:
+    from kvmtools.attach.monitor.monitor import Monitor
     from kvmtools.attach.target import Target
 
 
@@ -19,6 +20,8 @@ SEED = "KVMTOOLS_SEED"
 def open_target(
     *,
     qemu: str | None = None,
+    libvirt: str | None = None,
+    connect: str | None = None,
     gdb: str | None = None,
     demand_gdb: bool = True,
     ram: Path | None = None,
@@ -30,6 +33,8 @@ def open_target(
     """Attach to a running QEMU, or open a core.
 
     :param qemu: address of a QMP socket: a path, or ``host:port``
+    :param libvirt: a domain's name, UUID or number, instead of ``qemu``
+    :param connect: the URI of its libvirt, if it is not the default one
     :param gdb: address of the same QEMU's gdbstub
     :param demand_gdb: whether there must be one at ``gdb`` before anybody asks for it
     :param ram: its shared RAM file; without it QEMU is asked, and without any its process is read
@@ -37,29 +42,49 @@ def open_target(
     :param pause: whether :meth:`Target.paused` may stop the guest
     :param seed: of the choice of pages by which a way to its memory proves itself, as an earlier proof told it; by
         default :data:`SEED` of the environment, else any
-    :raises UsageError: unless exactly one of ``qemu`` and ``core`` is given
+    :raises UsageError: unless exactly one of ``qemu``, ``libvirt`` and ``core`` is given
     :raises AttachError: if there is no way to it
     """
-    if (qemu is None) == (core is None):
-        raise UsageError("name one guest: a QMP socket or a core", hint="--qemu SOCKET, or --core FILE")
-    if qemu is None and (gdb is not None or ram is not None):
+    if [qemu, libvirt, core].count(None) != 2:
+        raise UsageError(
+            "name one guest: a QMP socket, a libvirt domain or a core",
+            hint="--qemu SOCKET, --libvirt DOMAIN or --core FILE",
+        )
+    if core is not None and (gdb is not None or ram is not None):
         raise UsageError("a core has neither a gdb socket nor a RAM file")
     if core is not None:
         from kvmtools.attach.core_target import CoreTarget
 
         return CoreTarget(core, vmlinux=vmlinux)
     from kvmtools.attach.live_target import LiveTarget
+    from kvmtools.attach.monitor.address import demand_socket, plain
 
-    assert qemu is not None
+    # Before anything is attached.
+    seed = _given() if seed is None else seed
+    gdb = None if gdb is None else plain(gdb)
+    if gdb is not None and demand_gdb:
+        demand_socket(gdb, "gdb")
     return LiveTarget(
-        qemu,
+        _monitor(qemu, libvirt, connect),
         gdb=gdb,
         demand_gdb=demand_gdb,
         ram=ram,
         vmlinux=vmlinux,
         pause=pause,
-        seed=_given() if seed is None else seed,
+        seed=seed,
     )
+
+
+def _monitor(qemu: str | None, libvirt: str | None, connect: str | None) -> Monitor:
+    """The way to ask the QEMU that is named."""
+    if libvirt is not None:
+        from kvmtools.attach.monitor.libvirt_domain import LibvirtMonitor
+
+        return LibvirtMonitor(libvirt, connect)
+    from kvmtools.attach.monitor.qmp import QmpMonitor
+
+    assert qemu is not None
+    return QmpMonitor(qemu)
 
 
 def _given() -> int | None:

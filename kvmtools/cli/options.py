@@ -23,6 +23,8 @@ class TargetOptions:
 
     guest: str | None = None
     qemu: str | None = None
+    libvirt: str | None = None
+    connect: str | None = None
     gdb: str | None = None
     core: Path | None = None
     symbols: Path | None = None
@@ -44,11 +46,23 @@ def complete_guest(_ctx: click.Context, _param: click.Parameter, incomplete: str
     ]
 
 
+def complete_domain(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Names of the libvirt domains that run."""
+    from kvmtools.api.guests import libvirt_domains
+
+    names = libvirt_domains(ctx.params.get("connect"))
+    return [CompletionItem(name) for name in names if name.startswith(incomplete)]
+
+
 _TARGET = (
     click.option(
         "-g", "--guest", metavar="NAME", shell_complete=complete_guest, help="A guest that kvmtools started."
     ),
     click.option("--qemu", metavar="ADDRESS", help="QMP socket of anybody's QEMU: a path, or HOST:PORT."),
+    click.option(
+        "--libvirt", metavar="DOMAIN", shell_complete=complete_domain, help="A libvirt domain that runs."
+    ),
+    click.option("--connect", metavar="URI", help="Its libvirt, as for virsh -c, if not the default one."),
     click.option("--gdb", metavar="ADDRESS", help="GDB socket of that QEMU: a path, or HOST:PORT."),
     click.option(
         "-c", "--core", metavar="PATH", type=click.Path(path_type=Path), help="ELF core by dump-guest-memory."
@@ -58,7 +72,7 @@ _TARGET = (
         "--symbols",
         metavar="PATH",
         type=click.Path(path_type=Path),
-        help="The guest's vmlinux, with DWARF.",
+        help="The guest's vmlinux, with DWARF, or the folder that it was built in.",
     ),
     click.option("--no-pause", is_flag=True, help="Read the guest while it runs; the result says so."),
 )
@@ -72,13 +86,17 @@ def target_options(function: Callable[..., Any]) -> Callable[..., Any]:
         *args: Any,
         guest: str | None,
         qemu: str | None,
+        libvirt: str | None,
+        connect: str | None,
         gdb: str | None,
         core: Path | None,
         symbols: Path | None,
         no_pause: bool,
         **kwargs: Any,
     ) -> Any:
-        return function(TargetOptions(guest, qemu, gdb, core, symbols, not no_pause), *args, **kwargs)
+        return function(
+            TargetOptions(guest, qemu, libvirt, connect, gdb, core, symbols, not no_pause), *args, **kwargs
+        )
 
     for option in reversed(_TARGET):
         wrapper = option(wrapper)

@@ -23,8 +23,12 @@ _OTHER_FORMATS = {
     b"KDUMP   ": "a kdump-compressed dump",
     b"makedumpfile": "a flattened makedumpfile dump",
     b"DISKDUMP": "a diskdump",
+    b"QEVM": "a saved QEMU machine",
+    b"LibvirtQemud": "a saved QEMU machine",
 }
-_AS_ELF = 'write it as ELF: QMP dump-guest-memory with "paging": false and no "format"'
+_AS_ELF = (
+    'write it as ELF: virsh dump --memory-only, or QMP dump-guest-memory with "paging": false and no "format"'
+)
 # QEMUCPUState (QEMU target/i386/arch_dump.c): version, size, 18 general registers of which rip is the 17th,
 # ten segments of 24 bytes (the IDT is the last, its base the last 8 of them), cr[5].  EFER is not in it.
 _CPU_STATE = struct.Struct("<II16QQQ232xQ5Q")

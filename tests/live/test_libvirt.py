@@ -1,0 +1,311 @@
+"""A domain of a real libvirtd: attached to, left as it was, and libvirtd with it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import documented
+import pytest
+from libvirt_session import LibvirtSession, NoLibvirt, domain, libvirt_session
+
+from kvmtools.attach.memory.elf_core import ElfCore
+from kvmtools.attach.monitor import libvirt_domain
+from kvmtools.attach.monitor.libvirt_domain import LibvirtMonitor
+from kvmtools.attach.open import open_target
+from kvmtools.boot.kernels import reference
+from kvmtools.errors import GuestVanished
+
+READY = "kvmtools: ready"
+KVMTOOLS = str(Path(sys.executable).with_name("kvmtools"))
+FOUR_GIB = 1 << 32
+BINDINGS = Path("/usr/lib/python3/dist-packages")
+"""Where Debian has libvirt's, for its own Python."""
+
+
+@pytest.fixture(scope="module")
+def vmlinux() -> Path:
+    return reference.ensure("pae", progress=print).vmlinux
+
+
+@pytest.fixture(scope="module")
+def session() -> Iterator[LibvirtSession]:
+    """A libvirtd with our PAE kernel in the domain ``pae``: half of its 1 GiB is above 4 GiB."""
+    try:
+        with libvirt_session() as session:
+            _boot(session)
+            yield session
+            pids = [session.daemon.pid, session.pid("pae")]
+    except NoLibvirt as reason:
+        pytest.skip(str(reason))
+    assert not session.folder.exists()
+    assert not any(_runs(pid) for pid in pids)
+
+
+def _boot(session: LibvirtSession) -> None:
+    kernel = reference.ensure("pae", progress=print)
+    console = session.folder / "console"
+    boots = f"<kernel>{kernel.bzimage}</kernel><initrd>{kernel.initrd}</initrd>"
+    boots += "<cmdline>console=ttyS0 tsc=reliable userpte=nohigh</cmdline>"
+    split = ("-machine", "max-ram-below-4g=512M")
+    own = ("-qmp", f"unix:{session.folder}/own.sock,server=on,wait=off")
+    xml = domain("pae", memory=1024, os_body=boots, options=(*split, *own), console=console)
+    session.create(xml)
+    deadline = time.monotonic() + 120
+    while not console.exists() or READY not in console.read_text(errors="replace"):
+        assert time.monotonic() < deadline, console.read_text(errors="replace")[-2000:]
+        time.sleep(0.1)
+
+
+def _runs(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.fixture(autouse=True)
+def all_is_as_it_was(session: LibvirtSession) -> Iterator[None]:
+    """Whatever was done: libvirtd lives, the guest runs, and no other domain is left."""
+    yield
+    assert session.daemon.poll() is None, "libvirtd ended"
+    assert session.virsh("domstate", "pae") == "running"
+    assert session.domains() == ["pae"]
+
+
+@pytest.fixture
+def folder(tmp_path: Path, vmlinux: Path) -> Path:
+    (tmp_path / "vmlinux").symlink_to(vmlinux)
+    return tmp_path
+
+
+@pytest.fixture
+def small(session: LibvirtSession) -> Iterator[str]:
+    """A domain that only runs its firmware, in a file that others may map."""
+    session.create(
+        domain(
+            "small",
+            memory=64,
+            body="<memoryBacking><source type='file'/><access mode='shared'/></memoryBacking>",
+        )
+    )
+    yield "small"
+    if "small" in session.domains():
+        session.virsh("destroy", "small")
+
+
+@pytest.fixture(params=["virsh", "bindings"])
+def carrier(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """The environment in which one of the two is used."""
+    if request.param == "virsh":
+        return {}
+    path = tmp_path / "bindings"
+    path.mkdir()
+    for file in BINDINGS.glob("libvirt*"):
+        (path / file.name).symlink_to(file)
+    environment = {"PYTHONPATH": str(path)}
+    tried = [sys.executable, "-c", "import libvirt_qemu"]
+    if subprocess.run(tried, env={**os.environ, **environment}, capture_output=True).returncode != 0:
+        pytest.skip("this Python has no libvirt bindings (Debian's own: python3-libvirt)")
+    return environment
+
+
+def test_the_line_of_the_page(session: LibvirtSession, folder: Path, carrier: dict[str, str]) -> None:
+    (line,) = documented.lines("libvirt")
+    done = documented.run(line, folder, LIBVIRT_DEFAULT_URI=session.uri, **carrier)
+    assert documented.agrees(done)
+    assert "at libvirt domain pae: 2 vCPUs, 1024 MiB\n" in done.stdout
+    (transport,) = (row for row in done.stdout.splitlines() if row.startswith("transport"))
+    assert transport.startswith("transport  proc-mem (proved against xp: 8 pages, 4 above 4 GiB")
+    assert "not used" not in transport
+
+
+def test_the_process_is_the_one_that_libvirtd_started(session: LibvirtSession) -> None:
+    with LibvirtMonitor("pae", session.uri) as monitor:
+        assert monitor.peer_pid() == session.pid("pae")
+        assert monitor.running()
+        with monitor.again(1) as another:
+            assert another.version() == monitor.version()
+
+
+@pytest.mark.parametrize("word", ["domid", "domuuid"])
+def test_a_domain_by_its_number_and_by_its_uuid(
+    session: LibvirtSession, folder: Path, carrier: dict[str, str], word: str
+) -> None:
+    line = f"kvmtools regs --libvirt {session.virsh(word, 'pae')} --connect '{session.uri}' -s vmlinux"
+    done = documented.run(line, folder, **carrier)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_guest_that_was_paused_stays_paused(
+    session: LibvirtSession, folder: Path, carrier: dict[str, str]
+) -> None:
+    (line,) = documented.lines("libvirt")
+    session.virsh("suspend", "pae")
+    try:
+        done = documented.run(line, folder, LIBVIRT_DEFAULT_URI=session.uri, **carrier)
+        assert documented.agrees(done)
+        assert "the guest was paused before, and stays so" in done.stdout
+        assert session.virsh("domstate", "pae") == "paused"
+    finally:
+        session.virsh("resume", "pae")
+
+
+def test_a_check_that_is_interrupted_leaves_the_guest_running(session: LibvirtSession, vmlinux: Path) -> None:
+    command = [KVMTOOLS, "check", "--libvirt", "pae", "--connect", session.uri, "-s", str(vmlinux)]
+    for delay in (0.3, 0.6, 0.8, 1.0):
+        # A terminal's Ctrl-C goes to the whole foreground group: virsh, too, if it were in it.
+        with subprocess.Popen(
+            command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, process_group=0
+        ) as check:
+            time.sleep(delay)
+            os.killpg(check.pid, signal.SIGINT)
+            _, complaint = check.communicate(timeout=60)
+        assert b"Traceback" not in complaint, complaint
+        assert session.virsh("domstate", "pae") == "running", delay
+
+
+def test_memory_in_a_file_is_mapped(session: LibvirtSession, small: str) -> None:
+    with open_target(libvirt=small, connect=session.uri) as target:
+        assert target.transport.startswith("ram-file (proved against xp: ")
+        assert target.description.endswith(f"at libvirt domain {small} of {session.uri}: 2 vCPUs, 64 MiB")
+
+
+def test_a_qemu_of_another_host_is_read_through_its_monitor(
+    session: LibvirtSession, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(libvirt_domain, "_PROC", tmp_path)
+    with open_target(libvirt="pae", connect=session.uri) as target:
+        assert target.memory.name == "xp"
+        uuid = session.virsh("domuuid", "pae")
+        assert (
+            f"not used: no process of this host with UUID {uuid} (run on the host of its QEMU)"
+            in target.transport
+        )
+        assert len(target.memory.read(FOUR_GIB, 64)) == 64
+
+
+def test_a_domain_that_is_destroyed_meanwhile(session: LibvirtSession, small: str) -> None:
+    with open_target(libvirt=small, connect=session.uri) as target:
+        session.virsh("destroy", small)
+        with pytest.raises(GuestVanished, match=f"libvirt domain {small} of .* is gone: "):
+            target.registers()
+
+
+def test_the_proxy(session: LibvirtSession, folder: Path) -> None:
+    proxy = Path("/usr/bin/virt-qemu-qmp-proxy")
+    if not proxy.exists():
+        pytest.skip("no virt-qemu-qmp-proxy (Debian: libvirt-clients-qemu)")
+    start, line = documented.lines("virt-qemu-qmp-proxy")
+    # Debian's Python has its bindings, ours may have none.
+    words = ["/usr/bin/python3", str(proxy), *start.removesuffix(" &").split()[1:]]
+    environment = {**os.environ, "LIBVIRT_DEFAULT_URI": session.uri}
+    with subprocess.Popen(words, cwd=folder, env=environment, stdout=subprocess.DEVNULL) as running:
+        try:
+            while not (folder / "proxy.sock").exists():
+                assert running.poll() is None
+                time.sleep(0.05)
+            done = documented.run(line, folder)
+        finally:
+            running.terminate()
+    assert documented.agrees(done)
+    assert "\ntransport  proc-mem (proved against xp: 8 pages, 4 above 4 GiB" in done.stdout
+
+
+def test_a_qmp_socket_beside_libvirt_s_own(session: LibvirtSession, vmlinux: Path) -> None:
+    """A dump through any monitor would end libvirtd 9.0: none is asked for."""
+    done = documented.run(f"kvmtools check --qemu {session.folder}/own.sock -s {vmlinux}", session.folder)
+    assert documented.agrees(done)
+
+
+def test_a_core_by_virsh(session: LibvirtSession, folder: Path) -> None:
+    dump, line = documented.lines("virsh dump")
+    made = documented.run(dump, folder, LIBVIRT_DEFAULT_URI=session.uri)
+    assert made.returncode == 0, made.stderr
+    with closing(ElfCore(folder / "core")) as core:
+        assert [each.end > FOUR_GIB for each in core.ranges].count(True) == 1
+        assert len(core.registers()) == 2
+        assert core.vmcoreinfo() is not None
+    assert documented.agrees(documented.run(line, folder))
+    (folder / "core").unlink()
+
+
+@pytest.mark.parametrize("command", ["dump", "save"])
+def test_what_else_virsh_writes_is_named(
+    session: LibvirtSession, folder: Path, small: str, command: str
+) -> None:
+    session.virsh(command, small, str(folder / "core"))
+    done = documented.run("kvmtools check -c core -s vmlinux", folder)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("kvmtools: core is a saved QEMU machine, not an ELF core (")
+    assert "virsh dump --memory-only" in done.stderr
+
+
+def test_a_domain_that_does_not_run(session: LibvirtSession, folder: Path, carrier: dict[str, str]) -> None:
+    (folder / "off.xml").write_text(domain("off", memory=64))
+    session.virsh("define", str(folder / "off.xml"))
+    try:
+        done = documented.run(
+            f"kvmtools check --libvirt off --connect '{session.uri}' -s vmlinux", folder, **carrier
+        )
+    finally:
+        session.virsh("undefine", "off")
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        f"kvmtools: libvirt domain off of {session.uri}: Requested operation is not valid: domain is not running"
+        " (virsh start runs it)\n"
+    )
+
+
+def test_a_domain_that_there_is_not(session: LibvirtSession, folder: Path, carrier: dict[str, str]) -> None:
+    done = documented.run(
+        f"kvmtools check --libvirt none --connect '{session.uri}' -s vmlinux", folder, **carrier
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith(f"kvmtools: libvirt domain none of {session.uri}: ")
+    assert done.stderr.endswith(
+        "(virsh list names those that run; another libvirt is named with --connect URI)\n"
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_libvirt_that_does_not_answer(folder: Path, carrier: dict[str, str]) -> None:
+    uri = f"qemu+unix:///session?socket={folder}/none"
+    done = documented.run(f"kvmtools check --libvirt pae --connect '{uri}' -s vmlinux", folder, **carrier)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert (
+        f"Failed to connect socket to '{folder}/none': No such file or directory (does libvirtd run? "
+        in done.stderr
+    )
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_domain_that_is_not_qemu_s(folder: Path, carrier: dict[str, str]) -> None:
+    done = documented.run(
+        "kvmtools check --libvirt test --connect test:///default -s vmlinux", folder, **carrier
+    )
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr == (
+        "kvmtools: libvirt domain test of test:///default: this function is not supported by the connection driver:"
+        " virDomainQemuMonitorCommand (only QEMU's domains can be looked at)\n"
+    )
+
+
+def test_the_tab_key_knows_the_domains(session: LibvirtSession, small: str) -> None:
+    for typed, shown in (("p", ["pae"]), ("", ["pae", small]), ("x", [])):
+        done = documented.run(
+            "kvmtools",
+            session.folder,
+            _KVMTOOLS_COMPLETE="bash_complete",
+            COMP_WORDS=f"kvmtools check --libvirt {typed}",
+            COMP_CWORD="3",
+            LIBVIRT_DEFAULT_URI=session.uri,
+        )
+        assert sorted(done.stdout.split()) == [f"plain,{name}" for name in shown], (typed, done.stderr)
