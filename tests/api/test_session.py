@@ -20,10 +20,14 @@ class Machine:
     def __init__(self) -> None:
         self.runs = True
 
-    def command(self, name: str) -> dict[str, bool]:
-        if name != "query-status":
-            self.runs = name == "cont"
-        return {"running": self.runs}
+    def running(self) -> bool:
+        return self.runs
+
+    def stop(self) -> None:
+        self.runs = False
+
+    def cont(self) -> None:
+        self.runs = True
 
 
 @pytest.fixture
