@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 import time
@@ -19,11 +20,20 @@ from pathlib import Path
 
 _SECONDS = 20
 _AS_A_USER = ["unshare", "--user", "--map-user=1000", "--map-group=1000"]
+_PIDS = "XDG_RUNTIME_DIR/libvirt/qemu/run"
 _FOLDERS = ("XDG_RUNTIME_DIR", "XDG_CONFIG_HOME", "XDG_CACHE_HOME", "XDG_DATA_HOME", "HOME")
 
 
 class NoLibvirt(Exception):
     """Why there is none on this machine."""
+
+
+def runs(pid: int) -> bool:
+    """Whether there is such a process, and not only what its parent has yet to see of it."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes() != b""
+    except FileNotFoundError:
+        return False
 
 
 @dataclass
@@ -61,7 +71,11 @@ class LibvirtSession:
 
     def pid(self, domain: str) -> int:
         """Of its QEMU, as libvirtd wrote it down."""
-        return int((self.folder / "XDG_RUNTIME_DIR/libvirt/qemu/run" / f"{domain}.pid").read_text())
+        return int((self.folder / _PIDS / f"{domain}.pid").read_text())
+
+    def pid_files(self) -> list[Path]:
+        """Of the domains that run."""
+        return [path for path in (self.folder / _PIDS).glob("*.pid") if path.stem != "driver"]
 
 
 def domain(
@@ -130,11 +144,15 @@ def libvirt_session() -> Iterator[LibvirtSession]:
         try:
             _wait(session)
             yield session
-            for each in session.domains():
-                session.virsh("destroy", each)
         finally:
+            # A guest outlives its libvirtd, which may have died: no domain is left to it.
+            left = [session.pid(path.stem) for path in session.pid_files()]
             daemon.terminate()
             daemon.wait(_SECONDS)
+            for pid in left:
+                os.kill(pid, signal.SIGKILL)
+                while runs(pid):
+                    time.sleep(0.01)
 
 
 def _wait(session: LibvirtSession) -> None:
