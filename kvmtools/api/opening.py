@@ -26,13 +26,13 @@ def open_kernel(
 ) -> OpenKernel:
     """Attach to a guest and find its kernel; the result is a context manager that lets go at its end.
 
-    Without ``guest``, ``qemu``, ``libvirt`` and ``core`` it is the one guest of ours that runs.
+    Without any of ``guest``, ``qemu``, ``libvirt``, ``gdb`` and ``core`` it is the one guest of ours that runs.
 
     :param guest: the name of a guest that ``kvmtools guest start`` or :func:`kvmtools.booted` started
-    :param qemu: QMP socket of anybody's QEMU: a path, or ``host:port``
+    :param qemu: monitor socket (QMP or human) of anybody's QEMU: a path, or ``host:port``
     :param libvirt: name, UUID or number of a libvirt domain that runs
     :param connect: the URI of its libvirt, as for ``virsh -c``, if it is not the default one
-    :param gdb: that QEMU's gdb socket; only :meth:`OpenKernel.regs` uses it, but it must be one
+    :param gdb: that QEMU's gdb socket, which is enough: on its own, everything is asked through it
     :param core: an ELF core that ``dump-guest-memory`` wrote
     :param symbols: the kernel's vmlinux, with DWARF, or the folder that it was built in; a guest of ours is known with
         its own
@@ -90,13 +90,15 @@ def _target(
             f"{named[0]} and {named[1]} name two targets",
             hint="give one of guest (-g), qemu, libvirt and core (-c)",
         )
-    if gdb is not None and qemu is None and libvirt is None:
-        raise UsageError("gdb goes with qemu", hint="a guest of ours is known with its GDB socket")
+    if gdb is not None and named not in ([], ["qemu"], ["libvirt"]):
+        raise UsageError(
+            f"{named[0]} and gdb name two targets", hint="a guest of ours is known with its GDB socket"
+        )
     if connect is not None and libvirt is None:
         raise UsageError("connect goes with libvirt", hint="name the domain with --libvirt DOMAIN")
     if core is not None:
         return open_target(core=core, vmlinux=symbols), None
-    if qemu is not None or libvirt is not None:
+    if qemu is not None or libvirt is not None or gdb is not None:
         return open_target(
             qemu=qemu, libvirt=libvirt, connect=connect, gdb=gdb, vmlinux=symbols, pause=pause
         ), None
@@ -143,5 +145,5 @@ def _only_guest() -> str:
         )
     raise AttachError(
         "no target is named and no guest of ours runs",
-        hint="start one with `kvmtools guest start pae`, or give --qemu ADDRESS or -c CORE with -s VMLINUX",
+        hint="start one with `kvmtools guest start pae`, or give --qemu, --gdb or -c CORE with -s VMLINUX",
     )

@@ -39,9 +39,9 @@ class Vcpus:
 
     vcpus: tuple[Vcpu, ...]
     source: str
-    """Who was asked: ``"GDB, and QMP agrees"``, or QMP alone, and why."""
+    """Who was asked: ``"GDB, and QMP agrees"``, or QMP (or the human monitor) alone, and why."""
     disagreements: tuple[str, ...] = ()
-    """Where GDB and QMP differ, a line each."""
+    """Where GDB and QEMU's monitor differ, a line each."""
 
     def __len__(self) -> int:
         return len(self.vcpus)
@@ -81,19 +81,19 @@ def _read(session: Session, *, demand_gdb: bool, runs: bool) -> _Reading:
     by_target = session.target.registers()
     if session.target.monitor is None:
         return _Reading(by_target, "the core's notes")
+    name = session.target.monitor.name
     if runs:
-        return _Reading(by_target, "QMP alone: gdb would stop the guest, which --no-pause forbids")
+        return _Reading(by_target, f"{name} alone: gdb would stop the guest, which --no-pause forbids")
     try:
-        with session.target.gdb() as gdb:
-            by_gdb = gdb.registers()
+        by_gdb = session.target.registers_by_gdb()
     except GuestVanished:
         raise
     except AttachError as error:
         if demand_gdb:
             raise
-        return _Reading(by_target, f"QMP alone: {error.message}")
+        return _Reading(by_target, f"{name} alone: {error.message}")
     different = disagreements(by_gdb, by_target)
-    return _Reading(by_gdb, "GDB, and QMP " + ("disagrees" if different else "agrees"), different)
+    return _Reading(by_gdb, f"GDB, and {name} " + ("disagrees" if different else "agrees"), different)
 
 
 def _described(session: Session, registers: tuple[Registers, ...]) -> tuple[Vcpu, ...]:

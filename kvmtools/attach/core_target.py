@@ -34,10 +34,11 @@ class CoreTarget(Target):
     def registers(self) -> tuple[Registers, ...]:
         return self._core.registers()
 
+    def registers_by_gdb(self) -> tuple[Registers, ...]:
+        raise _no_cpu()
+
     def gdb(self) -> Gdb:
-        raise AttachError(
-            "a core has no CPU for gdb to talk to", hint="attach to a running guest with --qemu and --gdb"
-        )
+        raise _no_cpu()
 
     def vmcoreinfo(self) -> str | None:
         return self._core.vmcoreinfo()
@@ -47,3 +48,9 @@ class CoreTarget(Target):
 
     def close(self) -> None:
         self._core.close()
+
+
+def _no_cpu() -> AttachError:
+    return AttachError(
+        "a core has no CPU for gdb to talk to", hint="attach to a running guest with --qemu or --gdb"
+    )

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvmtools.attach import transports
 from kvmtools.attach.memory.elf_core import ElfCore
 from kvmtools.attach.monitor import address, registers
+from kvmtools.attach.monitor.borrowed_stub import borrowed_stub
 from kvmtools.attach.monitor.gdbstub import demand_gdbstub
 from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.attach.monitor.pause import NoPause, PausedGuest, Pausing
+from kvmtools.attach.monitor.stub_monitor import StubMonitor
 from kvmtools.attach.target import Target
 from kvmtools.errors import AttachError, GuestVanished
 from kvmtools.records import PAGE_SIZE, Registers
@@ -27,7 +30,7 @@ _LIBVIRT = "charmonitor"
 class LiveTarget(Target):
     """A QEMU that can be asked; see :func:`kvmtools.attach.open.open_target` for the other arguments.
 
-    :param monitor: the way to ask it, which is closed with this
+    :param monitor: the way to ask it; it is closed with this, also if there is no way to the guest
     :raises AttachError: if there is no way to its memory
     """
 
@@ -45,28 +48,32 @@ class LiveTarget(Target):
         seed: int | None = None,
     ) -> None:
         self.vmlinux = vmlinux
+        self.monitor = monitor
         self._gdb_address = gdb
         self._may_pause = pause
         self._vmcoreinfo: str | None = None
         self._asked_vmcoreinfo = False
-        self.monitor = monitor
         try:
-            if self._gdb_address is not None and demand_gdb:
-                demand_gdbstub(self._gdb_address, self.monitor, may_stop=pause)
-            version = self.monitor.version()
-            cpus = len(self.monitor.vcpu_threads())
+            if gdb is not None and demand_gdb:
+                demand_gdbstub(gdb, monitor, may_stop=pause)
+            version = monitor.version()
+            cpus = len(monitor.vcpu_threads())
             # Not the sum of the ranges: 256 KiB of a PC's RAM are hidden below firmware and video memory.
-            mib = self.monitor.ram_bytes() >> 20
-            self.memory, self.transport = transports.choose(
-                self.monitor, ram, seed
-            )  # last: nobody closes it here
+            mib = monitor.ram_bytes() >> 20
+            self.memory, self.transport = transports.choose(monitor, ram, seed)  # last: nobody closes it here
         except BaseException:
-            self.monitor.close()
+            monitor.close()
             raise
         self.description = f"QEMU {version} at {monitor.address}: {cpus} vCPU{'s' * (cpus != 1)}, {mib} MiB"
 
     def registers(self) -> tuple[Registers, ...]:
         return registers.parse(self.monitor.hmp("info registers -a"))
+
+    def registers_by_gdb(self) -> tuple[Registers, ...]:
+        if isinstance(self.monitor, StubMonitor):
+            return self.monitor.registers()
+        with self._stub_address() as where, StubMonitor(where) as stub:
+            return stub.registers()
 
     def gdb(self) -> Gdb:
         if self._gdb_address is None:
@@ -75,6 +82,9 @@ class LiveTarget(Target):
         from kvmtools.attach.monitor.gdb import Gdb
 
         return Gdb(self._gdb_address, self.vmlinux, monitor=self.monitor)
+
+    def _stub_address(self) -> AbstractContextManager[str]:
+        return borrowed_stub(self.monitor) if self._gdb_address is None else nullcontext(self._gdb_address)
 
     def vmcoreinfo(self) -> str | None:
         """Asked of QEMU once, with a dump of a single page, which stops the guest for some milliseconds.

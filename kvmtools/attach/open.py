@@ -32,23 +32,23 @@ def open_target(
 ) -> Target:
     """Attach to a running QEMU, or open a core.
 
-    :param qemu: address of a QMP socket: a path, or ``host:port``
+    :param qemu: address of a QMP or human monitor socket: a path, or ``host:port``
     :param libvirt: a domain's name, UUID or number, instead of ``qemu``
     :param connect: the URI of its libvirt, if it is not the default one
-    :param gdb: address of the same QEMU's gdbstub
+    :param gdb: address of the same QEMU's gdbstub, which is enough on its own
     :param demand_gdb: whether there must be one at ``gdb`` before anybody asks for it
     :param ram: its shared RAM file; without it QEMU is asked, and without any its process is read
     :param core: an ELF core, instead of a QEMU
     :param pause: whether :meth:`Target.paused` may stop the guest
     :param seed: of the choice of pages by which a way to its memory proves itself, as an earlier proof told it; by
         default :data:`SEED` of the environment, else any
-    :raises UsageError: unless exactly one of ``qemu``, ``libvirt`` and ``core`` is given
+    :raises UsageError: unless one guest is named, or if it must not be stopped and only ``gdb`` is given
     :raises AttachError: if there is no way to it
     """
-    if [qemu, libvirt, core].count(None) != 2:
+    if [qemu, libvirt, core].count(None) < 2 or [qemu, libvirt, core, gdb].count(None) == 4:
         raise UsageError(
-            "name one guest: a QMP socket, a libvirt domain or a core",
-            hint="--qemu SOCKET, --libvirt DOMAIN or --core FILE",
+            "name one guest: a monitor's or gdb's socket, a libvirt domain or a core",
+            hint="--qemu ADDRESS, --gdb ADDRESS, --libvirt DOMAIN or --core FILE",
         )
     if core is not None and (gdb is not None or ram is not None):
         raise UsageError("a core has neither a gdb socket nor a RAM file")
@@ -64,6 +64,8 @@ def open_target(
     gdb = None if gdb is None else plain(gdb)
     if gdb is not None and demand_gdb:
         demand_socket(gdb, "gdb")
+    if gdb is not None and qemu is None and libvirt is None:
+        return LiveTarget(_stub(gdb, pause), ram=ram, vmlinux=vmlinux, seed=seed)
     return LiveTarget(
         _monitor(qemu, libvirt, connect),
         gdb=gdb,
@@ -81,10 +83,21 @@ def _monitor(qemu: str | None, libvirt: str | None, connect: str | None) -> Moni
         from kvmtools.attach.monitor.libvirt_domain import LibvirtMonitor
 
         return LibvirtMonitor(libvirt, connect)
-    from kvmtools.attach.monitor.qmp import QmpMonitor
+    from kvmtools.attach.monitor.connecting import open_monitor
 
     assert qemu is not None
-    return QmpMonitor(qemu)
+    return open_monitor(qemu)
+
+
+def _stub(gdb: str, pause: bool) -> Monitor:
+    if not pause:
+        raise UsageError(
+            "a gdbstub stops its guest for every question, which --no-pause (pause=False) forbids",
+            hint="give QEMU's monitor with --qemu",
+        )
+    from kvmtools.attach.monitor.stub_monitor import StubMonitor
+
+    return StubMonitor(gdb)
 
 
 def _given() -> int | None:

@@ -36,6 +36,15 @@ class Target(Closing):
         """
 
     @abstractmethod
+    def registers_by_gdb(self) -> tuple[Registers, ...]:
+        """The same from QEMU's gdbstub; one is opened for that, and closed again, where QEMU has none.
+
+        A guest that runs stands still meanwhile.
+
+        :raises AttachError: if there is none, or it serves somebody else
+        """
+
+    @abstractmethod
     def gdb(self) -> Gdb:
         """A new gdb on the guest, which stands still until that is closed.
 

@@ -10,10 +10,11 @@ from pathlib import Path
 from kvmtools.attach import proof
 from kvmtools.attach.memory import flat_view
 from kvmtools.attach.memory.flat_view import Backed
-from kvmtools.attach.memory.physical import PhysicalMemory, SegmentedMemory
+from kvmtools.attach.memory.physical import FOUR_GIB, PhysicalMemory, SegmentedMemory
 from kvmtools.attach.memory.proc_mem import ProcMem
 from kvmtools.attach.memory.qmp_memory import PmemsaveMemory, XpMemory
 from kvmtools.attach.memory.ram_file import RamFile
+from kvmtools.attach.memory.stub_memory import StubMemory
 from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError
 from kvmtools.records import Range
@@ -62,6 +63,10 @@ def _attempts(
         yield partial(RamFile, path, backed), 96
     yield partial(ProcMem, monitor, backed), 192
     yield partial(PmemsaveMemory, monitor, ranges), 32
+    if monitor.reads_memory:
+        yield partial(StubMemory, monitor, ranges), 32
+        if ranges[-1].end > FOUR_GIB:
+            yield partial(StubMemory, monitor, ranges, XpMemory(monitor, ranges)), 32
 
 
 def _shared_file(monitor: Monitor, backed: Sequence[Backed]) -> Path | None:

@@ -58,12 +58,16 @@ _TARGET = (
     click.option(
         "-g", "--guest", metavar="NAME", shell_complete=complete_guest, help="A guest that kvmtools started."
     ),
-    click.option("--qemu", metavar="ADDRESS", help="QMP socket of anybody's QEMU: a path, or HOST:PORT."),
+    click.option(
+        "--qemu", metavar="ADDRESS", help="Monitor of anybody's QEMU, QMP or human: a path, or HOST:PORT."
+    ),
     click.option(
         "--libvirt", metavar="DOMAIN", shell_complete=complete_domain, help="A libvirt domain that runs."
     ),
     click.option("--connect", metavar="URI", help="Its libvirt, as for virsh -c, if not the default one."),
-    click.option("--gdb", metavar="ADDRESS", help="GDB socket of that QEMU: a path, or HOST:PORT."),
+    click.option(
+        "--gdb", metavar="ADDRESS", help="GDB socket of a QEMU, which is enough: a path, or [HOST]:PORT."
+    ),
     click.option(
         "-c", "--core", metavar="PATH", type=click.Path(path_type=Path), help="ELF core by dump-guest-memory."
     ),

@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 def command(options: TargetOptions, form: str) -> None:
     """Show every vCPU's EIP, CR0, CR3, CR4 and EFER, its paging mode, and whose page table CR3 leads to.
 
-    Where the guest has a GDB socket, the registers come from it and are cross-checked with QMP's; both are
-    read while the guest is held. With --no-pause QMP alone is asked, for a gdb stops the guest.
+    The registers come from QEMU's gdbstub and are cross-checked with its monitor's; both are read while the guest is
+    held. Where QEMU serves no gdb, one is opened for that moment. With --no-pause the monitor alone is asked, for a gdb
+    stops the guest.
 
     \b
     kvmtools regs -g pae
@@ -42,7 +43,7 @@ def command(options: TargetOptions, form: str) -> None:
         return
     emit(registers_text(found))
     for line in found.disagreements:
-        note(f"GDB and QMP disagree: {line}")
+        note(f"GDB and QEMU's monitor disagree: {line}")
 
 
 def _json(one: Vcpu, gaps: Gaps) -> dict[str, Any]:

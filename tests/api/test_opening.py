@@ -55,8 +55,8 @@ def guest(name: str) -> SimpleNamespace:
     [
         ({"guest": "pae", "qemu": "q"}, "guest and qemu name two targets"),
         ({"qemu": "q", "core": "c"}, "qemu and core name two targets"),
-        ({"gdb": "g"}, "gdb goes with qemu"),
-        ({"guest": "pae", "gdb": "g"}, "gdb goes with qemu"),
+        ({"core": "c", "gdb": "g"}, "core and gdb name two targets"),
+        ({"guest": "pae", "gdb": "g"}, "guest and gdb name two targets"),
     ],
 )
 def test_one_target_is_named(opened: list[dict[str, Any]], options: dict[str, Any], said: str) -> None:

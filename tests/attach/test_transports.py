@@ -185,7 +185,13 @@ def _descriptors() -> int:
 
 @pytest.mark.parametrize(
     "arguments",
-    [{}, {"qemu": "a", "core": Path("b")}, {"core": Path("b"), "gdb": "c"}, {"gdb": "c"}, {"ram": Path("d")}],
+    [
+        {},
+        {"qemu": "a", "core": Path("b")},
+        {"core": Path("b"), "gdb": "c"},
+        {"gdb": ":1", "pause": False},
+        {"ram": Path("d")},
+    ],
 )
 def test_what_makes_no_sense_is_a_usage_error(arguments: Any) -> None:
     with pytest.raises(UsageError):

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import dataclass, field
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -118,12 +116,12 @@ class TinyTarget:
     def registers(self) -> tuple[Registers, ...]:
         return self.cpus
 
-    def gdb(self) -> Any:
+    def registers_by_gdb(self) -> tuple[Registers, ...]:
         from kvmtools.errors import AttachError
 
         if self.by_gdb is None:
             raise AttachError("there is no GDB socket")
-        return nullcontext(SimpleNamespace(registers=lambda: self.by_gdb))
+        return self.by_gdb
 
     def paused(self) -> NoPause:
         return NoPause(was_running=False)

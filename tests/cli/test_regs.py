@@ -18,6 +18,9 @@ from kvmtools.show.registers import paging_mode
 Invoke = Callable[..., Any]
 
 
+MONITOR = SimpleNamespace(name="QMP")
+
+
 @pytest.fixture(autouse=True)
 def _observed(monkeypatch: pytest.MonkeyPatch) -> None:
     configuration = SimpleNamespace(pti=False)
@@ -29,7 +32,7 @@ def _observed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_gdb_and_qmp_agree(invoke: Invoke, tiny: Any) -> None:
-    tiny.monitor, tiny.by_gdb = object(), tiny.cpus
+    tiny.monitor, tiny.by_gdb = MONITOR, tiny.cpus
     document = json.loads(invoke("regs", "--format", "json").out)
     assert document["source"] == "GDB, and QMP agrees"
     assert document["disagreements"] == []
@@ -40,16 +43,16 @@ def test_gdb_and_qmp_agree(invoke: Invoke, tiny: Any) -> None:
 
 
 def test_gdb_and_qmp_disagree(invoke: Invoke, tiny: Any) -> None:
-    tiny.monitor, tiny.by_gdb = object(), (replace(tiny.cpus[0], cr3=0x9000), tiny.cpus[1])
+    tiny.monitor, tiny.by_gdb = MONITOR, (replace(tiny.cpus[0], cr3=0x9000), tiny.cpus[1])
     outcome = invoke("regs")
     assert "read by GDB, and QMP disagrees" in outcome.out
     assert "0x9000" in outcome.out
     assert "unknown" in outcome.out
-    assert "GDB and QMP disagree: vCPU 0: cr3 is 0x9000 against 0x1000" in outcome.err
+    assert "GDB and QEMU's monitor disagree: vCPU 0: cr3 is 0x9000 against 0x1000" in outcome.err
 
 
 def test_without_a_gdb_socket(invoke: Invoke, tiny: Any) -> None:
-    tiny.monitor = object()
+    tiny.monitor = MONITOR
     assert "read by QMP alone: there is no GDB socket" in invoke("regs").out
 
 
@@ -97,7 +100,7 @@ def test_paging_modes(changes: dict[str, int], mode: str) -> None:
 
 
 def test_a_named_gdb_socket_must_serve(invoke: Invoke, tiny: Any) -> None:
-    tiny.monitor = object()
+    tiny.monitor = MONITOR
     outcome = invoke("regs", "--qemu", "q", "--gdb", "g")
     assert outcome.code == 3
     assert "there is no GDB socket" in str(outcome.error)
@@ -106,7 +109,7 @@ def test_a_named_gdb_socket_must_serve(invoke: Invoke, tiny: Any) -> None:
 def test_a_guest_that_must_not_be_stopped_meets_no_gdb(
     invoke: Invoke, tiny: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    tiny.monitor, tiny.by_gdb = object(), (replace(tiny.cpus[0], cr3=0x9000), tiny.cpus[1])
+    tiny.monitor, tiny.by_gdb = MONITOR, (replace(tiny.cpus[0], cr3=0x9000), tiny.cpus[1])
     monkeypatch.setattr(type(tiny), "paused", lambda _self: NoPause(was_running=True))
     outcome = invoke("regs", "--no-pause")
     assert "read by QMP alone: gdb would stop the guest" in outcome.out
@@ -115,7 +118,7 @@ def test_a_guest_that_must_not_be_stopped_meets_no_gdb(
 
 @pytest.mark.parametrize("held", [True, False])
 def test_a_guest_that_was_paused_before_is_reported_so(tiny: Any, held: bool) -> None:
-    tiny.monitor, tiny.description, tiny.transport = object(), "QEMU", "ram-file"
+    tiny.monitor, tiny.description, tiny.transport = MONITOR, "QEMU", "ram-file"
     session, before = Session(tiny, tiny), Pause(was_running=False, held=held)
     assert (
         session.live([before])["consistency"]

@@ -54,7 +54,7 @@ def test_qemu_killed_under_gdb(split: Machine) -> None:
 
 
 def test_a_monitor_s_socket_is_no_gdbstub(split: Machine) -> None:
-    with pytest.raises(AttachError, match="is a QMP socket"):
+    with pytest.raises(AttachError, match="is QMP's socket"):
         open_target(qemu=split.qmp, gdb=split.qmp)
     assert split.running()
 
@@ -79,7 +79,7 @@ def test_what_qemu_does_not_call_by_this_name_is_tried(split: Machine, start: St
     other = start("-m", "16", folder=there)
     with pytest.raises(AttachError, match="is the GDB socket of another guest"):
         open_target(qemu=split.qmp, gdb=other.gdb)
-    with pytest.raises(AttachError, match="is a QMP socket"):
+    with pytest.raises(AttachError, match="is QMP's socket"):
         open_target(qemu=split.qmp, gdb=other.qmp)
     assert other.running()
     assert split.running()

@@ -20,7 +20,7 @@ from typing import Any
 from kvmtools.attach.closing import Closing
 from kvmtools.attach.monitor.address import plain
 from kvmtools.attach.monitor.gdbstub import is_taken, not_gdb
-from kvmtools.attach.monitor.greeting import is_qmp
+from kvmtools.attach.monitor.greeting import monitor_at
 from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError, MemoryFault
 from kvmtools.records import Registers
@@ -39,7 +39,7 @@ class Gdb(Closing):
 
     :param address: the gdbstub's socket: a path, or ``host:port``
     :param vmlinux: symbols for the commands that want them
-    :param monitor: a QMP connection to the same QEMU, to leave the guest's run state as it was found;
+    :param monitor: a way to ask the same QEMU, to leave the guest's run state as it was found;
         without one, the guest runs afterwards
     :raises AttachError: if there is no gdb, or nobody answers at ``address``
     """
@@ -134,7 +134,7 @@ class Gdb(Closing):
             # An i386 vmlinux makes gdb expect an i386's register file, and this stub sends the longer one.
             self._command("-gdb-set architecture i386:x86-64")
         if self._monitor is not None and self._monitor.address == self.address:
-            raise not_gdb(self.address)
+            raise not_gdb(self.address, self._monitor.name)
         if self._monitor is not None and is_taken(self.address, self._monitor):
             # Trying would do harm: QEMU would stop the guest for us when that client has left and we are long gone.
             raise AttachError(
@@ -147,8 +147,8 @@ class Gdb(Closing):
             self._command(f"-target-select remote {where}", seconds=2 * _CONNECT_SECONDS)
         except AttachError as error:
             self._end_gdb()  # it holds what it is connected to
-            if is_qmp(self.address):
-                raise not_gdb(self.address) from None
+            if kind := monitor_at(self.address):
+                raise not_gdb(self.address, kind) from None
             raise AttachError(
                 f"gdb cannot connect to {self.address}: {error.message}",
                 hint="the gdbstub serves one client at a time; is another gdb connected?",

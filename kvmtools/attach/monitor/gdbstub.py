@@ -34,7 +34,7 @@ def demand_gdbstub(address: str, monitor: Monitor, *, may_stop: bool) -> None:
     :raises AttachError: if that QEMU serves no gdb, or not there
     """
     if monitor.address == address:
-        raise not_gdb(address)
+        raise not_gdb(address, monitor.name)
     devices = monitor.chardevs()
     if not any(_LABEL in (device.label, device.filename) for device in devices):
         raise AttachError(f"{address}: this QEMU serves no gdb", hint=f"{_START}, or leave out --gdb")
@@ -48,6 +48,24 @@ def demand_gdbstub(address: str, monitor: Monitor, *, may_stop: bool) -> None:
         _stop_and_greet(address, monitor, f"QEMU says that it serves gdb at {where}" if where else _START)
 
 
+def served(monitor: Monitor) -> str | None:
+    """Where QEMU serves gdb, by its own word; None if it does not.
+
+    :raises AttachError: if it has a client there already, or the socket is not one that we can come to
+    """
+    for device in monitor.chardevs():
+        if device.label == _LABEL:
+            address = addresses.plain(device.filename.removeprefix(_DISCONNECTED))
+            if not device.filename.startswith(_DISCONNECTED):
+                raise AttachError(
+                    f"another client is connected to {address}",
+                    hint="the gdbstub serves one client at a time",
+                )
+            addresses.demand_socket(address, "gdb")
+            return address
+    return None
+
+
 def is_taken(address: str, monitor: Monitor) -> bool:
     """Whether QEMU says that its gdbstub there has a client already."""
     names = (device.filename for device in monitor.chardevs())
@@ -57,9 +75,9 @@ def is_taken(address: str, monitor: Monitor) -> bool:
     )
 
 
-def not_gdb(address: str) -> AttachError:
-    """What to say of a socket that speaks QMP."""
-    return AttachError(f"{address} is a QMP socket, not QEMU's GDB socket", hint=_START)
+def not_gdb(address: str, kind: str) -> AttachError:
+    """What to say of a monitor's socket; ``kind`` is the monitor's name."""
+    return AttachError(f"{address} is {kind}'s socket, not QEMU's GDB socket", hint=_START)
 
 
 def _is_same(address: str, name: str, qmp: str) -> bool:
@@ -96,8 +114,8 @@ def _stop_and_greet(address: str, monitor: Monitor, hint: str) -> None:
                 greeting.detach(connection)
         # A gdbstub that is told to detach lets its guest run, whoever else stopped that.
         is_ours = monitor.running()
-    if answer == b"{":
-        raise not_gdb(address)
+    if answer == greeting.QMP:
+        raise not_gdb(address, "QMP")
     if answer not in greeting.GDB:
         raise AttachError(f"{address} does not answer as a GDB socket", hint=hint)
     if not is_ours:

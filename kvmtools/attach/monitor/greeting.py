@@ -1,6 +1,6 @@
-"""A connection to QMP on which QEMU has begun to speak; or the reason why there is none.
+"""A connection to a monitor on which QEMU has begun to speak; or the reason why there is none.
 
-QEMU serves one QMP client at a time, lets about one more wait in silence, and turns the others away.  A gdbstub is
+QEMU serves one client at a time, lets about one more wait in silence, and turns the others away.  A gdbstub is
 silent too, or tells of the stop that a mere connection is to its guest, for ever if nobody tells it to go on.  So
 both are answered with the gdb remote protocol's *detach*: a gdbstub resumes its guest and acknowledges.  A QMP server
 that was only busy finds the connection closed when its turn comes, and what was sent there is lost.
@@ -22,6 +22,9 @@ PATIENCE = 1.0
 _DETACH = (b"$D#44", b"$D;1#b0")
 """Ways to say it: after a client that knew of several processes, QEMU demands the number of one (gdbstub.c, 7.2)."""
 _REPLY = re.compile(rb"\$(OK|E[0-9a-f]{2})#")
+QMP = b"{"
+HUMAN = b"QEMU "
+"""How each monitor does: with a JSON object, or ``QEMU 7.2.22 monitor - type 'help' for more information``."""
 GDB = (b"+", b"$")
 """How a gdbstub begins to speak: with an acknowledgement, or a packet."""
 _GLANCE = 0.02  # seconds between two tries to get into a full queue
@@ -56,13 +59,18 @@ def greeted(address: str, seconds: float) -> socket.socket:
     )
 
 
-def is_qmp(address: str) -> bool:
-    """Whether a QMP greeting comes from ``address``; a gdbstub's guest runs afterwards."""
+def monitor_at(address: str) -> str:
+    """The kind of monitor that greets at ``address``; ``""`` if none does.  A gdbstub's guest runs afterwards."""
     try:
-        greeted(address, PATIENCE).close()
+        with greeted(address, PATIENCE) as connection:
+            return "the human monitor" if is_human(connection) else "QMP"
     except (AttachError, UsageError):
-        return False
-    return True
+        return ""
+
+
+def is_human(connection: socket.socket) -> bool:
+    """Whether it is the human monitor that has begun to speak."""
+    return connection.recv(len(HUMAN), socket.MSG_PEEK) == HUMAN
 
 
 def _speaks(address: str, connection: socket.socket, seconds: float) -> bool:

@@ -46,6 +46,17 @@ def same_namespace(pid: int) -> bool:
     return False
 
 
+def switches(pid: int) -> dict[int, int]:
+    """How often each thread of a process has come and gone; empty if it is not to be seen."""
+    statuses = {path: _fields(path / "status") for path in (_PROC / str(pid) / "task").glob("*")}
+    return {
+        int(path.name): sum(
+            int(status.get(f"{kind}_ctxt_switches", 0)) for kind in ("voluntary", "nonvoluntary")
+        )
+        for path, status in statuses.items()
+    }
+
+
 def _owner(thread: int | None) -> int:
     """The process that the thread belongs to; 0 if it is not to be seen."""
     return 0 if thread is None else int(_fields(_PROC / str(thread) / "status").get("Tgid", 0))
@@ -80,13 +91,14 @@ def pid_behind(connection: socket.socket) -> int:
     if connection.family == socket.AF_UNIX:
         pid, _, _ = struct.unpack("3i", connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
     else:
-        pid = _holder(_inode(connection.getpeername(), connection.getsockname()))
+        inode = _inode(connection.getpeername(), connection.getsockname())
+        pid = holders({inode}).get(inode, 0)
     return int(pid) if pid > 0 else _invisible()
 
 
 def _inode(local: tuple[str, int], remote: tuple[str, int]) -> int:
     """The inode of the TCP socket with these two ends; 0 if this host has none."""
-    wanted = {(a, b) for a in _spellings(*local[:2]) for b in _spellings(*remote[:2])}
+    wanted = {(a, b) for a in spellings(*local[:2]) for b in spellings(*remote[:2])}
     for table in ("tcp", "tcp6"):
         for line in (_PROC / "net" / table).read_text().splitlines()[1:]:
             fields = line.split()
@@ -95,7 +107,7 @@ def _inode(local: tuple[str, int], remote: tuple[str, int]) -> int:
     return 0
 
 
-def _spellings(host: str, port: int) -> Iterator[str]:
+def spellings(host: str, port: int) -> Iterator[str]:
     """An address as /proc/net/tcp and tcp6 write it: 32-bit words in the host's byte order."""
     if ":" in host:
         packed = [socket.inet_pton(socket.AF_INET6, host)]
@@ -107,11 +119,14 @@ def _spellings(host: str, port: int) -> Iterator[str]:
         yield "".join(f"{word:08X}" for word in words) + f":{port:04X}"
 
 
-def _holder(inode: int) -> int:
-    """A process that has this socket open; 0 if none is to be seen."""
-    if inode:
-        for link in _PROC.glob("[0-9]*/fd/*"):
-            with suppress(OSError):  # closed meanwhile, or not ours to look at
-                if os.readlink(link) == f"socket:[{inode}]":
-                    return int(link.parts[2])
-    return 0
+def holders(inodes: set[int]) -> dict[int, int]:
+    """The sockets of these inodes that a process that we may look at has open, each with its pid."""
+    found: dict[int, int] = {}
+    wanted = {f"socket:[{inode}]": inode for inode in inodes if inode}
+    for link in _PROC.glob("[0-9]*/fd/*") if wanted else ():
+        with suppress(OSError):  # closed meanwhile, or not ours to look at
+            if (inode := wanted.get(os.readlink(link))) is not None:
+                found.setdefault(inode, int(link.parts[2]))
+                if len(found) == len(wanted):
+                    break
+    return found

@@ -27,9 +27,11 @@ class Monitor(Closing):
     """
 
     name: str
-    """Who carries the questions, for a person: ``"QMP"``, ``"the monitor"``."""
+    """Who answers, for a person: ``"QMP"`` or ``"the human monitor"``."""
     address: str
     """Where QEMU was reached."""
+    reads_memory = False
+    """Whether it has :meth:`read_physical`."""
 
     @abstractmethod
     def hmp(self, line: str) -> str:
@@ -119,6 +121,13 @@ class Monitor(Closing):
     def save_memory(self, address: int, size: int, path: str) -> None:
         """Write guest-physical memory to a file of QEMU's: ``pmemsave``."""
         answers.silence("pmemsave", self.hmp(f"pmemsave {address:#x} {size:#x} {path}"))
+
+    def read_physical(self, address: int, size: int) -> bytes:
+        """Guest-physical memory, as the carrier itself shows it; it may be wrong above 4 GiB.
+
+        :raises MemoryFault: if it shows none there
+        """
+        raise NotImplementedError
 
     def dump(self, path: str, begin: int, length: int) -> None:
         """Write an ELF core of guest-physical memory to a file of QEMU's: ``dump-guest-memory``, which stops the guest

@@ -9,14 +9,12 @@ the pause short.
 
 from __future__ import annotations
 
-import signal
-import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Protocol
 
+from kvmtools.attach.monitor.endings import Endings
 from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError
 
@@ -62,7 +60,7 @@ class NoPause:
 
 
 class PausedGuest:
-    """Stop the guest by QMP for the length of a ``with``; a guest that was paused before stays so.
+    """Stop the guest for the length of a ``with``; a guest that was paused before stays so.
 
     :raises GuestVanished: at either end, if its QEMU is gone
     """
@@ -72,10 +70,10 @@ class PausedGuest:
         self._pause = Pause()
         self._stopped_at: float | None = None
         self._ending: BaseException | None = None
-        self._handlers: dict[signal.Signals, Callable[[int, FrameType | None], object] | signal.Handlers] = {}
+        self._endings = Endings(self._resume)
 
     def __enter__(self) -> Pause:
-        self._take_signals()
+        self._endings.take()
         try:
             self._pause.was_running = self._monitor.running()
             if self._pause.was_running:
@@ -113,30 +111,13 @@ class PausedGuest:
                     self._pause.milliseconds = (time.monotonic() - self._stopped_at) * 1000
                 self._stopped_at = None
         finally:
-            self._give_signals_back()
+            self._endings.give_back()
 
-    def _take_signals(self) -> None:
-        """Those that would end this program; handlers of its own, and ignored signals, are left alone."""
-        if threading.current_thread() is not threading.main_thread():
-            return
-        if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-            self._handlers[signal.SIGINT] = signal.default_int_handler
-        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-            if signal.getsignal(number) is signal.SIG_DFL:
-                self._handlers[number] = signal.SIG_DFL
-        for number in self._handlers:
-            signal.signal(number, self._resume_and_raise)
-
-    def _give_signals_back(self) -> None:
-        for number, handler in self._handlers.items():
-            signal.signal(number, handler)
-
-    def _resume_and_raise(self, number: int, frame: FrameType | None) -> None:
+    def _resume(self, ending: BaseException) -> None:
         # A second signal while the first one is resuming would come back in here: resuming twice does no
         # harm.
-        self._ending = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
-        self._end_and_note(self._ending)
-        raise self._ending
+        self._ending = ending
+        self._end_and_note(ending)
 
     def _end_and_note(self, ending: BaseException) -> None:
         """Let the guest run; if that fails, ``ending``, which goes on, says so."""

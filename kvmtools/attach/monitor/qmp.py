@@ -38,13 +38,20 @@ class QmpMonitor(Monitor):
 
     :param address: path of a unix socket, or ``host:port``
     :param greeting_seconds: how long to wait while QEMU serves other clients
+    :param connection: was made there already, and QEMU has begun to speak on it
     :raises AttachError: if nobody listens there, somebody else is being served, or it is not QMP
     :raises UsageError: if the address is empty
     """
 
     name = "QMP"
 
-    def __init__(self, address: str, *, greeting_seconds: float = GREETING_SECONDS) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        greeting_seconds: float = GREETING_SECONDS,
+        connection: socket.socket | None = None,
+    ) -> None:
         # asyncio and qemu.qmp take 45 ms to import: only those who attach pay.
         import asyncio
 
@@ -60,7 +67,7 @@ class QmpMonitor(Monitor):
         self._thread.start()
         self._client: QMPClient = QMPClient()
         try:
-            self._connect(greeting_seconds)
+            self._connect(connection or greeted(self.address, greeting_seconds), greeting_seconds)
         except BaseException:
             self._stop_loop()
             raise
@@ -170,12 +177,11 @@ class QmpMonitor(Monitor):
         finally:
             self._stop_loop()
 
-    def _connect(self, seconds: float) -> None:
+    def _connect(self, connection: socket.socket, seconds: float) -> None:
         import asyncio
 
         from qemu.qmp import ConnectError
 
-        connection = greeted(self.address, seconds)
         try:
             self._run(asyncio.wait_for(self._client.connect(connection), seconds), seconds + 5)
         except TimeoutError as error:
@@ -242,5 +248,5 @@ def _explained(address: str, error: Exception) -> AttachError:
         return AttachError(f"cannot connect to {address}: {error.strerror or error}")
     return AttachError(
         f"{address} does not speak QMP",
-        hint="is it a gdb or a human monitor socket? -qmp makes the right kind",
+        hint="-qmp makes the right kind of socket",
     )

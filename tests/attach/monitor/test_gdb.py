@@ -36,13 +36,13 @@ def test_a_failed_connection_leaves_the_guest_running(fake_qmp: Any, tmp_path: P
 
 
 def test_a_qmp_socket_is_no_gdb_socket(fake_qmp: Any) -> None:
-    with QmpMonitor(str(fake_qmp.path)) as monitor, pytest.raises(AttachError, match="is a QMP socket"):
+    with QmpMonitor(str(fake_qmp.path)) as monitor, pytest.raises(AttachError, match="is QMP's socket"):
         Gdb(str(fake_qmp.path), monitor=monitor)
 
 
 def test_another_qmp_socket_is_no_gdb_socket(fake_qmp: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("kvmtools.attach.monitor.gdb._CONNECT_SECONDS", 1)
-    with pytest.raises(AttachError, match="is a QMP socket"):
+    with pytest.raises(AttachError, match="is QMP's socket"):
         Gdb(str(fake_qmp.path))
 
 

@@ -143,7 +143,7 @@ def test_another_name_of_the_same_socket_is_tried(
 @pytest.mark.parametrize(
     ("greeting", "answer", "why"),
     [
-        (b'{"QMP": {}}', b"", "is a QMP socket, not QEMU's GDB socket"),
+        (b'{"QMP": {}}', b"", "is QMP's socket, not QEMU's GDB socket"),
         (b"QEMU 7.2 monitor", b"", "does not answer as a GDB socket"),
         (b"", b"", "does not answer as a GDB socket"),
         (b"", b"+$PacketSize=1000#00", "is the GDB socket of another guest"),
@@ -161,7 +161,7 @@ def test_what_is_another_thing_is_named(
 
 
 def test_the_qmp_socket_itself(fake_qmp: Any) -> None:
-    with pytest.raises(AttachError, match="is a QMP socket"):
+    with pytest.raises(AttachError, match="is QMP's socket"):
         demand(fake_qmp, str(fake_qmp.path))
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from kvmtools.attach.monitor import greeting
 from kvmtools.attach.monitor.address import plain
-from kvmtools.attach.monitor.greeting import greeted, is_qmp
+from kvmtools.attach.monitor.greeting import greeted, monitor_at
 from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.errors import AttachError, UsageError
 
@@ -87,7 +87,7 @@ def test_an_interrupted_wait_lets_the_guest_run(
 
 
 def test_a_gdb_socket_is_no_qmp(stub: FakeStub, tmp_path: Path) -> None:
-    assert not is_qmp(str(tmp_path / "gdb.sock"))
+    assert not monitor_at(str(tmp_path / "gdb.sock"))
 
 
 def test_a_busy_qmp_greets_when_its_turn_comes(fake_qmp: Any) -> None:

@@ -1,0 +1,48 @@
+"""The signals that end a program, taken for as long as something must be put right before they do."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable
+from types import FrameType
+
+_Handler = Callable[[int, FrameType | None], object] | signal.Handlers | int | None
+
+
+class Endings:
+    """Turns them into exceptions; handlers of the program's own, and ignored signals, are left alone.
+
+    :param before: is called with the exception before it is raised
+    """
+
+    def __init__(self, before: Callable[[BaseException], None] | None = None) -> None:
+        self._before = before
+        self._handlers: dict[signal.Signals, _Handler] = {}
+
+    def take(self) -> None:
+        """From now on; does nothing outside the main thread."""
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+            handler = signal.getsignal(number)
+            if handler in (signal.SIG_DFL, signal.default_int_handler) or _is_ours(handler):
+                self._handlers[number] = handler
+        for number in self._handlers:
+            signal.signal(number, self._raise)
+
+    def give_back(self) -> None:
+        """To whom they were before; may be called again at any moment."""
+        for number, handler in self._handlers.items():
+            if signal.getsignal(number) == self._raise:
+                signal.signal(number, handler)
+
+    def _raise(self, number: int, frame: FrameType | None) -> None:
+        ending: BaseException = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
+        if self._before is not None:
+            self._before(ending)
+        raise ending
+
+
+def _is_ours(handler: _Handler) -> bool:
+    return isinstance(getattr(handler, "__self__", None), Endings)

@@ -1,0 +1,229 @@
+"""A gdbstub is enough to ask QEMU; whatever is asked, the guest's run state stays as it was."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fake_stub import FakeGdbstub
+
+from kvmtools.attach.monitor import stub_monitor
+from kvmtools.attach.monitor.listening import Listener
+from kvmtools.attach.monitor.pause import PausedGuest
+from kvmtools.attach.monitor.stub_monitor import StubMonitor
+from kvmtools.errors import AttachError, GuestVanished, MemoryFault
+from kvmtools.records import Registers
+
+Serve = Callable[..., FakeGdbstub]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    with ExitStack() as stack:
+        yield lambda **options: stack.enter_context(FakeGdbstub(tmp_path / "gdb", **options))
+
+
+@pytest.fixture(params=[True, False], ids=["QEMU 7.2", "QEMU 10.0"])
+def tells(request: pytest.FixtureRequest) -> bool:
+    """Whether it is a QEMU that tells of the stop that a connection is."""
+    return bool(request.param)
+
+
+def test_a_guest_that_ran_runs_whatever_is_asked(serve: Serve, tells: bool) -> None:
+    stub = serve(tells=tells)
+    stub.lines["info mtree -f"] = "FlatView #0\r\n" * 100
+    with StubMonitor(str(stub.path)) as monitor:
+        assert stub.running
+        for _ in range(3):
+            assert monitor.hmp("info mtree -f") == "FlatView #0\n" * 100
+            assert stub.running
+            assert (monitor.status(), monitor.running()) == ("running", True)
+            assert stub.running
+        assert monitor.read_physical(0x10, 5000) == stub.ram[0x10 : 0x10 + 5000]
+        assert monitor.registers() == (Registers(1, 0xC0001000, 0x80050033, 0x1192000, 0x3506B0, 0x800),)
+        assert stub.running
+        assert not stub.physical, "the next gdb wants virtual addresses"
+        with PausedGuest(monitor) as pause:
+            assert not stub.running
+            monitor.hmp("info mtree -f")
+            assert not stub.running
+        assert pause.was_running
+        assert stub.running
+    assert stub.running
+
+
+@pytest.mark.parametrize("state", ["debug", "prelaunch", "guest-panicked"])
+def test_a_guest_that_was_stopped_stays_so(serve: Serve, tells: bool, state: str) -> None:
+    stub = serve(tells=tells, running=False)
+    stub.state = state
+    with StubMonitor(str(stub.path)) as monitor:
+        assert monitor.status() == state
+        with PausedGuest(monitor) as pause:
+            pass
+        assert not pause.was_running
+        monitor.registers()
+    assert (stub.running, stub.state, stub.resumed) == (False, state, 0)
+
+
+def test_a_guest_that_was_paused_stays_so(serve: Serve) -> None:
+    stub = serve(running=False)
+    with StubMonitor(str(stub.path)) as monitor:
+        assert monitor.status() == "paused"
+    assert not stub.resumed
+
+
+@pytest.mark.parametrize(("woken", "runs"), [(1, True), (0, False)])
+def test_a_qemu_that_tells_of_no_stop_is_known_by_its_threads(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, woken: int, runs: bool
+) -> None:
+    counts = iter([{1: 70, 2: 1}, {1: 70 + woken, 2: 9}])
+    monkeypatch.setattr(stub_monitor, "listener_at", lambda _address: Listener(4711))
+    monkeypatch.setattr(stub_monitor, "switches", lambda _pid: next(counts))
+    stub = serve(tells=False, running=False)
+    with StubMonitor(str(stub.path)) as monitor:
+        assert monitor.running() is runs
+    assert stub.running is runs
+
+
+def test_without_any_sign_the_guest_runs_as_after_any_gdb(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stub_monitor, "switches", lambda _pid: {})
+    stub = serve(tells=False)
+    with StubMonitor(str(stub.path)):
+        assert stub.running
+
+
+def test_a_guest_that_stops_by_itself_meanwhile_stays_so(serve: Serve, tells: bool) -> None:
+    stub = serve(tells=tells)
+    with StubMonitor(str(stub.path)) as monitor:
+        stub.breakpoint_hit()
+        assert monitor.status() == "debug"
+        monitor.registers()
+    assert stub.state == "debug"
+
+
+def test_a_guest_that_somebody_else_let_run_after_its_breakpoint(serve: Serve, tells: bool) -> None:
+    stub = serve(tells=tells)
+    with StubMonitor(str(stub.path)) as monitor:
+        stub.breakpoint_hit()
+        stub._set(True)
+        assert monitor.running()
+    assert stub.running
+
+
+def test_what_the_stub_refuses(serve: Serve) -> None:
+    stub = serve()
+    stub.lines["cont"] = "Error: Resetting the Virtual Machine is required\r\n"
+    stub.ram = stub.ram[:100]
+    with pytest.raises(AttachError, match="QEMU refused cont: Resetting the Virtual Machine is required"):
+        StubMonitor(str(stub.path))
+    stub.lines["cont"] = lambda: stub._set(True) or ""
+    stub._set(True)
+    with StubMonitor(str(stub.path)) as monitor:
+        with pytest.raises(MemoryFault, match="the gdbstub answers"):
+            monitor.read_physical(0, 4096)
+        assert not stub.physical
+        assert stub.running
+    with pytest.raises(AttachError, match="connection is closed"):
+        monitor.hmp("info version")
+    monitor.close()
+
+
+def test_a_stub_of_no_qemu(serve: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """gdbserver answers ``monitor`` commands in its own words."""
+    stub = serve()
+    stub.lines = {"info status": "Unknown monitor command.\n"}
+    with pytest.raises(AttachError, match="QEMU answers 'info status' with: Unknown monitor command"):
+        StubMonitor(str(stub.path))
+    assert stub.running, "it was told to go on"
+    monkeypatch.setattr(FakeGdbstub, "_monitor", lambda self, _line: self._send(b""))
+    with pytest.raises(AttachError, match=r"carries no monitor commands \(is it a QEMU's\?\)"):
+        StubMonitor(str(stub.path))
+    assert stub.running
+
+
+@pytest.mark.parametrize("when", ["connecting", "asking"])
+def test_a_qemu_that_vanishes(serve: Serve, when: str) -> None:
+    stub = serve()
+    if when == "connecting":
+        stub.lines["info version"] = lambda: stub.die() or ""
+        with pytest.raises(GuestVanished, match="QEMU ended or closed its gdbstub"):
+            StubMonitor(str(stub.path))
+        return
+    with StubMonitor(str(stub.path)) as monitor:
+        stub.die()
+        with pytest.raises(GuestVanished, match="is gone"):
+            monitor.hmp("info version")
+        with pytest.raises(GuestVanished), PausedGuest(monitor):
+            pass
+
+
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        (b'{"QMP": {}}\r\n', r"is a monitor's socket, not QEMU's GDB socket \(give it with --qemu\)"),
+        (b"QEMU 7.2.22 monitor - type 'help'\r\n(qemu) ", "is a monitor's socket"),
+        (b"SSH-2.0-OpenSSH\r\n", "does not answer as a GDB socket"),
+        (b"+$OK#9a", "does not answer as a GDB socket"),
+        (b"", "does not answer as a GDB socket.*one client at a time"),
+    ],
+)
+def test_another_program(tmp_path: Path, said: bytes, why: str) -> None:
+    heard = []
+
+    def serve(listener: socket.socket) -> None:
+        with listener.accept()[0] as client:
+            client.sendall(said)
+            while data := client.recv(256):
+                heard.append(data)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(tmp_path / "other"))
+        listener.listen()
+        thread = threading.Thread(target=serve, args=(listener,))
+        thread.start()
+        with pytest.raises(AttachError, match=why):
+            StubMonitor(str(tmp_path / "other"), seconds=0.2)
+        thread.join(10)
+    # A busy gdbstub would read it when its turn comes, and stop the guest for nobody.
+    assert b"$D#44" in b"".join(heard)
+
+
+def test_nobody(tmp_path: Path) -> None:
+    with pytest.raises(AttachError, match=r"there is no socket .*none \(start QEMU with -gdb unix:PATH"):
+        StubMonitor(str(tmp_path / "none"))
+    with pytest.raises(AttachError, match=r"nobody listens on localhost:1 \(start QEMU with -s"):
+        StubMonitor("localhost:1")
+
+
+def test_a_stub_that_serves_somebody_is_not_disturbed(serve: Serve) -> None:
+    stub = serve()
+    with StubMonitor(str(stub.path)):
+        before = time.monotonic()
+        with pytest.raises(AttachError, match=r"another client is connected to .*gdb \(.*ask inside it\)"):
+            StubMonitor(str(stub.path))
+        assert time.monotonic() - before < 2
+        assert stub.clients == 1
+
+
+def test_an_interrupt_leaves_no_conversation_in_its_middle(serve: Serve) -> None:
+    stub = serve()
+    with StubMonitor(str(stub.path)) as monitor:
+
+        def interrupt(*_: Any) -> Any:
+            raise KeyboardInterrupt
+
+        stub.lines["info roms"] = lambda: time.sleep(0.2) or "nothing\r\n"
+        monitor._talk.do, kept = interrupt, monitor._talk.do  # type: ignore[method-assign]
+        with pytest.raises(KeyboardInterrupt):
+            monitor.hmp("info roms")
+        monitor._talk.do = kept  # type: ignore[method-assign]
+        assert monitor.running()
+    assert stub.running
