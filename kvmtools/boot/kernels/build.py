@@ -18,8 +18,15 @@ from kvmtools.paths import data_dir
 NEEDED_BYTES = 1400 << 20
 
 
-KEPT = ("bzImage", "vmlinux", "config", "kvmtools.debug.ko", "kvmtools.ko")
-"""The files of an entry: the image, the kernel with DWARF, its configuration; our driver with DWARF, and stripped."""
+KEPT = ("bzImage", "vmlinux", "config")
+"""The files of an entry: the image, the kernel with DWARF, its configuration."""
+KBUILD = "kbuild"
+"""The folder of an entry that modules are built against, so that a new driver needs no new kernel."""
+# Of the build's output what `make M=` reads, as the kernel's own scripts/package/install-extmod-build has it: 10 MiB.
+_FOR_MODULES = (
+    *("Makefile", ".config", "Module.symvers", "include", "scripts"),
+    *("arch/x86/include", "tools/objtool/objtool"),
+)
 
 
 def build(
@@ -27,34 +34,53 @@ def build(
 ) -> None:
     """Fill the empty directory ``entry`` with kernel ``name``, built from ``tree`` inside the empty ``scratch``.
 
-    The entry holds what :data:`KEPT` names, ``kernel.json`` and ``build.log``; on failure at least the log.
+    The entry holds what :data:`KEPT` names, :data:`KBUILD`, ``kernel.json`` and ``build.log``; on failure at least
+    the log.
 
     :param lock: a file descriptor for make to hold
     :raises BuildError: if make fails, or if a requested option did not stick
     """
-    output, driver = scratch / "kernel", scratch / "driver"
+    output = scratch / "kernel"
     output.mkdir()
-    shutil.copytree(data_dir() / "driver", driver)
     with open(entry / "build.log", "w") as log:
         make = Make(name, tree, output, log, lock, progress)
         progress(f"{name}: configuring")
         make.run("tinyconfig")
         _configure(name, make)
         make.run("bzImage", "modules")
-        make.run(f"M={driver}", "modules")
-    image = output / "arch/x86/boot/bzImage"
-    for built, kept in (
-        (image, "bzImage"),
-        (output / "vmlinux", "vmlinux"),
-        (output / ".config", "config"),
-        (driver / "kvmtools.ko", "kvmtools.debug.ko"),
-    ):
-        built.rename(entry / kept)
-    _strip(entry / "kvmtools.debug.ko", entry / "kvmtools.ko")
+    shutil.copy(output / ".config", entry / "config")
+    (output / "arch/x86/boot/bzImage").rename(entry / "bzImage")
+    (output / "vmlinux").rename(entry / "vmlinux")
     release = (output / "include/config/kernel.release").read_text().strip()
+    _keep_kbuild(output, entry / KBUILD)
     pae = kconfig.parse((entry / "config").read_text()).get("CONFIG_X86_PAE") == "y"
     facts = {"name": name, "release": release, "pae": pae, "source": str(tree)}
     (entry / "kernel.json").write_text(json.dumps(facts, indent=2) + "\n")
+
+
+def build_driver(
+    name: str, tree: Path, entry: Path, scratch: Path, *, lock: int, progress: Callable[[str], None]
+) -> tuple[Path, Path]:
+    """Our driver for the kernel in ``entry``, built in the empty ``scratch``: with DWARF, and stripped.
+
+    :param tree: what the kernel was built from
+    :raises BuildError: if make fails, or the module cannot be stripped; ``scratch`` has ``build.log``
+    """
+    driver = scratch / "driver"
+    shutil.copytree(data_dir() / "driver", driver)
+    with open(scratch / "build.log", "w") as log:
+        Make(f"{name}'s driver", tree, entry / KBUILD, log, lock, progress).run(f"M={driver}", "modules")
+    debug, stripped = scratch / "kvmtools.debug.ko", scratch / "kvmtools.ko"
+    (driver / "kvmtools.ko").rename(debug)
+    _strip(debug, stripped)
+    return debug, stripped
+
+
+def _keep_kbuild(output: Path, kept: Path) -> None:
+    for name in _FOR_MODULES:
+        if (output / name).exists():
+            (kept / name).parent.mkdir(parents=True, exist_ok=True)
+            (output / name).rename(kept / name)
 
 
 def _configure(name: str, make: Make) -> None:

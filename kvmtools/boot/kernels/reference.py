@@ -1,25 +1,26 @@
 """The two reference kernels: found in the cache, or built into it.
 
 An entry is the directory ``kernels/NAME-KEY`` of the cache.  The key is a digest of everything the kernel depends on:
-the source's identity, our fragments, our driver, the compiler.  So an entry is never out of date, only unused.
-An entry appears by one rename or not at all.
+the source's identity, our fragments, the compiler.  So an entry is never out of date, only unused.
+An entry appears by one rename or not at all; so does the ramdisk in it.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from kvmtools.boot.host.cache_lock import exclusive, unusable
 from kvmtools.boot.host.interrupts import ending_raises
-from kvmtools.boot.kernels import build, initramfs, kconfig, sources, toolchain
+from kvmtools.boot.kernels import build, kconfig, ramdisk, sources, toolchain
+from kvmtools.boot.kernels.keys import contents, digest
 from kvmtools.errors import BuildError, UsageError
 from kvmtools.paths import cache_dir, data_dir
 
@@ -65,7 +66,8 @@ def find(name: str, source: Path | None = None) -> BuiltKernel | None:
         located = sources.locate(source)
     except BuildError:
         return None
-    return _load(_entry(name, located), _initrd_name())
+    entry = _entry(name, located)
+    return _load(entry, ramdisk.current(entry))
 
 
 def listing() -> list[BuiltKernel]:
@@ -73,7 +75,7 @@ def listing() -> list[BuiltKernel]:
 
     :raises BuildError: if the cache cannot be read
     """
-    found = (_load(entry, None) for entry in _entries())
+    found = (_load(entry, ramdisk.newest(entry)) for entry in _entries())
     kernels = (kernel for kernel in found if kernel is not None)
     return sorted(kernels, key=lambda kernel: (kernel.name, kernel.built))
 
@@ -106,17 +108,16 @@ def ensure(name: str, source: Path | None = None, *, progress: Callable[[str], N
     """
     _known(name)
     located = sources.locate(source)
-    entry, initrd = _entry(name, located), _initrd_name()
+    entry = _entry(name, located)
+    initrd = ramdisk.current(entry)
     if kernel := _load(entry, initrd):
         return kernel
     with ending_raises(), exclusive(_folder() / name, progress, f"building {name}") as lock:
         try:
             if entry.is_dir() and _facts(entry) is None:
                 raise _damaged(entry)
-            if not entry.is_dir():
-                _build(name, located, entry, lock, progress)
-            if not (entry / initrd).exists():
-                _make_initrd(entry, initrd)
+            if ramdisk.archive(initrd) is None:
+                _make(name, located, initrd, lock, progress)
         except OSError as error:
             raise _explained(error, entry) from error
     kernel = _load(entry, initrd)
@@ -159,38 +160,22 @@ def _key(entry: Path) -> str:
 
 def _entry(name: str, source: sources.Source) -> Path:
     fragments = kconfig.fragment_files(data_dir() / "kernel", name)
-    driver = sorted(path for path in (data_dir() / "driver").iterdir() if path.is_file())
-    key = _digest(source.identity, toolchain.compiler_version(), *_contents([*fragments, *driver]))
+    key = digest(source.identity, toolchain.compiler_version(), *contents(fragments))
     return _folder() / f"{name}-{key}"
 
 
-def _initrd_name() -> str:
-    """The init is not part of the key: it compiles in a second, and the kernel need not wait three minutes for it."""
-    sources = sorted((data_dir() / "init").glob("*.[ch]"))
-    key = _digest(toolchain.compiler_version(), *initramfs.INIT_FLAGS, *_contents(sources))
-    return f"initrd-{key}.cpio"
-
-
-def _contents(files: list[Path]) -> list[str]:
-    return [f"{path.name}\n{path.read_text()}" for path in files]
-
-
-def _digest(*parts: str) -> str:
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:12]
-
-
-def _load(entry: Path, initrd: str | None) -> BuiltKernel | None:
-    """The entry's kernel with the named initramfs, or with its newest one."""
+def _load(entry: Path, initrd: Path | None) -> BuiltKernel | None:
+    """The entry's kernel with that ramdisk."""
     facts = _facts(entry)
-    candidates = sorted(entry.glob(initrd or "initrd-*.cpio"), key=lambda path: path.stat().st_mtime_ns)
-    if facts is None or not candidates:
+    archive = None if initrd is None else ramdisk.archive(initrd)
+    if facts is None or archive is None:
         return None
     return BuiltKernel(
         name=facts["name"],
         bzimage=entry / "bzImage",
         vmlinux=entry / "vmlinux",
         config=entry / "config",
-        initrd=candidates[-1],
+        initrd=archive,
         key=_key(entry),
         pae=facts["pae"],
         release=facts["release"],
@@ -209,49 +194,49 @@ def _facts(entry: Path) -> dict[str, Any] | None:
         isinstance(facts.get(key), kind) for key, kind in types.items()
     ):
         return None
-    return facts if all((entry / name).is_file() for name in build.KEPT) else None
+    whole = all((entry / name).is_file() for name in build.KEPT) and (entry / build.KBUILD).is_dir()
+    return facts if whole else None
 
 
-def _build(
-    name: str, source: sources.Source, entry: Path, lock: int, progress: Callable[[str], None]
-) -> None:
-    toolchain.demand([*toolchain.PROGRAMS, *sources.programs(source)])
-    _check_space(entry.parent)
-    tree = sources.tree_of(source, progress)
+@contextmanager
+def _workshop(name: str, entry: Path) -> Iterator[Path]:
+    """A folder to build in that goes away afterwards; of what fails the log is kept."""
     workshop = entry.with_name(f".building-{name}")
     # The lock is ours: what lies here was left by a build that was killed.
     shutil.rmtree(workshop, ignore_errors=True)
-    unfinished, scratch = workshop / "entry", workshop / "scratch"
-    unfinished.mkdir(parents=True)
-    scratch.mkdir()
+    workshop.mkdir()
     try:
-        build.build(name, tree, scratch, unfinished, lock=lock, progress=progress)
-        unfinished.rename(entry)
+        yield workshop
     except BuildError as error:
-        raise BuildError(
-            error.message, hint=_keep_log(unfinished / "build.log", entry) or error.hint
-        ) from error
+        logs = sorted(workshop.glob("*/build.log"))
+        kept = _keep_log(logs[-1], entry) if logs else ""
+        raise BuildError(error.message, hint=kept or error.hint) from error
     finally:
         shutil.rmtree(workshop, ignore_errors=True)
 
 
-def _make_initrd(entry: Path, initrd: str) -> None:
-    unfinished = entry / f".{initrd}"
-    init = entry / ".init"
-    try:
-        initramfs.compile_init(data_dir() / "init", init)
-        members = initramfs.guest_members(init.read_bytes(), (entry / "kvmtools.ko").read_bytes())
-        unfinished.write_bytes(initramfs.pack(members))
-        unfinished.rename(entry / initrd)
-    finally:
-        init.unlink(missing_ok=True)
-        unfinished.unlink(missing_ok=True)
+def _make(
+    name: str, source: sources.Source, initrd: Path, lock: int, progress: Callable[[str], None]
+) -> None:
+    """Build what is missing: the entry with its kernel, the ramdisk in it."""
+    entry = initrd.parent
+    toolchain.demand([*toolchain.PROGRAMS, *sources.programs(source)])
+    if not entry.is_dir():
+        _check_space(entry.parent)
+    tree = sources.tree_of(source, progress)
+    with _workshop(name, entry) as workshop:
+        if not entry.is_dir():
+            unfinished, scratch = workshop / "entry", workshop / "scratch"
+            unfinished.mkdir()
+            scratch.mkdir()
+            build.build(name, tree, scratch, unfinished, lock=lock, progress=progress)
+            unfinished.rename(entry)
+            shutil.rmtree(scratch)
+        ramdisk.make(name, tree, initrd, workshop, lock=lock, progress=progress)
 
 
 def _keep_log(log: Path, entry: Path) -> str:
     """Move a failed build's log to where it survives; returns the hint that names it."""
-    if not log.exists():
-        return ""
     kept = cache_dir() / "logs" / f"{entry.name}.log"
     try:
         kept.parent.mkdir(exist_ok=True)

@@ -35,6 +35,6 @@ def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Workplace:
     shutil.copytree(data_dir(), data)
     command = ["gcc", "-m32", "-ffreestanding", "-c", "-x", "c", "-", "-o", str(tmp_path / "prebuilt.ko")]
     subprocess.run(command, input=b"int driver;", check=True)
-    for module in ("reference", "build"):
+    for module in ("reference", "build", "ramdisk"):
         monkeypatch.setattr(f"kvmtools.boot.kernels.{module}.data_dir", lambda: data)
     return Workplace(tree, data, [])

@@ -31,6 +31,12 @@ def main(words: list[str]) -> int:
         kept = [line for line in lines if line.partition("=")[0] not in refused]
         (output / ".config").write_text("\n".join(kept) + "\n")
     if "M" in settings:
+        # What modules are built against: a real make says that a symbol is unknown, or that there is no configuration.
+        if not (output / "Module.symvers").exists() or not (output / "include/config").is_dir():
+            return 2
+        if "#error" in (Path(settings["M"]) / "pages.c").read_text():
+            print("pages.c:1:2: error: #error", flush=True)
+            return 2
         # Our caller strips it: it must be an object file.
         (Path(settings["M"]) / "kvmtools.ko").write_bytes((shared / "prebuilt.ko").read_bytes())
     elif "bzImage" in targets:
@@ -40,7 +46,7 @@ def main(words: list[str]) -> int:
         if (tree / "fail").exists():
             print((tree / "fail").read_text(), flush=True)
             return 2
-        for name in ("arch/x86/boot/bzImage", "vmlinux", "include/config/kernel.release"):
+        for name in ("arch/x86/boot/bzImage", "vmlinux", "include/config/kernel.release", "Module.symvers"):
             (output / name).parent.mkdir(parents=True, exist_ok=True)
             (output / name).write_text(RELEASE)
     return 0

@@ -44,7 +44,7 @@ def test_progress_says_what_happens(workplace: Workplace) -> None:
     assert any("1 files compiled, mm/highmem.o" in line for line in workplace.progress)
 
 
-@pytest.mark.parametrize("changed", ["linux/mm.c", "qemu/kernel/memory.config", "qemu/driver/pages.c"])
+@pytest.mark.parametrize("changed", ["linux/mm.c", "qemu/kernel/memory.config"])
 def test_whatever_goes_into_a_kernel_makes_it_another_one(workplace: Workplace, changed: str) -> None:
     first = workplace.ensure()
     with open(workplace.tree.parent / changed, "a") as file:
@@ -53,15 +53,46 @@ def test_whatever_goes_into_a_kernel_makes_it_another_one(workplace: Workplace, 
     assert workplace.ensure().key != first.key
 
 
-def test_a_new_init_needs_no_new_kernel(workplace: Workplace) -> None:
+@pytest.mark.parametrize("changed", ["init/init.c", "driver/pages.c"])
+def test_a_new_init_or_driver_needs_no_new_kernel(workplace: Workplace, changed: str) -> None:
     first = workplace.ensure()
     calls = workplace.calls()
-    with open(workplace.data / "init/init.c", "a") as file:
+    with open(workplace.data / changed, "a") as file:
         file.write("\n/* changed */\n")
+    assert reference.find("pae", workplace.tree) is None
+    assert reference.listing() == [first]
     second = workplace.ensure()
     assert second.key == first.key
     assert second.initrd != first.initrd
-    assert workplace.calls() == calls
+    assert reference.listing() == [second]
+    (new,) = workplace.calls()[len(calls) :]
+    assert " M=" in new
+    assert rubbish() == []
+
+
+@pytest.mark.parametrize("lost", ["initrd.cpio", "kvmtools.ko", "kvmtools.debug.ko"])
+def test_a_ramdisk_that_is_not_whole_is_made_again(workplace: Workplace, lost: str) -> None:
+    built = workplace.ensure()
+    (built.initrd.parent / lost).unlink()
+    assert reference.find("pae", workplace.tree) is None
+    assert reference.listing() == reference.damaged() == []
+    assert workplace.ensure() == built
+    assert (built.initrd.parent / lost).stat().st_size
+
+
+def test_a_driver_that_does_not_compile_costs_no_kernel(workplace: Workplace) -> None:
+    first = workplace.ensure()
+    calls = workplace.calls()
+    source = workplace.data / "driver/pages.c"
+    right = source.read_text()
+    source.write_text("#error\n")
+    with pytest.raises(BuildError, match=r"pae's driver failed: pages\.c:1:2: error: #error") as caught:
+        workplace.ensure()
+    assert "#error" in Path(caught.value.hint.removeprefix("the log is ")).read_text()
+    assert rubbish() == []
+    source.write_text(right)
+    assert workplace.ensure() == first
+    assert len(workplace.calls()) == len(calls) + 1
 
 
 DAMAGES = {
@@ -73,7 +104,7 @@ DAMAGES = {
     "no facts": ("kernel.json", None),
     "no image": ("bzImage", None),
     "no symbols": ("vmlinux", None),
-    "no driver": ("kvmtools.ko", None),
+    "nothing to build modules against": ("kbuild", None),
 }
 
 
@@ -82,7 +113,7 @@ def test_a_damaged_entry_is_said_and_in_nobodys_way(workplace: Workplace, damage
     broken, whole = workplace.ensure("pae"), workplace.ensure("nopae")
     entry = broken.bzimage.parent
     name, text = DAMAGES[damage]
-    (entry / name).unlink()
+    (entry / name).rename(cache_dir() / "lost")
     if text is not None:
         (entry / name).write_text(text)
     assert reference.listing() == [whole]
