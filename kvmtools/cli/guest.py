@@ -271,13 +271,15 @@ def stop(names: tuple[str, ...], everyone: bool) -> None:
 @click.argument("name", shell_complete=complete_guest)
 @click.argument("words", metavar="COMMAND...", nargs=-1, required=True)
 def driver(name: str, words: tuple[str, ...]) -> None:
-    """Have the driver inside a guest of our kernels map highmem pages.
+    """Have the driver inside a guest of our kernels map highmem pages, or plant a bug.
 
     \b
     kvmtools guest driver pae mix 400       400 slots of pkmap in every state, after a wrap and a flush
     kvmtools guest driver pae alloc 8       eight highmem pages ...
     kvmtools guest driver pae kmap 0 3      ... the first of them mapped for three users
     kvmtools guest driver pae status        what is mapped, and where
+    kvmtools guest driver pae fault list    bugs that it can plant ...
+    kvmtools guest driver pae fault text-writable   ... and one of them, until `fault undo`
 
     All commands are in qemu/README.md.
     """

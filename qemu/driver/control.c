@@ -10,7 +10,12 @@
  *	flush			what every change of page attributes does: slots without users are emptied
  *	mix N			a wrap, a flush, then N slots in use: counts of 1, 2 and more, zeros between them
  *	local CPU DEPTH		hold DEPTH nested kmap_local_page() mappings on CPU (0: let go)
- *	status			what is held now
+ *	status			what is held now, and what is wrong
+ *	fault NAME		plant a bug: a word of the kernel's memory management in the wrong state
+ *	fault list		what there is to plant
+ *	fault undo		as it was before
+ *
+ * `fault=NAME` as a parameter of the module plants it when that is loaded.
  *
  * The answer belongs to the open file, so two clients never read each other's.
  */
@@ -33,15 +38,28 @@ static int status_command(struct answer *answer)
 {
 	pages_status(answer);
 	local_status(answer);
+	fault_status(answer);
+	return 0;
+}
+
+static int fault_command(const char *name, struct answer *answer)
+{
+	if (!strcmp(name, "undo"))
+		return fault_undo(answer);
+	if (strcmp(name, "list"))
+		return fault_plant(name, answer);
+	fault_list(answer);
 	return 0;
 }
 
 static int obey(char *line, struct answer *answer)
 {
 	unsigned int first = 0, second = 0;
-	char word[16], end;
+	char word[16], name[32], end;
 	int words = sscanf(line, "%15s %u %u %c", word, &first, &second, &end);
 
+	if (sscanf(line, "fault %31s %c", name, &end) == 1)
+		return fault_command(name, answer);
 	if (words == 1 && !strcmp(word, "free"))
 		return pages_free(answer);
 	if (words == 1 && !strcmp(word, "flush"))
@@ -130,9 +148,20 @@ static struct miscdevice control_device = {
 	.fops = &control_operations,
 };
 
+static char *fault;
+module_param(fault, charp, 0444);
+MODULE_PARM_DESC(fault, "a bug to plant at once, by its name");
+
 static int __init control_init(void)
 {
-	return misc_register(&control_device);
+	struct answer nobody = { .room = 0 };
+	int error = fault ? fault_plant(fault, &nobody) : 0;
+
+	if (!error)
+		error = misc_register(&control_device);
+	if (error)
+		fault_undo(&nobody);
+	return error;
 }
 
 static void __exit control_exit(void)
@@ -140,6 +169,7 @@ static void __exit control_exit(void)
 	struct answer nobody = { .room = 0 };
 
 	misc_deregister(&control_device);
+	fault_undo(&nobody);
 	local_release_all();
 	pages_free(&nobody);
 }

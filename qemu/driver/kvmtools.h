@@ -4,6 +4,7 @@
  * so that pkmap slots, the page-address hash and the fixmap slots have something real to be checked against.
  *
  * control.c  /dev/kvmtools: one command per write, its answer on the next read
+ * faults.c   bugs on command, one at a time
  * local.c    threads that hold kmap_local_page() mappings, each on a CPU of its own
  * pages.c    a set of pages and their kmap() users
  * answer.c   the text that grows while a command is carried out
@@ -53,5 +54,10 @@ void pages_status(struct answer *answer);
 int local_hold(unsigned int cpu, unsigned int depth, struct answer *answer);
 void local_release_all(void);
 void local_status(struct answer *answer);
+
+int fault_plant(const char *name, struct answer *answer);
+int fault_undo(struct answer *answer);
+void fault_list(struct answer *answer);
+void fault_status(struct answer *answer);
 
 #endif

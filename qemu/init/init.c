@@ -222,6 +222,32 @@ static void log_line(const char *text)
 	}
 }
 
+#define OURS "kvmtools."
+
+/* The kernel passes a parameter on to a module that is built in; to one that is loaded, the loader has to. */
+static char *driver_parameters(void)
+{
+	static char line[LINE_BYTES], parameters[LINE_BYTES];
+	long fd = sys_open("/proc/cmdline", O_RDONLY);
+	char *rest = line, *end = parameters, *word;
+	size index;
+
+	if (fd >= 0) {
+		sys_read(fd, line, sizeof(line) - 1);
+		sys_close(fd);
+	}
+	for (index = 0; line[index]; index++)
+		if (line[index] == '\n')
+			line[index] = ' ';
+	while (*(word = next_word(&rest))) {
+		for (index = 0; OURS[index] && word[index] == OURS[index];)
+			index++;
+		if (!OURS[index])
+			end = add_text(add_text(end, word + index), " ");
+	}
+	return parameters;
+}
+
 static void set_up(void)
 {
 	size index;
@@ -232,7 +258,7 @@ static void set_up(void)
 		call5(SYS_MOUNT, (long)mounts[index].type, (long)mounts[index].at, (long)mounts[index].type, 0, 0);
 	}
 	fd = sys_open("/kvmtools.ko", O_RDONLY);
-	driver_error = fd < 0 ? fd : call3(SYS_FINIT_MODULE, fd, "", 0);
+	driver_error = fd < 0 ? fd : call3(SYS_FINIT_MODULE, fd, driver_parameters(), 0);
 	if (fd >= 0)
 		sys_close(fd);
 	channel_open_all();

@@ -17,12 +17,18 @@ _LONGEST_REQUEST = 4000  # init's line buffer is 4,096 bytes
 _GLANCE = 0.05  # seconds between two tries to connect
 _CALL_AGAIN = 1.0  # seconds
 _DRIVER_HINTS = {
-    errno.EINVAL: "alloc N, free, kmap I [TIMES], kunmap I [TIMES], cycle N, flush, mix N, local CPU DEPTH, status",
+    errno.EINVAL: (
+        "alloc N, free, kmap I [TIMES], kunmap I [TIMES], cycle N, flush, mix N, local CPU DEPTH, status,"
+        " fault NAME|list|undo"
+    ),
     errno.ERANGE: (
         "alloc and cycle take 1 to 4096 pages, mix 1 to 419 slots (867 without PAE), kmap and kunmap an allocated page"
         " and as many users as it may gain or has, local an online CPU and a depth of 0 to 8"
     ),
     errno.EEXIST: "its pages are allocated already: give them back with `free` first",
+    errno.EALREADY: "one fault at a time: `fault undo` first",
+    errno.ENODATA: "no fault is planted; `fault list` says which there are",
+    errno.EOPNOTSUPP: "this guest's kernel or processor has no NX, which that fault needs",
 }
 """Refusals that are the request's own fault: qemu/driver."""
 
@@ -103,7 +109,7 @@ class Agent:
         self._ask(f"write {_one_word(path)} {text}")
 
     def driver(self, command: str) -> str:
-        """Have our driver obey (``alloc``, ``kmap``, ``mix``, ``local``...: ``qemu/README.md``); returns what it says.
+        """Have our driver obey (``alloc``, ``kmap``, ``mix``, ``fault``...: ``qemu/README.md``); returns what it says.
 
         :raises UsageError: if the command makes no sense: unknown, a number out of range, a second ``alloc``
         :raises AttachError: if it refuses for another reason

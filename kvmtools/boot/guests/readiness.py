@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from kvmtools.boot.guests import console
 from kvmtools.boot.guests.console import Console
@@ -12,6 +13,9 @@ from kvmtools.boot.guests.files import GuestFiles
 from kvmtools.boot.guests.record import Guest
 from kvmtools.boot.host import detached
 from kvmtools.errors import AttachError
+
+if TYPE_CHECKING:
+    from kvmtools.boot.guests.agent import Agent
 
 _GLANCE = 0.1  # seconds between two looks
 _ONE_TRY = 0.5  # seconds for one question to the agent; what it was sent before init listened is lost
@@ -41,6 +45,7 @@ def wait(guest: Guest, *, has_agent: bool, seconds: float, progress: Callable[[s
             break
         except AttachError:
             waiting.go_on("the guest's agent")
+    waiting.demand_parameters(agent)
 
 
 def _monitor_answers(guest: Guest) -> bool:
@@ -83,6 +88,15 @@ class _Waiting:
                 f"waited {self.seconds:.0f} s for {what}; {_where_it_is(guest)}",
                 "give it longer with --timeout",
             )
+
+    def demand_parameters(self, agent: Agent) -> None:
+        """Our driver's parameters among the kernel's mean something to it, or it does not load.
+
+        :raises AttachError: if they do not
+        """
+        ours = [word for word in self.guest.command[-1].split() if word.startswith("kvmtools.")]
+        if ours and (said := agent.version()["driver"]) != "ready":
+            raise self._failed(f"its driver says {said} to {' '.join(ours)}", "qemu/README.md has the faults")
 
     def _failed(self, why: str, way_out: str) -> AttachError:
         kept = console.keep(self.guest.console, self.guest.name)
