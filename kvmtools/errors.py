@@ -7,6 +7,7 @@
     ├── AttachError               exit 3   no way to the guest: change the target
     │   ├── GuestVanished         exit 3   it was there and is gone
     │   └── SymbolsError          exit 3   the vmlinux is missing, has no DWARF, or is another kernel's
+    ├── OutputError               exit 3   the result cannot be written: no room, or not there
     ├── BuildError                exit 3   a kernel or an initramfs could not be made
     ├── Inconclusive              exit 5   nothing could be compared
     └── Unobserved                         one thing of the guest cannot be had; whoever needs it does without
@@ -76,6 +77,12 @@ class Absent(SymbolsError, Unobserved):
     def why(self) -> str:
         """Why something is missing, for whoever goes on without it."""
         return f"this kernel has no {self.what}"
+
+
+class OutputError(KvmtoolsError):
+    """The result cannot be written where it is to go; nothing is left of it."""
+
+    exit_code = 3
 
 
 class BuildError(KvmtoolsError):

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kvmtools.api.session import Session
     from kvmtools.findings import Result, RuleEntry
+    from kvmtools.observe.observed import Observed
 
 
 def rules(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[RuleEntry, ...]:
@@ -31,13 +32,23 @@ def located(session: Session, result: Result) -> Result:
     return replace(result, declared=session.kernel.vmlinux.declarations(names))
 
 
-def verdict(session: Session, only: Sequence[str], skip: Sequence[str], samples: int) -> Result:
-    """One verdict on a guest: observed again while what was found may be a change under way."""
+def verdict(
+    session: Session,
+    only: Sequence[str],
+    skip: Sequence[str],
+    samples: int,
+    *,
+    observe: Callable[[], Observed] | None = None,
+) -> Result:
+    """One verdict on a guest: observed again while what was found may be a change under way.
+
+    :param observe: instead of the session's own; the last observation is the one that counts
+    """
     from kvmtools.compare.settle import settle
 
     rules(only, skip)  # before the guest is bothered
     asked = len(session.pauses)
-    result = settle(session.observe, only=only, skip=skip, runs=session.runs, attempts=samples)
+    result = settle(observe or session.observe, only=only, skip=skip, runs=session.runs, attempts=samples)
     monitor, description = session.target.monitor, session.target.description
     core = "" if monitor is not None else description.removeprefix("core ")
     return replace(result, live=session.live(session.pauses[asked:]), core=core)

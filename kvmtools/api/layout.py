@@ -66,7 +66,11 @@ def kernel_layout(session: Session) -> KernelLayout:
     from kvmtools.observe.space.layout import observe_layout
 
     kernel = session.kernel
-    live, configuration = session.held(lambda: (observe_layout(kernel), observe_configuration(kernel)))
+    return layout_of(*session.held(lambda: (observe_layout(kernel), observe_configuration(kernel))))
+
+
+def layout_of(live: Layout, configuration: Configuration) -> KernelLayout:
+    """What the guest showed, beside what the model says of its configuration."""
     model, era, refusal = _predicted(configuration)
     return KernelLayout(
         boundaries=_both(live, model, tuple(BELOW)),

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from kvmtools.observe.observed import Observed
     from kvmtools.observe.tasks.processes import Process
     from kvmtools.records import Configuration
+    from kvmtools.survey import Survey
 
 SAMPLES = 8
 
@@ -79,6 +80,15 @@ class OpenKernel(Closing):
 
         result = verdict(self.session, only, skip, samples)
         return located(self.session, result) if declared else result
+
+    def survey(self, *, only: Sequence[str] = (), skip: Sequence[str] = (), samples: int = SAMPLES) -> Survey:
+        """:meth:`check`, and what a report draws beside its ``result``: all of one moment, as plain numbers and names.
+
+        :raises UsageError: if a word names no rule
+        """
+        from kvmtools.api.surveying import survey
+
+        return survey(self.session, only, skip, samples)
 
     def vtop(
         self,

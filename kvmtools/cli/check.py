@@ -60,7 +60,7 @@ def command(
     from kvmtools.api.checking import rules
     from kvmtools.report import render
 
-    only, skip = _separated(only), _separated(skip)
+    only, skip = separated(only), separated(skip)
     rules(only, skip)  # before the guest is bothered
     show = progress()
     show("attaching")
@@ -72,6 +72,6 @@ def command(
     return result.exit_code
 
 
-def _separated(words: tuple[str, ...]) -> tuple[str, ...]:
+def separated(words: tuple[str, ...]) -> tuple[str, ...]:
     """``--only a,b`` is ``--only a --only b``."""
     return tuple(word for each in words for word in each.split(",") if word)

@@ -39,6 +39,11 @@ def to_text(result: Result, color: bool = False, verbose: bool = False) -> str:
 
 def finding_lines(finding: Finding) -> Iterator[str]:
     """One finding, a labelled line for each thing known about it."""
+    return (f"{label:<{LABEL}}{text}" for label, text in finding_rows(finding).items())
+
+
+def finding_rows(finding: Finding) -> dict[str, str]:
+    """The same as labels and texts, printable."""
     addresses = {
         finding.virtual_is: finding.virtual,
         finding.physical_is: finding.physical,
@@ -56,7 +61,7 @@ def finding_lines(finding: Finding) -> Iterator[str]:
         "raw": "" if finding.raw is None else f"{finding.raw:#x}",
         "next": finding.next,
     }
-    return (printable(f"{label:<{LABEL}}{text}") for label, text in rows.items() if text)
+    return {label: printable(text) for label, text in rows.items() if text}
 
 
 def _with(result: Result, status: Status) -> list[Outcome]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kvmtools.cli.files import write_whole
 from kvmtools.errors import UsageError
 from kvmtools.model import budget, eras, machine
 from kvmtools.model.budget import Budget, Kind, Limit
@@ -41,7 +41,8 @@ MARK = {budget.FLATMEM: 20, budget.SPARSEMEM: 14, budget.VIRTUAL: 9, budget.VIRT
 def draw(configuration: Configuration, path: Path) -> None:
     """Draw what is left of lowmem and what is taken of virtual space, over the RAM of QEMU's machines.
 
-    :raises UsageError: if the file has another suffix than .svg or .png, cannot be written, or matplotlib is not there
+    :raises UsageError: if the file has another suffix than .svg or .png, or matplotlib is not there
+    :raises OutputError: if it cannot be written
     """
     if not path.name:
         raise UsageError("--plot names no file", hint=f"end its name in {' or '.join(FORMATS)}")
@@ -64,29 +65,7 @@ def draw(configuration: Configuration, path: Path) -> None:
         _compose(figure, configuration)
         picture = BytesIO()
         figure.savefig(picture, format=form, dpi=110, metadata=METADATA[form])
-    write(path, picture.getvalue())
-
-
-def write(path: Path, data: bytes) -> None:
-    """Put ``data`` there at once: whoever looks sees the old file or all of the new one.
-
-    :raises UsageError: if it cannot be written
-    """
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        if path.exists() and not path.is_file():  # /dev/stdout, a FIFO: nothing to replace
-            path.write_bytes(data)
-            return
-        try:
-            beside.write_bytes(data)
-            beside.replace(path)
-        except OSError:
-            beside.unlink(missing_ok=True)
-            raise
-    except OSError as error:
-        raise UsageError(
-            f"cannot write {path}: {error.strerror}", hint="name a file in a directory that is yours"
-        ) from None
+    write_whole(path, picture.getvalue())
 
 
 def _compose(figure: Figure, configuration: Configuration) -> None:
