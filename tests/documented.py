@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from console_blocks import Typed, environment, fits, typed
@@ -36,3 +40,38 @@ def run(line: str | Typed, folder: Path, **more: str) -> subprocess.CompletedPro
         assert (done.returncode, done.stderr) == (0, ""), (command, done.stdout[-3000:], done.stderr)
         assert fits(line.shown, done.stdout), (command, line.shown, done.stdout)
     return done
+
+
+@contextmanager
+def started(line: str | Typed, folder: Path, *more: str, until: str) -> Iterator[None]:
+    """Type a line that ends with ``&``; at the end of the ``with``, all that it started is ended.
+
+    :param more: words behind the line's own: what the reader has and the line does not name
+    :param until: it has to print this; the guest's console is among what it prints
+    """
+    command = line.command if isinstance(line, Typed) else line
+    words = ["bash", "-c", " ".join((command.removesuffix("&"), *more))]
+    env = {**environment(folder), "PYTHONUNBUFFERED": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    with subprocess.Popen(
+        words,
+        cwd=folder,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        start_new_session=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            printed = []
+            for row in process.stdout:
+                printed.append(row)
+                if until in row:
+                    break
+            else:
+                raise AssertionError(f"{command} ended: {''.join(printed)[-3000:]}")
+            yield
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)
