@@ -297,7 +297,7 @@ class OpenKernel(Closing):
     @property
     def release(self) -> str:
         """``"Linux version 6.1.0"``, the banner up to its first bracket."""
-        return self.session.kernel.vmlinux.banner.decode("latin-1").partition(" (")[0]
+        return self.session.kernel.banner.decode("latin-1").partition(" (")[0]
 
     @property
     def vmlinux(self) -> Path | None:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from kvmtools.api.open_kernel import OpenKernel
 from kvmtools.api.session import Session
-from kvmtools.errors import AttachError, SymbolsError, UsageError
+from kvmtools.errors import AttachError, UsageError
 
 if TYPE_CHECKING:
     from kvmtools.attach.target import Target
+    from kvmtools.observe.kernel import Kernel
 
 
 def open_kernel(
@@ -34,16 +35,13 @@ def open_kernel(
     :param connect: the URI of its libvirt, as for ``virsh -c``, if it is not the default one
     :param gdb: that QEMU's gdb socket, which is enough: on its own, everything is asked through it
     :param core: an ELF core that ``dump-guest-memory`` wrote
-    :param symbols: the kernel's vmlinux, with DWARF, or the folder that it was built in; a guest of ours is known with
-        its own
+    :param symbols: the kernel's vmlinux or vmlinuz, or a folder to look in; what it lacks is looked for by its build
+        id, and so is all of it if this is left out (docs/symbols.md); a guest of ours is known with its own
     :param pause: hold the guest for the milliseconds in which it is read; if not, what changed meanwhile may look wrong
     :raises UsageError: if two targets are named
     :raises AttachError: if there is no way to the guest
-    :raises SymbolsError: if there is no vmlinux, or it is not the guest's
+    :raises SymbolsError: if there is no vmlinux, it has no DWARF and none is found, or it is not the guest's
     """
-    from kvmtools.observe.kernel import locate
-    from kvmtools.observe.symbols.vmlinux import Vmlinux
-
     target, console = _target(
         guest=guest,
         qemu=qemu,
@@ -51,22 +49,26 @@ def open_kernel(
         connect=connect,
         gdb=gdb,
         core=_path(core),
-        symbols=_vmlinux(symbols),
+        symbols=_path(symbols),
         pause=pause,
     )
     try:
-        if target.vmlinux is None:
-            raise SymbolsError(
-                "no vmlinux is known for this target",
-                hint="give one with -s/--symbols PATH, in a script with symbols=",
-            )
-        vmlinux = Vmlinux.load(target.vmlinux)
-        kernel = locate(target.memory, vmlinux, target.vmcoreinfo(), target.registers())
-        session = Session(target, kernel, console=console)
+        session = Session(target, _kernel(target), console=console)
         return OpenKernel(session, demand_gdb=gdb is not None)
     except BaseException:
         target.close()
         raise
+
+
+def _kernel(target: Target) -> Kernel:
+    """The kernel that runs there, with its vmlinux, which is looked for unless the target names it."""
+    from kvmtools.observe.kernel import find_kernel, locate
+    from kvmtools.observe.symbols.vmlinux import Vmlinux
+
+    path = target.vmlinux
+    if path is None or path.is_dir():
+        return find_kernel(target.memory, path, target.vmcoreinfo(), target.registers())
+    return locate(target.memory, Vmlinux.load(path), target.vmcoreinfo(), target.registers())
 
 
 def _target(
@@ -119,17 +121,6 @@ def _target(
 
 def _path(path: str | Path | None) -> Path | None:
     return None if path is None else Path(path)
-
-
-def _vmlinux(symbols: str | Path | None) -> Path | None:
-    """The file that is meant: of a folder, the vmlinux in it.
-
-    :raises UsageError: if the folder has none
-    """
-    from kvmtools.boot.kernels.kernel_folder import symbols_in
-
-    path = _path(symbols)
-    return symbols_in(path) if path is not None and path.is_dir() else path
 
 
 def _only_guest() -> str:

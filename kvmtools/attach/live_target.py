@@ -81,7 +81,7 @@ class LiveTarget(Target):
         address.demand_socket(self._gdb_address, "gdb")
         from kvmtools.attach.monitor.gdb import Gdb
 
-        return Gdb(self._gdb_address, self.vmlinux, monitor=self.monitor)
+        return Gdb(self._gdb_address, monitor=self.monitor)  # the vmlinux may be one that gdb cannot read
 
     def _stub_address(self) -> AbstractContextManager[str]:
         return borrowed_stub(self.monitor) if self._gdb_address is None else nullcontext(self._gdb_address)

@@ -76,7 +76,7 @@ _TARGET = (
         "--symbols",
         metavar="PATH",
         type=click.Path(path_type=Path),
-        help="The guest's vmlinux, with DWARF, or the folder that it was built in.",
+        help="The guest's vmlinux or vmlinuz, or a folder to look in; else it is looked for by its build id.",
     ),
     click.option("--no-pause", is_flag=True, help="Read the guest while it runs; the result says so."),
 )

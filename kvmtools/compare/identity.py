@@ -20,7 +20,7 @@ def identity(case: Case) -> dict[str, Any]:
     What a damaged guest does not show is left out.
     """
     found: dict[str, Any] = {
-        "release": case.vmlinux.banner.decode("latin-1").partition(" (")[0],
+        "release": case.observed.kernel.banner.decode("latin-1").partition(" (")[0],
         "build_id": case.vmlinux.build_id,
     }
     if said := state(case.observed.kernel, case.observed.registers):

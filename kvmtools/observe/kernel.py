@@ -13,14 +13,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kvmtools.errors import Absent, MemoryFault
+from kvmtools.errors import Absent, MemoryFault, SymbolsError
 from kvmtools.observe.architecture import Architecture
 from kvmtools.observe.paging.forms import Form
-from kvmtools.observe.symbols.slide import find_slide
+from kvmtools.observe.symbols.in_memory import kernels_in
+from kvmtools.observe.symbols.running import EFER_LMA
+from kvmtools.observe.symbols.slide import demand_paging, find_slide
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import PAGE_SHIFT, Registers
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from kvmtools.attach.memory.physical import PhysicalMemory
 
 
@@ -41,6 +45,8 @@ class Kernel:
     lowmem_end: int
     seen_paging: Form | None = None
     """The form of page tables that its processors see, if it is known (:mod:`kvmtools.observe.processor`)."""
+    seen_banner: bytes | None = None
+    """What it says in memory, if the vmlinux is only the half that debugs it."""
 
     @property
     def architecture(self) -> Architecture:
@@ -56,6 +62,14 @@ class Kernel:
     def root(self) -> int:
         """Physical address of its own top table (``swapper_pg_dir``)."""
         return self.physical(self.address(self.architecture.root))
+
+    @property
+    def banner(self) -> bytes:
+        """``linux_banner`` (init/version.c), without its NUL: which build this is.
+
+        :raises Absent: if there is no such symbol
+        """
+        return self.vmlinux.banner or self.seen_banner or b""
 
     def with_memory(self, memory: PhysicalMemory) -> Kernel:
         """The same kernel, read from another memory (a snapshot)."""
@@ -185,8 +199,45 @@ def locate(
     """
     slide = find_slide(memory, vmlinux, vmcoreinfo, registers)
     vmlinux.believe()
-    return with_lowmem_end(
+    kernel = with_lowmem_end(
         Kernel(vmlinux, slide, memory, vmlinux.page_offset, vmlinux.architecture.address_end)
+    )
+    if vmlinux.banner is None:
+        seen = kernel.string(kernel.address("linux_banner"), 512).encode("latin-1")
+        kernel = replace(kernel, seen_banner=seen)
+    return kernel
+
+
+def find_kernel(
+    memory: PhysicalMemory,
+    folder: Path | None = None,
+    vmcoreinfo: str | None = None,
+    registers: Sequence[Registers] = (),
+) -> Kernel:
+    """The kernel that runs in ``memory``, whose vmlinux nobody has named: it is looked for by what is found there.
+
+    :param folder: where to look first; the other arguments are those of :func:`locate`
+    :raises SymbolsError: if no kernel is there, it is for 64 bits, or nothing that debugs it is found
+    """
+    demand_paging(registers)
+    if any(cpu.efer is not None and cpu.efer & EFER_LMA for cpu in registers):
+        raise SymbolsError(
+            "the guest runs a 64-bit kernel, and this is for i386 kernels",
+            hint="drgn itself knows those: drgn --qemu ADDRESS -s VMLINUX",
+        )
+    tried: dict[str | None, SymbolsError] = {}
+    for each in kernels_in(memory, vmcoreinfo):
+        key = each.build_id or each.release
+        if key not in tried:
+            try:
+                return locate(memory, Vmlinux.seek(each, folder), vmcoreinfo, registers)
+            except SymbolsError as error:
+                tried[key] = error
+    if tried:
+        raise next(iter(tried.values()))  # the first was the most likely
+    raise SymbolsError(
+        "no Linux kernel is recognised in the guest's memory, so none can be looked for",
+        hint="give its vmlinux with -s/--symbols PATH, in a script with symbols=",
     )
 
 

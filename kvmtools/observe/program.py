@@ -30,7 +30,7 @@ from kvmtools.errors import MemoryFault, SymbolsError
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.paging.forms import Form
 from kvmtools.observe.paging.translate import translate
-from kvmtools.observe.symbols.debuginfo import I386
+from kvmtools.observe.symbols.debug_file import I386
 
 if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
@@ -42,13 +42,11 @@ def drgn_program(memory: PhysicalMemory, kernel: Kernel, *, cr3: int | None = No
     :param cr3: page tables that virtual addresses go through; the kernel's own ``swapper_pg_dir`` if ``None``
     :raises SymbolsError: if the facts were recorded and there is no vmlinux to give to drgn
     """
-    vmlinux = kernel.vmlinux.path
-    if vmlinux is None:
-        raise SymbolsError("a drgn program needs the vmlinux itself", hint="give it with -s/--symbols PATH")
+    files = kernel.vmlinux.files()
     program = drgn.Program(I386)
     program.set_linux_kernel_custom(_vmcoreinfo(kernel), is_live=True)
     _add_memory(program, memory, kernel, kernel.root if cr3 is None else cr3)
-    _add_symbols(program, vmlinux)
+    _add_symbols(program, files)
     return program
 
 
@@ -74,7 +72,7 @@ def read_through(memory: PhysicalMemory, cr3: int, virtual: int, size: int, form
 
 def _vmcoreinfo(kernel: Kernel) -> str:
     """The note that drgn takes its bearings from.  An i386 kernel's has no ``KERNELOFFSET``."""
-    release = kernel.vmlinux.banner.split()[2].decode("latin-1")  # "Linux version 6.1.0 (builder) ..."
+    release = kernel.banner.split()[2].decode("latin-1")  # "Linux version 6.1.0 (builder) ..."
     root = kernel.architecture.root
     lines = [
         f"OSRELEASE={release}",
@@ -107,8 +105,10 @@ def _add_memory(program: drgn.Program, memory: PhysicalMemory, kernel: Kernel, c
         program.add_memory_segment(0, address_end, physical, physical=True)
 
 
-def _add_symbols(program: drgn.Program, vmlinux: Path) -> None:
+def _add_symbols(program: drgn.Program, files: tuple[Path, ...]) -> None:
     module = program.main_module("kernel", create=True)
-    module.try_file(vmlinux, force=True)  # locate() has verified that it is the guest's
+    module.loaded_file_status = drgn.ModuleFileStatus.WANT  # it may be that only the image has all symbols
+    for file in files:
+        module.try_file(file, force=True)  # locate() has verified that it is the guest's
     if module.debug_file_status is not drgn.ModuleFileStatus.HAVE:
-        raise SymbolsError(f"drgn finds no debugging information in {vmlinux}")
+        raise SymbolsError(f"drgn finds no debugging information in {' and '.join(map(str, files))}")

@@ -14,13 +14,17 @@ from kvmtools.api.session import Session
 
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """What ``open_target`` was asked for, each time; the target has no vmlinux, and notes that it is closed."""
+    """What ``open_target`` was asked for, each time; its memory is empty, and it notes that it is closed."""
     asked: list[dict[str, Any]] = []
 
     def open_target(**options: Any) -> Any:
         asked.append(options)
         return SimpleNamespace(
-            vmlinux=options.get("vmlinux"), memory=None, close=lambda: options.update(closed=True)
+            vmlinux=options.get("vmlinux"),
+            memory=SimpleNamespace(ranges=()),
+            vmcoreinfo=lambda: None,
+            registers=lambda: (),
+            close=lambda: options.update(closed=True),
         )
 
     monkeypatch.setattr("kvmtools.attach.open.open_target", open_target)
@@ -84,7 +88,7 @@ def test_the_guest_that_runs_is_meant_if_none_is_named(
 
 def test_what_is_said_reaches_the_target(opened: list[dict[str, Any]]) -> None:
     for options in ({"core": "core"}, {"qemu": "q", "gdb": "g", "pause": False}):
-        with pytest.raises(kvmtools.SymbolsError, match="no vmlinux is known"):
+        with pytest.raises(kvmtools.SymbolsError, match="no Linux kernel is recognised"):
             kvmtools.open(**options)
     core, qemu = opened
     assert core["core"] == Path("core")

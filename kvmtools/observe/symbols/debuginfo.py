@@ -16,24 +16,26 @@ from pathlib import Path
 import drgn
 
 from kvmtools.errors import SymbolsError
+from kvmtools.observe.symbols.debug_file import I386
 from kvmtools.observe.symbols.facts_cache import Answer
-
-I386 = drgn.Platform(drgn.Architecture.I386, drgn.PlatformFlags.IS_LITTLE_ENDIAN)
 
 
 class DebugInfo:
-    """The types and symbols of one vmlinux, at its link addresses.
+    """The types and symbols of one kernel, at its link addresses.
 
-    :raises SymbolsError: if drgn finds no DWARF in the file, or not all that it refers to
+    :param vmlinux: as it is named in messages
+    :param files: its file, or its image and the file that debugs that (:func:`~.debug_file.find_debug_file`)
+    :raises SymbolsError: if drgn finds no DWARF in them, or not all that it refers to
     """
 
-    def __init__(self, vmlinux: Path) -> None:
+    def __init__(self, vmlinux: Path, files: tuple[Path, ...]) -> None:
         self._vmlinux = vmlinux
         self._program = drgn.Program(I386)
         # An "extra" module lies at the file's own addresses and asks nothing of a running program.
         module = self._program.extra_module(vmlinux.name, create=True)
         with self._read_by_drgn():
-            module.try_file(vmlinux, force=True)
+            for file in files:
+                module.try_file(file, force=True)
         if module.debug_file_status is not drgn.ModuleFileStatus.HAVE:
             raise SymbolsError(f"drgn finds no debugging information in {vmlinux}")
         with _split_files_missed() as missed, self._read_by_drgn(), suppress(LookupError):

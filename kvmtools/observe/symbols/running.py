@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
 
 # Intel SDM vol. 3A, 2.2.1.
-_EFER_LMA = 1 << 10
+EFER_LMA = 1 << 10
 
 # The others took turns with it where interrupts were traced, 3.10 to 4.13 (arch/x86/kernel/tracepoint.c).
 _IDTS = ("idt_table", "trace_idt_table", "debug_idt_table")
@@ -39,7 +39,7 @@ def runs_on(memory: PhysicalMemory, vmlinux: Vmlinux, slide: int, cpu: Registers
             vmlinux.symbol(name) + slide - vmlinux.page_offset for name in symbols if vmlinux.has_symbol(name)
         ]
 
-    if cpu.efer is not None and cpu.efer & _EFER_LMA:
+    if cpu.efer is not None and cpu.efer & EFER_LMA:
         return False
     if not cpu.paged:
         return cpu.eip in image_in_memory(vmlinux, slide)

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 from kvmtools.attach.elf import ElfError, build_id_among, parse_notes
 from kvmtools.errors import MemoryFault, SymbolsError
+from kvmtools.observe.symbols.in_memory import SEARCH_END, kernels_in
 from kvmtools.observe.symbols.running import runs_on
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import Registers
@@ -29,15 +30,7 @@ if TYPE_CHECKING:
 #: all.
 ALIGNMENTS = (0x20_0000, 0x2000)
 
-#: No i386 image can lie higher than its linear map reaches.
-SEARCH_END = 0x4000_0000
-
 _NOTES = ("__start_notes", "__stop_notes")
-_CHUNK = 4 << 20
-_VMCOREINFO = re.compile(
-    rb"OSRELEASE=[^\n]{1,200}\n(?:[^\n=]{1,80}=[^\n]*\n){0,3}?BUILD-ID=([0-9a-f]{8,64})\n"
-)
-_BANNER = re.compile(rb"Linux version \d[^\n\0]{8,250}\n")
 
 
 def find_slide(
@@ -63,15 +56,21 @@ def find_slide(
                 return slide
         if users and not _all_run_elsewhere(users.values()):
             break
-    if not users and registers and not any(cpu.paged for cpu in registers):
-        # What a decompressor has unpacked is no evidence: neither in its place yet, nor whole.
+    if not users:
+        demand_paging(registers)
+        raise _refusal(memory, vmlinux, vmcoreinfo)
+    return _the_one_that_runs(users)
+
+
+def demand_paging(registers: Sequence[Registers]) -> None:
+    """
+    :raises SymbolsError: if no CPU pages: what a decompressor has unpacked is neither in its place yet, nor whole
+    """
+    if registers and not any(cpu.paged for cpu in registers):
         raise SymbolsError(
             "no kernel runs in the guest yet: no CPU has turned paging on",
             hint="the firmware, the boot loader or the kernel's decompressor is at work: wait a little",
         )
-    if not users:
-        raise _refusal(memory, vmlinux, vmcoreinfo)
-    return _the_one_that_runs(users)
 
 
 def _all_run_on(registers: Sequence[Registers], answers: list[bool | None]) -> bool:
@@ -122,14 +121,16 @@ def _candidates(
 def _is_at(memory: PhysicalMemory, vmlinux: Vmlinux, slide: int) -> bool:
     """Whether the image stands at ``slide``: its banner, and the build id in its notes."""
     physical = slide - vmlinux.page_offset
-    banner = vmlinux.banner + b"\0"
+    banner = vmlinux.banner
     try:
-        if memory.view(vmlinux.symbol("linux_banner") + physical, len(banner)) != banner:
+        if (
+            banner is not None
+            and memory.view(vmlinux.symbol("linux_banner") + physical, len(banner) + 1) != banner + b"\0"
+        ):
             return False
         if vmlinux.build_id.startswith("sha256-") or not all(map(vmlinux.has_symbol, _NOTES)):
-            return (
-                True  # no build id, or nobody says where it is: the banner, with its time of build, has to do
-            )
+            # No build id, or nobody says where it is: the banner, with its time of build, has to do.
+            return banner is not None
         start, stop = map(vmlinux.symbol, _NOTES)
         return build_id_among(parse_notes(memory.read(start + physical, stop - start))) == vmlinux.build_id
     except (MemoryFault, ElfError):
@@ -155,23 +156,10 @@ def _refusal(memory: PhysicalMemory, vmlinux: Vmlinux, vmcoreinfo: str | None) -
 
 
 def guest_identity(memory: PhysicalMemory, vmcoreinfo: str | None) -> str | None:
-    """Which kernel the guest runs, from its own words: a build id, else the version banner; ``None`` if none
-    is found.
-    """
-    noted = re.search(r"^BUILD-ID=([0-9a-f]+)$", vmcoreinfo or "", re.MULTILINE)
-    if noted:
-        return f"has {noted[1]}"
-    banner = None
-    for chunk in _chunks(memory):
-        found = _VMCOREINFO.search(chunk)
-        if found:
-            return f"has {found[1].decode()}"
-        banner = banner or _BANNER.search(chunk)
-    return f"says {banner[0].decode('latin-1').strip()!r}" if banner else None
-
-
-def _chunks(memory: PhysicalMemory) -> Iterator[bytes]:
-    """Low memory in pieces that overlap by a page, so that nothing is cut in two."""
-    for ram in memory.ranges:
-        for start in range(ram.start, min(ram.end, SEARCH_END), _CHUNK):
-            yield memory.read(start, min(_CHUNK + 4096, ram.end - start))
+    """Which kernel the guest runs, from its own words: a build id, else its banner; ``None`` if neither is found."""
+    banner = ""
+    for each in kernels_in(memory, vmcoreinfo):
+        if not each.banner:
+            return f"has {each.build_id}"
+        banner = banner or each.banner
+    return f"says {banner!r}" if banner else None

@@ -17,6 +17,7 @@ from kvmtools.errors import Absent, SymbolsError
 from kvmtools.observe.architecture import Architecture, architecture_of
 from kvmtools.observe.symbols import facts_cache
 from kvmtools.observe.symbols.facts_cache import Answer, Answers
+from kvmtools.observe.symbols.in_memory import Identity
 from kvmtools.observe.symbols.vmlinux_file import VmlinuxFile, read_vmlinux
 
 if TYPE_CHECKING:
@@ -42,10 +43,18 @@ class Vmlinux:
     (``"free_area[3]"``), or lie in anonymous structures and unions.
     """
 
-    def __init__(self, build_id: str, answers: Answers, file: VmlinuxFile | None = None) -> None:
+    def __init__(
+        self,
+        build_id: str,
+        answers: Answers,
+        file: VmlinuxFile | None = None,
+        sought: tuple[Identity, Path | None] | None = None,
+    ) -> None:
         self.build_id = build_id
         self._answers = answers
         self._file = file
+        self._sought = sought
+        self._elsewhere: Path | None = None
         self._debuginfo: DebugInfo | None = None
         self._unsaved: Answers = {}
         self._believed = False
@@ -54,10 +63,23 @@ class Vmlinux:
     def load(cls, path: Path) -> Vmlinux:
         """Facts of the file ``path``, with what earlier runs learned about it.
 
-        :raises SymbolsError: if the file is missing, or is not a whole i386 vmlinux with its DWARF
+        Its DWARF may lie elsewhere (:mod:`kvmtools.observe.symbols.debug_file`), and is looked for when it is needed.
+
+        :raises SymbolsError: if the file is missing, or is no kernel for i386
         """
         file = read_vmlinux(path)
         return cls(file.build_id, facts_cache.read(file.build_id), file)
+
+    @classmethod
+    def seek(cls, kernel: Identity, folder: Path | None = None) -> Vmlinux:
+        """Facts of a kernel that lies in a guest's memory, whose file is looked for when it is needed.
+
+        :param folder: where to look first
+        :raises SymbolsError: at once or later, if there is none
+        """
+        if kernel.build_id is None:
+            return cls.load(_found_by_drgn(kernel, folder))
+        return cls(kernel.build_id, facts_cache.read(kernel.build_id), sought=(kernel, folder))
 
     @classmethod
     def from_json(cls, document: dict[str, Any]) -> Vmlinux:
@@ -90,8 +112,41 @@ class Vmlinux:
 
     @property
     def path(self) -> Path | None:
-        """The file, or ``None`` for recorded facts."""
-        return self._file.path if self._file else None
+        """The file, or ``None`` for recorded facts.
+
+        :raises SymbolsError: if it is sought, and not found
+        """
+        file = self._found()
+        return file.path if file else None
+
+    def files(self) -> tuple[Path, ...]:
+        """What drgn and gdb have to read: the file, or its image and the one with the DWARF, which is the last.
+
+        :raises SymbolsError: if there is no DWARF, or none but recorded facts
+        """
+        file = self._found()
+        if file is None:
+            raise SymbolsError(
+                "the vmlinux itself is needed, and these are recorded facts",
+                hint="give it with -s/--symbols PATH",
+            )
+        if file.has_dwarf:
+            return (file.readable,)
+        if self._elsewhere is None:
+            self._elsewhere = _found_by_drgn(Identity(file.gnu_build_id, file.release()), image=file)
+        return (file.readable, self._elsewhere)
+
+    def _files_if_any(self) -> tuple[Path, ...]:
+        try:
+            return self.files()
+        except SymbolsError:
+            return ()
+
+    def _found(self) -> VmlinuxFile | None:
+        """The file, looked for if need be."""
+        if self._file is None and self._sought is not None:
+            self._file = read_vmlinux(_found_by_drgn(*self._sought))
+        return self._file
 
     @property
     def page_offset(self) -> int:
@@ -107,10 +162,17 @@ class Vmlinux:
         return architecture_of(self.sizeof("pte_t"))
 
     @property
-    def banner(self) -> bytes:
-        """``linux_banner`` (init/version.c) as the file has it, up to and without its NUL: which build this
-        is.
+    def banner(self) -> bytes | None:
+        """``linux_banner`` (init/version.c) as the file has it, up to and without its NUL: which build this is.
+
+        ``None`` if the file holds no code and data; which is not remembered, as another file of this kernel may.
+
+        :raises Absent: if the kernel has no such symbol
         """
+        if "banner linux_banner" not in self._answers:
+            file = self._found()
+            if file is not None and not file.has_image:
+                return None
         text = self._ask("banner", "linux_banner")
         if not isinstance(text, str):
             raise self._absent("symbol", "linux_banner")
@@ -220,10 +282,10 @@ class Vmlinux:
         see :func:`kvmtools.observe.symbols.declarations.declarations`.
         """
         keys = {name: f"declaration {name}" for name in names}
-        if self._file is not None and not self._answers.keys() >= set(keys.values()):
+        if not self._answers.keys() >= set(keys.values()) and (files := self._files_if_any()):
             from kvmtools.observe.symbols.declarations import declarations
 
-            learned = {keys[name]: at for name, at in (declarations(self._file.path, names) or {}).items()}
+            learned = {keys[name]: at for name, at in (declarations(files[-1], names) or {}).items()}
             self._answers |= learned
             self._unsaved |= learned
         told = {name: self._answers.get(key) for name, key in keys.items()}
@@ -249,20 +311,27 @@ class Vmlinux:
         return answer
 
     def _learn(self, question: str, about: tuple[str, ...]) -> Answer:
-        if self._file is None:
+        file = self._found()
+        if file is None:
             raise SymbolsError(
                 f"these recorded facts do not say: {' '.join((question, *about)).rstrip()}",
                 hint="record the guest again",
             )
         if question == "page_offset":
-            return self._file.page_offset
+            return file.page_offset
         if question == "banner":
             address = self._ask("symbol", *about)
             if not isinstance(address, int):
                 return None
-            return self._file.read(address, 512).split(b"\0", 1)[0].decode("latin-1")
+            return file.read(address, 512).split(b"\0", 1)[0].decode("latin-1")
         if self._debuginfo is None:
             from kvmtools.observe.symbols.debuginfo import DebugInfo  # drgn: not before it is needed
 
-            self._debuginfo = DebugInfo(self._file.path)
+            self._debuginfo = DebugInfo(file.path, self.files())
         return self._debuginfo.answer(question, *about)
+
+
+def _found_by_drgn(kernel: Identity, folder: Path | None = None, image: VmlinuxFile | None = None) -> Path:
+    from kvmtools.observe.symbols.debug_file import find_debug_file  # drgn: not before it is needed
+
+    return find_debug_file(kernel, folder, image)

@@ -1,13 +1,16 @@
-"""The few things about a vmlinux that can be had without drgn: is it one of ours, its build id, its load address.
+"""The few things about a kernel file that can be had without drgn: is it one of ours, its build id, its load address.
 
-These are asked on every start, so they are read from the ELF headers alone; a warm command never reads more of the
-file.
+These are asked on every start, so they are read from the ELF headers alone; a warm command never reads more of a file
+that is not packed.
 """
 
 from __future__ import annotations
 
 import hashlib
+import mmap
 import os
+import re
+import weakref
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,95 +27,109 @@ from kvmtools.attach.elf import (
 )
 from kvmtools.errors import SymbolsError
 from kvmtools.observe.architecture import ARCHITECTURES
+from kvmtools.observe.symbols.compressed import unpacked
 
-_HOW_TO_GET_DWARF = (
-    "build it with CONFIG_DEBUG_INFO_DWARF5=y, or install the distribution's kernel debug package, "
-    "and give the vmlinux that was not stripped"
-)
-_WANTED = "give the unstripped i386 vmlinux of the guest's kernel (not bzImage)"
+_WANTED = "give the vmlinux or vmlinuz of the guest's i386 kernel"
+_DWARF = (".debug_info", ".zdebug_info")
+_RELEASE = re.compile(rb"Linux version (\d[^\s\0]*) ")
 
 
 @dataclass(frozen=True)
 class VmlinuxFile:
-    """An i386 ELF executable."""
+    """A linked kernel for i386: whole, stripped, or only what debugs it (``objcopy --only-keep-debug``)."""
 
     path: Path
+    """As the person named it."""
+    readable: Path
+    """Where drgn and gdb read it: somewhere else if ``path`` is packed, for as long as this object lives."""
     build_id: str
     """GNU build id in hex, or ``sha256-`` and a digest of the whole file where it has none."""
     page_offset: int
     """``PAGE_OFFSET``: the kernel is linked so that every address is its load address plus this (vmlinux.lds.S)."""
+    has_image: bool
+    """Whether it holds the kernel's code and data."""
+    has_dwarf: bool
+
+    @property
+    def gnu_build_id(self) -> str | None:
+        """The build id, if the linker gave it one."""
+        return None if self.build_id.startswith("sha256-") else self.build_id
 
     def read(self, virtual: int, size: int) -> bytes:
-        """Bytes of the file that belong at ``virtual``; what the file does not hold (``.bss``) is zero.
+        """Bytes of the image that belong at ``virtual``; what the file does not hold (``.bss``) is zero.
 
         :raises SymbolsError: if no segment covers the address
         """
-        with _opened(self.path) as elf:
+        with _opened(self.readable) as (elf, _inner):
             data = elf.read(virtual, size)
         if data is None:
             raise SymbolsError(f"{self.path} holds nothing at {virtual:#x}")
         return data
 
+    def release(self) -> str | None:
+        """What ``uname -r`` says in this kernel; ``None`` if the file does not tell."""
+        if not self.has_image:
+            return None
+        with self.readable.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as image:
+            found = _RELEASE.search(image)
+            return found[1].decode("latin-1") if found else None
+
 
 def read_vmlinux(path: Path) -> VmlinuxFile:
     """Read the headers of ``path``.
 
-    :raises SymbolsError: if the file cannot be read, is not an ELF executable for i386, or has no DWARF
+    :raises SymbolsError: if the file cannot be read, or neither is nor holds a linked kernel for i386
     """
-    with _opened(path) as elf:
+    with _opened(path) as (elf, inner):
         if all((elf.form.bits, elf.machine) != (row.word_bits, row.elf_machine) for row in ARCHITECTURES):
             name = MACHINES.get(elf.machine, f"machine {elf.machine}")
             raise SymbolsError(f"{path} is for {name}, not i386", hint=_WANTED)
         loads = [segment for segment in elf.segments if segment.type == PT_LOAD]
         if not loads:
             raise SymbolsError(f"{path} is not linked: it has nothing to load", hint=_WANTED)
-        _demand_both_halves(path, elf)
-        return VmlinuxFile(
+        sections = elf.sections
+        code = (each for each in sections if each.type == SHT_PROGBITS and each.flags & SHF_ALLOC)
+        kept = None if inner is None else os.dup(inner)
+        found = VmlinuxFile(
             path,
+            path if kept is None else Path(f"/proc/{os.getpid()}/fd/{kept}"),
             build_id_among(elf.notes()) or _digest(path),
             loads[0].virtual - loads[0].physical,
+            has_image=not sections or any(code),
+            has_dwarf=any(each.name in _DWARF for each in sections),
         )
+        if kept is not None:
+            weakref.finalize(found, os.close, kept)
+        return found
 
 
-def _demand_both_halves(path: Path, elf: ElfFile) -> None:
-    """A vmlinux may have been split into what runs (``strip``) and what debugs (``objcopy --only-keep-debug``).
-
-    :raises SymbolsError: if one of them is missing
-    """
-    if elf.sections and not any(
-        each.type == SHT_PROGBITS and each.flags & SHF_ALLOC for each in elf.sections
-    ):
-        raise SymbolsError(
-            f"{path} is the debugging half of a vmlinux (objcopy --only-keep-debug): its code and data are elsewhere",
-            hint=f"give the vmlinux that was not split, or join both: eu-unstrip VMLINUX {path} -o WHOLE",
-        )
-    if elf.section(".debug_info") or elf.section(".zdebug_info"):
-        return
-    link = elf.section(".gnu_debuglink")
-    if link is not None:
-        name = elf.content(link).partition(b"\0")[0].decode("utf-8", "replace")
-        raise SymbolsError(
-            f"{path} was stripped: its DWARF is in {name!r}",
-            hint=f"give the vmlinux that was not split, or join both: eu-unstrip {path} {name} -o WHOLE",
-        )
-    was = (
-        "has no DWARF (.debug_info)"
-        if elf.section(".symtab")
-        else "was stripped: it has neither symbols nor DWARF"
-    )
-    raise SymbolsError(f"{path} {was}", hint=_HOW_TO_GET_DWARF)
+def build_id_of(path: Path) -> str | None:
+    """The GNU build id of any ELF file; ``None`` if it has none, or cannot be read."""
+    try:
+        with _opened(path) as (elf, _inner):
+            return build_id_among(elf.notes())
+    except SymbolsError:
+        return None
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[ElfFile]:
-    """The file for the length of a ``with``.
+def _opened(path: Path) -> Iterator[tuple[ElfFile, int | None]]:
+    """The file for the length of a ``with``, and if it was packed, the descriptor of what was inside.
 
     :raises SymbolsError: if it cannot be read, or is no whole ELF file
     """
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            yield ElfFile(descriptor)
+            inner = unpacked(path, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if inner is not None:
+            os.close(descriptor)
+            descriptor = inner
+        try:
+            yield ElfFile(descriptor), inner
         finally:
             os.close(descriptor)
     except OSError as error:

@@ -78,7 +78,7 @@ def test_a_gdb_that_hangs_or_fails_tells_nothing(
 
 
 def test_they_are_asked_once(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = VmlinuxFile(program, "0" * 40, 0)
+    file = VmlinuxFile(program, program, "0" * 40, 0, has_image=True, has_dwarf=True)
     vmlinux = Vmlinux(file.build_id, {}, file)
     told = {name: place for name, place in TOLD.items() if place is not None}
     assert vmlinux.declarations(NAMES) == told

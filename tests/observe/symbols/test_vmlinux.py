@@ -271,7 +271,6 @@ def test_what_is_no_vmlinux_is_refused(compiled: Compile, tmp_path: Path) -> Non
         "is not an ELF file": text,
         "truncated": cut,
         "is for x86_64, not i386": compiled(SOURCE, "-m64", "-g"),
-        "has no DWARF": compiled(SOURCE, "-m32"),
     }
     for reason, path in refused.items():
         with pytest.raises(SymbolsError, match=reason) as caught:
@@ -279,39 +278,17 @@ def test_what_is_no_vmlinux_is_refused(compiled: Compile, tmp_path: Path) -> Non
         assert caught.value.hint
 
 
-def halves_of(path: Path, folder: Path) -> tuple[Path, Path]:
-    """A vmlinux as distributions split it: what runs, and what debugs."""
-    stripped, debug = folder / "vmlinux", folder / "vmlinux.debug"
-    subprocess.run(["objcopy", "--only-keep-debug", path, debug], check=True)
-    subprocess.run(["objcopy", "--strip-all", f"--add-gnu-debuglink={debug}", path, stripped], check=True)
-    return stripped, debug
-
-
-def test_the_halves_of_a_split_vmlinux_are_called_so(path: Path, tmp_path: Path) -> None:
-    stripped, debug = halves_of(path, tmp_path)
-    assert build_id_of(debug) == build_id_of(stripped) == build_id_of(path)
-    with pytest.raises(SymbolsError, match=r"vmlinux.debug is the debugging half of a vmlinux") as caught:
-        Vmlinux.load(debug)
-    assert f"eu-unstrip VMLINUX {debug}" in caught.value.hint
-    with pytest.raises(SymbolsError, match=r"was stripped: its DWARF is in 'vmlinux.debug'") as caught:
-        Vmlinux.load(stripped)
-    assert f"eu-unstrip {stripped} vmlinux.debug" in caught.value.hint
-
-
-def test_other_files_without_dwarf(path: Path, tmp_path: Path) -> None:
-    for option, why in (
-        ("--strip-all", "it has neither symbols nor DWARF"),
-        ("--strip-debug", "has no DWARF"),
-    ):
-        bare = tmp_path / option
-        subprocess.run(["strip", option, "-o", bare, path], check=True)
-        with pytest.raises(SymbolsError, match=why):
-            Vmlinux.load(bare)
+def test_what_has_no_symbols_is_refused_when_it_is_asked(path: Path, tmp_path: Path) -> None:
+    bare = tmp_path / "bare"
     whole = bytearray(path.read_bytes())
     whole[48:52] = bytes(4)  # e_shnum, e_shstrndx: no sections at all
     bare.write_bytes(whole)
-    with pytest.raises(SymbolsError, match="was stripped"):
-        Vmlinux.load(bare)
+    vmlinux = Vmlinux.load(bare)
+    vmlinux.believe()
+    with pytest.raises(SymbolsError, match=rf"no DWARF in {bare} \(build id {vmlinux.build_id}\)"):
+        vmlinux.has_symbol("mem_map")
+    vmlinux.save()
+    assert not list(cache_dir().rglob("*.json"))
 
 
 @pytest.mark.parametrize(("version", "level"), [(4, "NOTSET"), (5, "NOTSET"), (5, "CRITICAL")])

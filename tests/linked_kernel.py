@@ -1,0 +1,57 @@
+"""A kernel of some lines, linked as a kernel is: it has a banner, notes, symbols and types."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+RELEASE = "6.1.0-test"
+SOURCE = r"""
+const char linux_banner[] = "Linux version 6.1.0-test (somebody@somewhere) %s\n";
+void *high_memory = (void *)0xc8000000;
+struct page { long flags[8]; } pages[3];
+typedef struct { unsigned pte; } pte_t;
+pte_t entry;
+static int last_number;
+int stop_here(void) { return ++last_number + linux_banner[0] + pages[1].flags[2]; }
+"""
+SCRIPT = """
+ENTRY(stop_here)
+PHDRS { load PT_LOAD; note PT_NOTE; }
+SECTIONS {
+    . = 0xc1000000;
+    _stext = .;
+    .text : AT(ADDR(.text) - 0xc0000000) { *(.text*) } :load
+    .rodata : AT(ADDR(.rodata) - 0xc0000000) { *(.rodata*) *(.eh_frame) } :load
+    .notes : AT(ADDR(.notes) - 0xc0000000) { __start_notes = .; *(.note.*) __stop_notes = .; } :load :note
+    .data : AT(ADDR(.data) - 0xc0000000) { *(.data*) *(.bss*) *(.got*) } :load
+}
+"""
+
+Link = Callable[..., Path]
+
+
+def linker(compiled: Callable[..., Path], folder: Path) -> Link:
+    """``link(word, *flags)``: a vmlinux whose banner ends in that word."""
+    script = folder / "kernel.lds"
+    script.write_text(SCRIPT)
+
+    def link(word: str = "one", *flags: str) -> Path:
+        more = flags or ("-Wl,--build-id",)
+        return compiled(SOURCE % word, "-m32", "-g", *more, f"-Wl,-T,{script}")
+
+    return link
+
+
+def objcopy(source: Path, target: Path, *options: str) -> Path:
+    """Another form of a file."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["objcopy", *options, source, target], check=True)
+    return target
+
+
+def halves(whole: Path, stripped: Path, debug: Path, *options: str) -> None:
+    """What runs, with the name of what debugs it, and that."""
+    objcopy(whole, debug, "--only-keep-debug", *options)
+    objcopy(whole, stripped, "--strip-all", f"--add-gnu-debuglink={debug}")
