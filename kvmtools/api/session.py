@@ -119,7 +119,8 @@ class Session:
         """What one question did to a live guest, for the result (the longest of its pauses); empty for a core."""
         from kvmtools.boot.guests import console
 
-        if self.target.monitor is None:
+        monitor = self.target.monitor
+        if monitor is None:
             return {}
         live: dict[str, str | float] = {
             "target": self.target.description,
@@ -130,7 +131,7 @@ class Session:
         if any(pause.was_running and pause.held for pause in self.holding):
             live["consistency"] = "this program held the guest before, and holds it still"
         elif not any(pause.was_running for pause in pauses):
-            live["consistency"] = "the guest was paused before, and stays so; QMP's cont lets it run"
+            live["consistency"] = f"the guest was paused before, and stays so; {monitor.resumes} lets it run"
         elif any(pause.held for pause in pauses):
             live["pause_milliseconds"] = round(max(pause.milliseconds for pause in pauses), 1)
         else:

@@ -16,6 +16,7 @@ class Machine:
     """A monitor: a guest that runs, until it is stopped."""
 
     address = "qmp.sock"
+    resumes = "QMP's cont"
 
     def __init__(self) -> None:
         self.runs = True

@@ -18,7 +18,7 @@ from kvmtools.show.registers import paging_mode
 Invoke = Callable[..., Any]
 
 
-MONITOR = SimpleNamespace(name="QMP")
+MONITOR = SimpleNamespace(name="QMP", resumes="QMP's cont")
 
 
 @pytest.fixture(autouse=True)

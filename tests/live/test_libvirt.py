@@ -36,7 +36,7 @@ def vmlinux() -> Path:
 
 @pytest.fixture(scope="module")
 def session() -> Iterator[LibvirtSession]:
-    """A libvirtd with our PAE kernel in the domain ``pae``: half of its 1 GiB is above 4 GiB."""
+    """A libvirtd with our PAE kernel in the domain ``pae``: half of its 512 MiB is above 4 GiB."""
     try:
         with libvirt_session() as session:
             _boot(session)
@@ -53,9 +53,9 @@ def _boot(session: LibvirtSession) -> None:
     console = session.folder / "console"
     boots = f"<kernel>{kernel.bzimage}</kernel><initrd>{kernel.initrd}</initrd>"
     boots += "<cmdline>console=ttyS0 tsc=reliable userpte=nohigh</cmdline>"
-    split = ("-machine", "max-ram-below-4g=512M")
+    split = ("-machine", "max-ram-below-4g=256M")
     own = ("-qmp", f"unix:{session.folder}/own.sock,server=on,wait=off")
-    xml = domain("pae", memory=1024, os_body=boots, options=(*split, *own), console=console)
+    xml = domain("pae", memory=512, os_body=boots, options=(*split, *own), console=console)
     session.create(xml)
     deadline = time.monotonic() + 120
     while not console.exists() or READY not in console.read_text(errors="replace"):
@@ -145,7 +145,7 @@ def test_a_guest_that_was_paused_stays_paused(
     session.virsh("suspend", "pae")
     try:
         done = documented.run(line, folder, LIBVIRT_DEFAULT_URI=session.uri, **carrier)
-        assert "the guest was paused before, and stays so" in done.stdout
+        assert "the guest was paused before, and stays so; virsh resume pae lets it run" in done.stdout
         assert session.virsh("domstate", "pae") == "paused"
     finally:
         session.virsh("resume", "pae")
@@ -227,6 +227,15 @@ def test_a_core_by_virsh(session: LibvirtSession, folder: Path) -> None:
         assert core.vmcoreinfo() is not None
     documented.run(line, folder)
     (folder / "core").unlink()
+
+
+def test_registers_by_a_gdbstub_that_is_opened_for_us(session: LibvirtSession, folder: Path) -> None:
+    with LibvirtMonitor("pae", session.uri) as monitor:
+        before = monitor.chardevs()
+        done = documented.run(f"kvmtools regs --libvirt pae --connect '{session.uri}' -s vmlinux", folder)
+        assert (done.returncode, done.stderr) == (0, ""), done.stdout
+        assert done.stdout.endswith("\nread by GDB, and libvirt agrees\n")
+        assert monitor.chardevs() == before
 
 
 @pytest.mark.parametrize("command", ["dump", "save"])

@@ -39,6 +39,7 @@ class LibvirtMonitor(Monitor):
 
     def __init__(self, domain: str, uri: str | None = None) -> None:
         self._domain, self._uri = domain, uri
+        self.resumes = f"virsh resume {domain}"
         self.address = f"libvirt domain {domain}" + (f" of {uri}" if uri is not None else "")
         with ExitStack() as stack:
             try:

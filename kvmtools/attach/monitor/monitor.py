@@ -30,6 +30,8 @@ class Monitor(Closing):
     """Who answers, for a person: ``"QMP"`` or ``"the human monitor"``."""
     address: str
     """Where QEMU was reached."""
+    resumes: str = "the monitor's cont"
+    """What a person lets the guest run with, there."""
     reads_memory = False
     """Whether it has :meth:`read_physical`."""
 

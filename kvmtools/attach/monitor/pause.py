@@ -126,7 +126,8 @@ class PausedGuest:
         except GuestVanished as error:
             note = str(error)
         except KvmtoolsError as error:
-            note = f"the guest may still be stopped: {error}; let it run with QMP's cont at {self._monitor.address}"
+            by = f"{self._monitor.resumes} at {self._monitor.address}"
+            note = f"the guest may still be stopped: {error}; let it run with {by}"
         else:
             return
         # Here twice, if a signal in the block has noted it already.

@@ -44,6 +44,7 @@ class QmpMonitor(Monitor):
     """
 
     name = "QMP"
+    resumes = "QMP's cont"
 
     def __init__(
         self,

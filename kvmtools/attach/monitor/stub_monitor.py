@@ -48,6 +48,7 @@ class StubMonitor(Monitor):
     """
 
     name = "the human monitor"
+    resumes = "gdb's continue"
     reads_memory = True
 
     def __init__(self, address: str, *, seconds: float = _FIRST_SECONDS) -> None:
