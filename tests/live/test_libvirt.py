@@ -17,6 +17,7 @@ from libvirt_session import LibvirtSession, NoLibvirt, domain, libvirt_session, 
 
 from kvmtools.attach.memory.elf_core import ElfCore
 from kvmtools.attach.monitor import libvirt_domain
+from kvmtools.attach.monitor.gdbstub import served
 from kvmtools.attach.monitor.libvirt_domain import LibvirtMonitor
 from kvmtools.attach.open import open_target
 from kvmtools.boot.kernels import reference
@@ -230,12 +231,11 @@ def test_a_core_by_virsh(session: LibvirtSession, folder: Path) -> None:
 
 
 def test_registers_by_a_gdbstub_that_is_opened_for_us(session: LibvirtSession, folder: Path) -> None:
+    done = documented.run(f"kvmtools regs --libvirt pae --connect '{session.uri}' -s vmlinux", folder)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    assert done.stdout.endswith("\nread by GDB, and libvirt agrees\n")
     with LibvirtMonitor("pae", session.uri) as monitor:
-        before = monitor.chardevs()
-        done = documented.run(f"kvmtools regs --libvirt pae --connect '{session.uri}' -s vmlinux", folder)
-        assert (done.returncode, done.stderr) == (0, ""), done.stdout
-        assert done.stdout.endswith("\nread by GDB, and libvirt agrees\n")
-        assert monitor.chardevs() == before
+        assert served(monitor) is None, "the gdbstub is left open"
 
 
 @pytest.mark.parametrize("command", ["dump", "save"])
