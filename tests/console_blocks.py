@@ -43,12 +43,21 @@ def typed(page: str) -> Iterator[Typed]:
 
 def fits(shown: str, printed: str) -> bool:
     """Whether ``printed`` is what is ``shown``."""
-    pieces = (re.escape(_plain(piece)).replace(r"\ ", r"\s*") for piece in shown.split("..."))
-    return re.fullmatch(r"\s*" + ".*".join(pieces) + r"\s*", _plain(printed), re.DOTALL) is not None
+    pieces, rest = [_plain(piece) for piece in shown.split("...")], _plain(printed)
+    if len(pieces) == 1:
+        return pieces[0] == rest
+    if not rest.startswith(pieces[0]):
+        return False
+    rest = rest[len(pieces[0]) :]
+    for piece in pieces[1:-1]:
+        _, found, rest = rest.partition(piece) if piece else ("", "", rest)
+        if piece and not found:
+            return False
+    return rest.endswith(pieces[-1])
 
 
 def _plain(text: str) -> str:
-    return re.sub(r"\s+", " ", _NUMBER.sub("#", text))
+    return " ".join(_NUMBER.sub("#", text).split())
 
 
 def environment(run_dir: Path, **more: str) -> Mapping[str, str]:
