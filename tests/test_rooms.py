@@ -60,7 +60,7 @@ ROOMS = {name for name in ARROWS if name != "__init__"}
 LAYERS = {
     "api": (
         "session addresses page_tables pages translations mappings page_use pkmap zones layout registers checking"
-        " page_map surveying guests open_kernel prompt opening"
+        " page_map surveying guests open_kernel module_symbols prompt opening"
     ),
     "attach": "closing elf monitor memory proof transports target core_target live_target open",
     "boot": "host kernels guests",

@@ -9,6 +9,8 @@ import drgn
 import drgn.helpers.linux as linux_helpers
 from drgn.cli import default_globals
 
+from kvmtools.api.module_symbols import add_modules
+
 if TYPE_CHECKING:
     from kvmtools.api.open_kernel import OpenKernel
     from kvmtools.api.pages import Page
@@ -28,11 +30,13 @@ kvmtools adds:
 
 
 def namespace(kernel: OpenKernel, cr3: int) -> dict[str, Any]:
-    """Globals for a prompt or a script; virtual addresses go through the page table at ``cr3``.
+    """Globals for a prompt or a script; virtual addresses go through the page table at ``cr3``, and modules have their
+    types and symbols where the files are found.
 
     :raises SymbolsError: if drgn cannot use the vmlinux
     """
     prog = kernel.program(cr3=cr3)
+    add_modules(prog, kernel.session.kernel.vmlinux.files())
     names: dict[str, Any] = default_globals(prog)
     names.update((name, getattr(linux_helpers, name)) for name in linux_helpers.__all__)
     names.update(_ours(kernel, cr3))
