@@ -72,7 +72,14 @@ class LiveTarget(Target):
     def registers_by_gdb(self) -> tuple[Registers, ...]:
         if isinstance(self.monitor, StubMonitor):
             return self.monitor.registers()
-        with self._stub_address() as where, StubMonitor(where) as stub:
+        with (
+            self._stub_address() as where,
+            StubMonitor(where, runs=self.monitor.running()) as stub,
+        ):
+            if stub.vcpu_threads() != self.monitor.vcpu_threads():
+                raise AttachError(
+                    f"{where} is the GDB socket of another guest", hint="name this one's with --gdb"
+                )
             return stub.registers()
 
     def gdb(self) -> Gdb:

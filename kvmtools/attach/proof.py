@@ -41,19 +41,25 @@ class Proof:
 
 
 def prove(
-    candidate: SegmentedMemory, witness: PhysicalMemory, *, tries: int = 256, seed: int | None = None
+    candidate: SegmentedMemory,
+    witness: PhysicalMemory,
+    *,
+    tries: int = 256,
+    seed: int | None = None,
+    suspected: bool = False,
 ) -> Proof:
     """Compare pages of two transports to the same guest, which may be running.
 
     :param tries: how many pages of ``candidate`` to look at, on each side of 4 GiB, for some that tell
     :param seed: chooses among them: the same one looks at the same pages of the same memory; without one, any
+    :param suspected: whether ``candidate`` is known to wrap at times: then two pages of zeros above 4 GiB prove nothing
     :raises AttachError: if they disagree, or no page stood still long enough to be compared
     """
     seed = secrets.randbelow(_SEEDS) if seed is None else seed
     chooser = random.Random(seed)
     pages = above = zero = 0
     for area in _areas(candidate.ranges):
-        settled = 0
+        settled = told = 0
         for address in _telling_chunks(candidate, witness, area, tries, chooser):
             if settled == PAGES:
                 break
@@ -62,7 +68,11 @@ def prove(
                 raise AttachError(f"{candidate.name} and {witness.name} differ at {address:#x} (seed {seed})")
             if verdict:
                 settled += 1
-                zero += candidate.read(address & -PAGE_SIZE, PAGE_SIZE) == _ZERO
+                page = address & -PAGE_SIZE
+                told += candidate.read(page, PAGE_SIZE) != _wrapped(candidate, page)
+                zero += candidate.read(page, PAGE_SIZE) == _ZERO
+        if suspected and not told and area[0].start >= FOUR_GIB:
+            raise AttachError(f"{candidate.name} is unproved above 4 GiB: no page tells (seed {seed})")
         if not settled:
             raise AttachError(
                 f"{candidate.name} is unproved: no page at {area[0].start:#x} or above stands still (seed {seed})"

@@ -45,7 +45,7 @@ def choose(monitor: Monitor, ram: Path | None = None, seed: int | None = None) -
             refused.append(str(error))
             continue
         try:
-            shown = proof.prove(memory, witness, tries=tries, seed=seed)
+            shown = proof.prove(memory, witness, tries=tries, seed=seed, suspected=memory.suspected)
             return memory, _line(memory.name, str(shown), refused)
         except BaseException as error:
             memory.close()
@@ -64,7 +64,7 @@ def _attempts(
     yield partial(ProcMem, monitor, backed), 192
     yield partial(PmemsaveMemory, monitor, ranges), 32
     if monitor.reads_memory:
-        yield partial(StubMemory, monitor, ranges), 32
+        yield partial(StubMemory, monitor, ranges), 256
         if ranges[-1].end > FOUR_GIB:
             yield partial(StubMemory, monitor, ranges, XpMemory(monitor, ranges)), 32
 

@@ -121,6 +121,17 @@ def test_a_page_is_compared_where_a_wrapped_one_would_differ() -> None:
             prove(wrapping, truth, seed=seed)
 
 
+def test_zeros_do_not_clear_a_suspect() -> None:
+    """Two pages of zeros are alike, whether an address wraps or not."""
+    empty = [Memory(name, LARGE, lambda _page: 0) for name in ("gdbstub", "xp")]
+    assert prove(*empty).zero
+    with pytest.raises(AttachError, match="gdbstub is unproved above 4 GiB: no page tells"):
+        prove(*empty, suspected=True)
+    assert prove(Memory("gdbstub", LARGE, both), Memory("xp", LARGE, both), suspected=True).above == 4
+    small = [Memory(name, SMALL, lambda _page: 0) for name in ("gdbstub", "xp")]
+    assert prove(*small, suspected=True).pages, "nothing of it is above"
+
+
 def test_a_running_guest_may_write_in_between() -> None:
     ticks = itertools.count()
     clock = {0: 1}

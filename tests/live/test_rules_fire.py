@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import pytest
 from breaks import Break, buddy, hashing, memmap, pagetable, pkmap
 from gdb_facts import GdbFacts
+from running_patient import RunningPatient
 
 import kvmtools
 from kvmtools.api.session import Session
-from kvmtools.attach.monitor.gdb import Gdb
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.record import Guest
 from kvmtools.compare.case import Case
@@ -36,28 +35,6 @@ BREAKS = (
     Break("pagetable.kernel-only", pagetable.lowmem_opened_to_user_mode),
 )
 """Of each kind one at least: count, PTE, hash entry, cursor, pointer, zone in flags, free-list length, permission."""
-
-
-@dataclass
-class RunningPatient:
-    """A guest that stands still, written to through gdb; remembers what was there."""
-
-    healthy: Case
-    gdb: GdbFacts
-    stub: Gdb
-    before: list[tuple[int, bytes]] = field(default_factory=list)
-
-    def read(self, virtual: int, size: int = 4) -> int:
-        return int.from_bytes(self.stub.read(virtual, size), "little")
-
-    def write(self, virtual: int, value: int, size: int = 4) -> None:
-        self.before.append((virtual, self.stub.read(virtual, size)))
-        self.stub.write(virtual, (value % (1 << 8 * size)).to_bytes(size, "little"))
-
-    def restore(self) -> None:
-        """Undo every write, the last one first."""
-        while self.before:
-            self.stub.write(*self.before.pop())
 
 
 @pytest.fixture

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import re
 import socket
 import subprocess
 import time
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
-from bare_qemu import FOUR_GIB, MIB, Machine, Start, scatter
+from bare_qemu import FOUR_GIB, MIB, RAM, Machine, Start, scatter, shared
 
 from kvmtools.attach.memory import flat_view
 from kvmtools.attach.memory.elf_core import ElfCore
@@ -20,6 +22,7 @@ from kvmtools.attach.memory.qmp_memory import PmemsaveMemory, XpMemory
 from kvmtools.attach.memory.ram_file import RamFile
 from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.attach.monitor.registers import disagreements
+from kvmtools.attach.monitor.stub_monitor import StubMonitor
 from kvmtools.attach.open import open_target
 from kvmtools.attach.proof import prove
 from kvmtools.boot.guests.agent import Agent
@@ -129,6 +132,57 @@ def test_a_monitor_on_tcp(start: Start) -> None:
         assert target.monitor is not None
         with pytest.raises(AttachError, match="no file can be passed to QEMU here"):
             PmemsaveMemory(target.monitor, target.memory.ranges)
+
+
+@pytest.mark.parametrize(
+    ("program", "way"),
+    [("qemu-system-i386", "gdbstub, xp above 4 GiB"), ("qemu-system-x86_64", "gdbstub")],
+)
+def test_through_a_gdbstub_alone(
+    start: Start, monkeypatch: pytest.MonkeyPatch, program: str, way: str
+) -> None:
+    """A QEMU whose process is not to be seen; above 4 GiB the stub of qemu-system-i386 shows other pages: found out."""
+
+    def hidden(_monitor: StubMonitor) -> int:
+        raise AttachError("on another host")
+
+    monkeypatch.setattr(StubMonitor, "peer_pid", hidden)
+    machine = start(
+        "-machine", "pc,max-ram-below-4g=64M,memory-backend=ram", *shared(128, RAM), program=program
+    )
+    places = scatter(machine, pages=3000)
+    monkeypatch.setattr("kvmtools.attach.transports._shared_file", lambda *_: None)
+    with open_target(gdb=machine.gdb) as target:
+        assert target.transport.startswith(f"{way} (proved against xp: 8 pages, 4 above 4 GiB")
+        if program == "qemu-system-i386":
+            assert re.search(
+                r"not used: gdbstub (and xp differ at 0x1|is unproved above 4 GiB)", target.transport
+            )
+        with target.paused():
+            assert all(target.memory.read(at, PAGE_SIZE) == places[at] for at in list(places)[::300])
+            with pytest.raises(MemoryFault):
+                target.memory.read(64 * MIB, 1)
+        assert machine.running()
+
+
+def test_a_process_that_may_not_be_read(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """QEMU saves its memory to a file of ours instead, through a gdbstub, too."""
+
+    def denied(path: str, flags: int) -> int:
+        raise PermissionError(errno.EPERM, "Operation not permitted", path)
+
+    machine = start("-m", "64", "-device", "vmcoreinfo")
+    monkeypatch.setattr(
+        "kvmtools.attach.memory.proc_mem.os", SimpleNamespace(open=denied, O_RDONLY=0, O_CLOEXEC=0)
+    )
+    with open_target(gdb=machine.gdb) as target:
+        assert target.transport.startswith("pmemsave (proved against xp: 4 pages")
+        assert "may not be read: Operation not permitted" in target.transport
+        assert target.memory.read(0xF0000, 0x10000) == b"".join(
+            XpMemory(target.monitor, target.memory.ranges).read(at, 0x1000)
+            for at in range(0xF0000, 0x100000, 0x1000)
+        )
+        assert machine.running()
 
 
 def test_a_socket_that_was_passed_to_qemu(tmp_path: Path) -> None:

@@ -90,6 +90,8 @@ class SegmentedMemory:
     """What the transports have in common; each adds :meth:`_copy` and, where it can, :meth:`_share`."""
 
     name: str
+    suspected = False
+    """Whether such a transport is known to show other pages above 4 GiB at times."""
 
     def __init__(self, segments: Iterable[Segment]) -> None:
         self.segments = Segments(segments)

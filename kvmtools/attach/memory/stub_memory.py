@@ -27,6 +27,7 @@ class StubMemory(SegmentedMemory):
         super().__init__(Segment(r.start, r.end, r.start) for r in ranges)
         self._monitor = monitor
         self._above = above
+        self.suspected = above is None
         if above is not None:
             self.name = f"gdbstub, {above.name} above 4 GiB"
 

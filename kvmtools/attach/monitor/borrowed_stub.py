@@ -36,12 +36,13 @@ def borrowed_stub(monitor: Monitor) -> Iterator[str]:
     try:
         with tempfile.TemporaryDirectory(prefix="kvmtools-gdb-") as folder:
             path = os.path.join(folder, "gdb")
-            answer = monitor.hmp(f"gdbserver unix:{path},server=on,wait=off")
-            if _OPENED not in answer:
-                raise AttachError(f"QEMU opens no gdbstub for us: {' '.join(answer.split())}")
             try:
+                answer = monitor.hmp(f"gdbserver unix:{path},server=on,wait=off")
+                if _OPENED not in answer:
+                    raise AttachError(f"QEMU opens no gdbstub for us: {' '.join(answer.split())}")
                 yield path
             finally:
+                # Also if we were interrupted before it had answered.
                 closed = monitor.hmp("gdbserver none")
         if _CLOSED not in closed:
             raise AttachError(

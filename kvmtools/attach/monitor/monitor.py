@@ -122,7 +122,8 @@ class Monitor(Closing):
 
     def save_memory(self, address: int, size: int, path: str) -> None:
         """Write guest-physical memory to a file of QEMU's: ``pmemsave``."""
-        answers.silence("pmemsave", self.hmp(f"pmemsave {address:#x} {size:#x} {path}"))
+        # A size and a path without quotes would be a division.
+        answers.silence("pmemsave", self.hmp(f'pmemsave {address:#x} {size:#x} "{path}"'))
 
     def read_physical(self, address: int, size: int) -> bytes:
         """Guest-physical memory, as the carrier itself shows it; it may be wrong above 4 GiB.
@@ -134,4 +135,4 @@ class Monitor(Closing):
     def dump(self, path: str, begin: int, length: int) -> None:
         """Write an ELF core of guest-physical memory to a file of QEMU's: ``dump-guest-memory``, which stops the guest
         meanwhile."""
-        answers.silence("dump-guest-memory", self.hmp(f"dump-guest-memory {path} {begin:#x} {length:#x}"))
+        answers.silence("dump-guest-memory", self.hmp(f'dump-guest-memory "{path}" {begin:#x} {length:#x}'))

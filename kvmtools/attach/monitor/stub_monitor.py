@@ -44,6 +44,7 @@ class StubMonitor(Monitor):
     """A connection to QEMU's gdbstub.  A guest that ran before runs as soon as this is made.
 
     :param address: path of a unix socket, or ``host:port``
+    :param runs: whether its guest runs, if that is known
     :raises AttachError: if nobody listens there, somebody else is being served, or it is no QEMU's gdbstub
     """
 
@@ -51,7 +52,7 @@ class StubMonitor(Monitor):
     resumes = "gdb's continue"
     reads_memory = True
 
-    def __init__(self, address: str, *, seconds: float = _FIRST_SECONDS) -> None:
+    def __init__(self, address: str, *, runs: bool | None = None, seconds: float = _FIRST_SECONDS) -> None:
         self.address = addresses.plain(address)
         addresses.demand_socket(self.address, "gdb")
         listener = listener_at(self.address)
@@ -63,6 +64,7 @@ class StubMonitor(Monitor):
             )
         self._seconds = seconds
         self._before = {} if listener.pid is None else switches(listener.pid)
+        self._known = runs
         self._packet_size = 0
         self._runs = False
         self._told = False
@@ -183,6 +185,8 @@ class StubMonitor(Monitor):
         status = answers.status(self._output("info status"))
         version = answers.version(self._output("info version"))
         self._tells = tuple(map(int, version.split(".")))[:2] < _SILENT_FROM
+        if self._known is not None:
+            return self._known
         if self._told or status != _PAUSED or self._tells:
             return self._told
         threads = answers.vcpu_threads(self._output("info cpus")).values()

@@ -100,6 +100,14 @@ def test_without_any_sign_the_guest_runs_as_after_any_gdb(
         assert stub.running
 
 
+@pytest.mark.parametrize("runs", [True, False])
+def test_what_a_monitor_knows_is_believed(serve: Serve, runs: bool) -> None:
+    stub = serve(tells=False, running=runs)
+    with StubMonitor(str(stub.path), runs=runs) as monitor:
+        assert monitor.running() is runs
+    assert stub.running is runs
+
+
 def test_a_guest_that_stops_by_itself_meanwhile_stays_so(serve: Serve, tells: bool) -> None:
     stub = serve(tells=tells)
     with StubMonitor(str(stub.path)) as monitor:
