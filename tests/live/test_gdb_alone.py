@@ -56,15 +56,19 @@ def test_a_healthy_guest_agrees_and_runs_on(guest: Guest, by_qmp: OpenKernel) ->
     assert by_qmp.session.target.monitor.running()
 
 
-def test_the_same_findings_for_a_planted_fault(guest: Guest, by_qmp: OpenKernel) -> None:
-    target, vmlinux = by_qmp.session.target, guest.vmlinux
-    with GdbFacts.of(vmlinux) as facts, target.paused():
+def test_the_same_findings_for_a_planted_fault(nopae_guest: Guest) -> None:
+    with (
+        GdbFacts.of(nopae_guest.vmlinux) as facts,
+        kvmtools.open(guest=nopae_guest.name) as by_qmp,
+        by_qmp.paused(),
+    ):
+        target = by_qmp.session.target
         patient = RunningPatient(Case(by_qmp.observe()), facts)
         with patient.through(target.gdb()):
             subjects = [memmap.used_page_in_wrong_zone(patient), pagetable.text_made_writable(patient)]
         try:
             seen = said(by_qmp.check(samples=1))
-            with through_the_stub(guest) as kernel:
+            with through_the_stub(nopae_guest) as kernel:
                 assert said(kernel.check(samples=1)) == seen
                 assert not kernel.pauses[-1].was_running
             assert not target.monitor.running(), "it was paused, and stays so"
