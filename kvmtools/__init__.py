@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         Inconclusive,
         KvmtoolsError,
         MemoryFault,
+        OutputError,
         SymbolsError,
         UsageError,
     )
@@ -65,6 +66,7 @@ __all__ = [
     "MemoryFault",
     "OpenKernel",
     "Outcome",
+    "OutputError",
     "Page",
     "PageTable",
     "PageUse",
@@ -87,7 +89,8 @@ __all__ = [
 ]
 
 _HOMES = {
-    "errors": "AttachError BuildError GuestVanished Inconclusive KvmtoolsError MemoryFault SymbolsError UsageError",
+    "errors": "AttachError BuildError GuestVanished Inconclusive KvmtoolsError MemoryFault OutputError SymbolsError"
+    " UsageError",
     "findings": "Finding Outcome Result RuleEntry Status",
     "report": "render",
     "api.checking": "rules",

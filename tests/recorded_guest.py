@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from functools import cache
 from pathlib import Path
 
 from gdb_facts import GdbFacts
 
+from kvmtools.attach.memory.elf_core import ElfCore
 from kvmtools.attach.memory.snapshot import Snapshot
+from kvmtools.attach.recording import Recording
 from kvmtools.compare.case import Case
 from kvmtools.compare.engine import check
 from kvmtools.findings import Result
 from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.observed import Observed, observe
-from kvmtools.observe.symbols.vmlinux import Vmlinux
+from kvmtools.observe.recorded import recorded_kernel
 from kvmtools.records import Registers
 
 GUESTS = Path(__file__).resolve().parents[1] / "fixtures" / "guests"
@@ -49,19 +52,27 @@ class RecordedGuest:
         self.snapshot.patch(physical, (value % (1 << 8 * size)).to_bytes(size, "little"))
 
 
+@cache
+def _core(name: str) -> ElfCore:
+    return ElfCore(GUESTS / f"{name}.vmcore.zst")
+
+
+def recording(name: str) -> tuple[Snapshot, Recording]:
+    """The memory of ``pae``, ``nopae`` or ``numa``, to be overwritten at will, and what was recorded beside it."""
+    core = _core(name)
+    snapshot = Snapshot(core)
+    for stretch in core.captured:
+        snapshot.keep(stretch.start, len(stretch))
+    snapshot.seal()
+    assert core.recording is not None
+    return snapshot, core.recording
+
+
 def load(name: str) -> RecordedGuest:
     """The guest ``pae``, ``nopae`` or ``numa``."""
-    document = json.loads((GUESTS / f"{name}.json").read_text())
-    vmlinux = Vmlinux.from_json(document["facts"])
-    kernel = Kernel(
-        vmlinux=vmlinux,
-        slide=document["slide"],
-        memory=Snapshot.load(GUESTS / f"{name}.snapshot"),
-        page_offset=vmlinux.page_offset,
-        lowmem_end=document["lowmem_end"],
-    )
-    registers = tuple(Registers(**each) for each in document["registers"])
-    return RecordedGuest(kernel, registers, GdbFacts(document["gdb"]))
+    snapshot, told = recording(name)
+    gdb = GdbFacts(json.loads((GUESTS / f"{name}.gdb.json").read_text()))
+    return RecordedGuest(recorded_kernel(snapshot, told), told.registers, gdb)
 
 
 def exchanged(observed: Observed, **parts: object) -> Observed:

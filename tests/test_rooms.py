@@ -60,13 +60,15 @@ ROOMS = {name for name in ARROWS if name != "__init__"}
 LAYERS = {
     "api": (
         "session addresses page_tables pages translations mappings page_use pkmap zones layout registers checking"
-        " page_map surveying guests open_kernel module_symbols prompt opening"
+        " page_map surveying guests recording open_kernel module_symbols prompt opening"
     ),
-    "attach": "closing elf monitor memory proof transports target core_target live_target open",
+    "attach": (
+        "closing elf general_registers recording monitor memory proof transports target core_target live_target open"
+    ),
     "boot": "host kernels guests",
     "observe": (
-        "broken partial paging architecture symbols kernel processor per_cpu structure printk progress spinlock nodes"
-        " program tasks pages zones kmap boot space capture observed"
+        "broken partial paging architecture symbols kernel processor per_cpu structure printk progress kernel_log"
+        " vmcoreinfo recorded spinlock nodes program tasks pages zones kmap boot space capture recordable observed"
     ),
     "model": (
         "bugs rounding command_line eras boot_features impossible memory machine paging pages space pkmap prediction"

@@ -286,6 +286,29 @@ class OpenKernel(Closing):
         kernel, table = self.session.seen_by(cpu), PageTableChoice(cr3, cpu, pid).find(self.session)
         return drgn_program(kernel.memory, kernel, cr3=table.cr3)
 
+    def snapshot(
+        self,
+        path: str | Path,
+        *,
+        full: bool = False,
+        compress: bool = False,
+        progress: Callable[[str], None] = lambda _line: None,
+    ) -> Path:
+        """Record this moment of the guest as an ELF core, which ``kvmtools.open(core=path)`` opens without a vmlinux.
+
+        The guest is held while what the observers read is copied, not while it is written.  The file is there as a
+        whole, or not at all; docs/recordings.md says what is in it.
+
+        :param full: write all RAM, which holds the guest until it is written
+        :param compress: with Zstandard, for which Python 3.14 or the extra ``kvmtools[zstd]`` is needed
+        :param progress: is told how far it has come
+        :raises OutputError: if the file cannot be written
+        """
+        from kvmtools.api.recording import record
+
+        record(self.session, Path(path), full=full, compress=compress, progress=progress)
+        return Path(path)
+
     def paused(self) -> Pausing:
         """Hold the guest for the length of a ``with``, so that several questions see one moment.
 

@@ -34,7 +34,7 @@ def open_kernel(
     :param libvirt: name, UUID or number of a libvirt domain that runs
     :param connect: the URI of its libvirt, as for ``virsh -c``, if it is not the default one
     :param gdb: that QEMU's gdb socket, which is enough: on its own, everything is asked through it
-    :param core: an ELF core that ``dump-guest-memory`` wrote
+    :param core: an ELF core by ``dump-guest-memory``; or by :meth:`OpenKernel.snapshot`, which needs no ``symbols``
     :param symbols: the kernel's vmlinux or vmlinuz, or a folder to look in; what it lacks is looked for by its build
         id, and so is all of it if this is left out (docs/symbols.md); a guest of ours is known with its own
     :param pause: hold the guest for the milliseconds in which it is read; if not, what changed meanwhile may look wrong
@@ -66,6 +66,10 @@ def _kernel(target: Target) -> Kernel:
     from kvmtools.observe.symbols.vmlinux import Vmlinux
 
     path = target.vmlinux
+    if target.recording is not None:
+        from kvmtools.observe.recorded import recorded_kernel
+
+        return recorded_kernel(target.memory, target.recording, path)
     if path is None or path.is_dir():
         return find_kernel(target.memory, path, target.vmcoreinfo(), target.registers())
     return locate(target.memory, Vmlinux.load(path), target.vmcoreinfo(), target.registers())

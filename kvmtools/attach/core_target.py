@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from kvmtools.attach.general_registers import GeneralRegisters
 from kvmtools.attach.memory.elf_core import ElfCore
 from kvmtools.attach.monitor.pause import NoPause, Pausing
 from kvmtools.attach.target import Target
@@ -12,27 +13,30 @@ from kvmtools.errors import AttachError
 from kvmtools.records import Registers
 
 if TYPE_CHECKING:
+    from kvmtools.attach.memory.physical import PhysicalMemory
     from kvmtools.attach.monitor.gdb import Gdb
 
 
-class CoreTarget(Target):
-    """What ``dump-guest-memory`` wrote.
+class StillTarget(Target):
+    """Memory that does not change, and the registers that belong to it."""
 
-    :raises AttachError: if it is not a complete ELF core of an i386 guest
-    """
-
-    def __init__(self, path: Path, *, vmlinux: Path | None = None) -> None:
-        self._core = ElfCore(path)
-        self.memory = self._core
+    def __init__(
+        self,
+        memory: PhysicalMemory,
+        registers: tuple[Registers, ...],
+        general: tuple[GeneralRegisters, ...] = (),
+    ) -> None:
+        self.memory = memory
         self.monitor = None
-        self.vmlinux = vmlinux
-        cpus = len(self._core.registers())
-        mib = sum(map(len, self._core.ranges)) >> 20
-        self.description = f"core {path}: {cpus} vCPU{'s' * (cpus != 1)}, {mib} MiB"
-        self.transport = f"{self._core.name} (a file: nothing to prove)"
+        self.vmlinux = None
+        self.description = self.transport = memory.name
+        self._registers, self._general = registers, general
 
     def registers(self) -> tuple[Registers, ...]:
-        return self._core.registers()
+        return self._registers
+
+    def general_registers(self) -> tuple[GeneralRegisters, ...]:
+        return self._general
 
     def registers_by_gdb(self) -> tuple[Registers, ...]:
         raise _no_cpu()
@@ -41,16 +45,41 @@ class CoreTarget(Target):
         raise _no_cpu()
 
     def vmcoreinfo(self) -> str | None:
-        return self._core.vmcoreinfo()
+        return None
 
     def paused(self) -> Pausing:
         return NoPause(was_running=False)
 
     def close(self) -> None:
-        self._core.close()
+        self.memory.close()
 
 
 def _no_cpu() -> AttachError:
     return AttachError(
         "a core has no CPU for gdb to talk to", hint="attach to a running guest with --qemu or --gdb"
     )
+
+
+class CoreTarget(StillTarget):
+    """What ``dump-guest-memory`` or ``kvmtools snapshot`` wrote.
+
+    :raises AttachError: if it is not a complete ELF core of an i386 guest
+    """
+
+    def __init__(self, path: Path, *, vmlinux: Path | None = None) -> None:
+        core = ElfCore(path)
+        try:
+            super().__init__(core, core.registers(), core.general_registers())
+        except BaseException:
+            core.close()
+            raise
+        self._core = core
+        self.recording = core.recording
+        self.vmlinux = vmlinux
+        cpus = len(self._registers)
+        mib = sum(map(len, core.ranges)) >> 20
+        self.description = f"core {path}: {cpus} vCPU{'s' * (cpus != 1)}, {mib} MiB"
+        self.transport = f"{core.name} (a file: nothing to prove)"
+
+    def vmcoreinfo(self) -> str | None:
+        return self._core.vmcoreinfo()

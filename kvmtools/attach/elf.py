@@ -16,6 +16,8 @@ from functools import cached_property
 ET_CORE = 4
 EM_386 = 3
 PT_LOAD, PT_NOTE = 1, 4
+PN_XNUM = 0xFFFF
+"""So many program headers or more: their number stands in the first section header."""
 SHT_PROGBITS, SHT_SYMTAB, SHT_NOBITS = 1, 2, 8
 SHF_ALLOC = 2
 NT_GNU_BUILD_ID = 3
@@ -26,7 +28,7 @@ MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64"}
 _MAGIC = b"\x7fELF"
 _LITTLE_ENDIAN = 1
 _NOTE = struct.Struct("<III")
-_STT_FUNC = 2  # before it: STT_NOTYPE, STT_OBJECT
+_STT_OBJECT, _STT_FUNC = 1, 2  # before them: STT_NOTYPE
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,8 +136,13 @@ class ElfFile:
     @cached_property
     def segments(self) -> tuple[ProgramHeader, ...]:
         """The program headers, in order."""
-        form, what = self.form, "program headers"
-        rows = self._rows(form.segment, self._segments_at, self._segment_count, self._segment_size, what)
+        form, what, count = self.form, "program headers", self._segment_count
+        if count == PN_XNUM:
+            # Its sh_info; a section header is at one place in both widths but for its tail.
+            count = next(
+                self._rows(form.section, self._sections_at, 1, self._section_size, "section headers")
+            )[7]
+        rows = self._rows(form.segment, self._segments_at, count, self._segment_size, what)
         return tuple(ProgramHeader(*(row[at] for at in form.segment_order)) for row in rows)
 
     @cached_property
@@ -199,6 +206,16 @@ class ElfFile:
             if index == home and best < (value, kind) and value <= address and kind <= _STT_FUNC and name:
                 best, found = (value, kind), name
         return None if found is None else (_name(names, found), address - best[0])
+
+    def symbols(self) -> Iterator[tuple[str, int]]:
+        """Name and address of every defined symbol; of several of one name the last is a variable, if any is."""
+        table = next((each for each in self.sections if each.type == SHT_SYMTAB), None)
+        if table is None or table.link >= len(self.sections):
+            return
+        names = self.content(self.sections[table.link])
+        rows = [row for row in self._symbols(table) if row[3] and row[2] & 15 <= _STT_FUNC and row[0]]
+        for name, value, _info, _index in sorted(rows, key=lambda row: row[2] & 15 == _STT_OBJECT):
+            yield _name(names, name), value
 
     def _symbols(self, table: SectionHeader) -> Iterator[tuple[int, int, int, int]]:
         row, (name, value, info, index) = self.form.symbol, self.form.symbol_order

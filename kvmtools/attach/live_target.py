@@ -7,7 +7,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvmtools.attach import transports
+from kvmtools.attach import general_registers, transports
+from kvmtools.attach.general_registers import GeneralRegisters
 from kvmtools.attach.memory.elf_core import ElfCore
 from kvmtools.attach.monitor import address, registers
 from kvmtools.attach.monitor.borrowed_stub import borrowed_stub
@@ -81,6 +82,9 @@ class LiveTarget(Target):
                     f"{where} is the GDB socket of another guest", hint="name this one's with --gdb"
                 )
             return stub.registers()
+
+    def general_registers(self) -> tuple[GeneralRegisters, ...]:
+        return general_registers.parse(self.monitor.hmp("info registers -a"))
 
     def gdb(self) -> Gdb:
         if self._gdb_address is None:

@@ -12,8 +12,10 @@ from kvmtools.attach.monitor.pause import Pausing
 from kvmtools.records import Registers
 
 if TYPE_CHECKING:
+    from kvmtools.attach.general_registers import GeneralRegisters
     from kvmtools.attach.monitor.gdb import Gdb
     from kvmtools.attach.monitor.monitor import Monitor
+    from kvmtools.attach.recording import Recording
 
 
 class Target(Closing):
@@ -28,12 +30,19 @@ class Target(Closing):
     monitor: Monitor | None
     """The way to ask the QEMU of a live guest; None for a core."""
 
+    recording: Recording | None = None
+    """What a recorded guest tells beside its memory; ``None`` for any other."""
+
     @abstractmethod
     def registers(self) -> tuple[Registers, ...]:
         """Every vCPU's registers, in vCPU order; empty if a core does not hold them.
 
         :raises GuestVanished: if QEMU is gone
         """
+
+    def general_registers(self) -> tuple[GeneralRegisters, ...]:
+        """The general ones, for debuggers; raises as :meth:`registers`, and is empty if they are not known."""
+        return ()
 
     @abstractmethod
     def registers_by_gdb(self) -> tuple[Registers, ...]:

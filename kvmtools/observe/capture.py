@@ -8,7 +8,7 @@ before the pause.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import Self
@@ -40,6 +40,7 @@ _KEPT_SECTIONS = (
 _WHOLE = 16 * PAGE_SIZE
 
 Needs = Callable[[Kernel], Iterable[Range]]
+Observer = Callable[[Kernel, Snapshot], object]
 
 
 class Capture:
@@ -47,10 +48,12 @@ class Capture:
     end.
 
     :param processes: whether the user half of every process's page tables is wanted too
+    :param also: what else is to be read: whatever these read is kept
     """
 
-    def __init__(self, kernel: Kernel, *, processes: bool = True) -> None:
+    def __init__(self, kernel: Kernel, *, processes: bool = True, also: Sequence[Observer] = ()) -> None:
         self._kernel = kernel
+        self._also = also
         self._with_processes = processes
         self._snapshot = Snapshot(kernel.memory)
 
@@ -99,17 +102,20 @@ class Capture:
         with suppress(Unobserved):
             observe_control_pages(kernel)
         panic(kernel)
+        for read in self._also:
+            with suppress(Unobserved):
+                read(kernel, snapshot)
         with suppress(Unobserved):
-            _keep_tables(snapshot, kernel, [kernel.root])
+            keep_tables(snapshot, kernel, [kernel.root])
         with suppress(Unobserved):
             pkmap_base = observe_layout(kernel).pkmap_base
         pgds = [process.pgd for process in observe_processes(kernel)]
         if not self._with_processes:
             return
-        _keep_tables(snapshot, kernel, pgds, end=kernel.page_offset)
+        keep_tables(snapshot, kernel, pgds, end=kernel.page_offset)
         if pkmap_base is not None:
             # With page-table isolation every process has middle tables of its own for the kernel's half.
-            _keep_tables(snapshot, kernel, pgds, start=pkmap_base, end=pkmap_base + PAGE_SIZE)
+            keep_tables(snapshot, kernel, pgds, start=pkmap_base, end=pkmap_base + PAGE_SIZE)
 
     def __enter__(self) -> Self:
         return self
@@ -120,9 +126,9 @@ class Capture:
         self._snapshot.seal()
 
 
-def prepare(kernel: Kernel, *, processes: bool = True) -> Capture:
+def prepare(kernel: Kernel, *, processes: bool = True, also: Sequence[Observer] = ()) -> Capture:
     """Get ready to capture ``kernel``, as far as that can be done while the guest runs."""
-    capture = Capture(kernel, processes=processes)
+    capture = Capture(kernel, processes=processes, also=also)
     capture.prepare()
     return capture
 
@@ -138,7 +144,7 @@ def _read(snapshot: Snapshot, wanted: Range) -> None:
         snapshot.view(wanted.start, len(wanted))
 
 
-def _keep_tables(
+def keep_tables(
     snapshot: Snapshot, kernel: Kernel, roots: list[int], *, start: int = 0, end: int | None = None
 ) -> None:
     """Copy the page tables that map ``[start, end)``; of a run of them that leaves RAM, those that are there."""

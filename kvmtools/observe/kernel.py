@@ -199,6 +199,11 @@ def locate(
     """
     slide = find_slide(memory, vmlinux, vmcoreinfo, registers)
     vmlinux.believe()
+    return kernel_at(slide, memory, vmlinux)
+
+
+def kernel_at(slide: int, memory: PhysicalMemory, vmlinux: Vmlinux) -> Kernel:
+    """The kernel of ``vmlinux`` that was moved by ``slide``."""
     kernel = with_lowmem_end(
         Kernel(vmlinux, slide, memory, vmlinux.page_offset, vmlinux.architecture.address_end)
     )

@@ -31,6 +31,7 @@ from kvmtools.observe.kernel import Kernel
 from kvmtools.observe.paging.forms import Form
 from kvmtools.observe.paging.translate import translate
 from kvmtools.observe.symbols.debug_file import I386
+from kvmtools.observe.vmcoreinfo import vmcoreinfo
 
 if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
@@ -44,7 +45,7 @@ def drgn_program(memory: PhysicalMemory, kernel: Kernel, *, cr3: int | None = No
     """
     files = kernel.vmlinux.files()
     program = drgn.Program(I386)
-    program.set_linux_kernel_custom(_vmcoreinfo(kernel), is_live=True)
+    program.set_linux_kernel_custom(vmcoreinfo(kernel), is_live=True)
     _add_memory(program, memory, kernel, kernel.root if cr3 is None else cr3)
     _add_symbols(program, files)
     return program
@@ -68,21 +69,6 @@ def read_through(memory: PhysicalMemory, cr3: int, virtual: int, size: int, form
             pieces.append((way.physical, length))
         done += length
     return b"".join(memory.read(*piece) for piece in pieces)
-
-
-def _vmcoreinfo(kernel: Kernel) -> str:
-    """The note that drgn takes its bearings from.  An i386 kernel's has no ``KERNELOFFSET``."""
-    release = kernel.banner.split()[2].decode("latin-1")  # "Linux version 6.1.0 (builder) ..."
-    root = kernel.architecture.root
-    lines = [
-        f"OSRELEASE={release}",
-        "PAGESIZE=4096",
-        f"SYMBOL({root})={kernel.address(root):x}",
-        f"SYMBOL(_stext)={kernel.address('_stext'):x}",
-        f"KERNELOFFSET={kernel.slide:x}",
-        *kernel.architecture.vmcoreinfo,
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def _add_memory(program: drgn.Program, memory: PhysicalMemory, kernel: Kernel, cr3: int) -> None:

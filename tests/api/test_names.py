@@ -20,7 +20,8 @@ HEAVY = {"numpy", "drgn", "click", "asyncio", "typing", "kvmtools.api", "kvmtool
 NAMES = """
 NOT_MAPPED
 AttachError BuildError Finding GuestVanished Inconclusive KernelLayout KvmtoolsError MappedPage MappedRun Mappings
-MemoryFault OpenKernel Outcome Page PageTable PageUse PkmapSlots Result RuleEntry Status SymbolsError TranslatedAddress
+MemoryFault OpenKernel Outcome OutputError Page PageTable PageUse PkmapSlots Result RuleEntry Status SymbolsError
+TranslatedAddress
 UsageError Vcpu Vcpus Zones __version__ booted model open render rules
 """
 MODEL = ["ERAS", "Prediction", "configuration", "predict"]

@@ -21,6 +21,7 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         asked.append(options)
         return SimpleNamespace(
             vmlinux=options.get("vmlinux"),
+            recording=None,
             memory=SimpleNamespace(ranges=()),
             vmcoreinfo=lambda: None,
             registers=lambda: (),

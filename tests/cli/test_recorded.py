@@ -6,24 +6,21 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import recorded_guest
 from opened_kernel import always_opens
 
 from kvmtools.api.session import Session
-from kvmtools.attach.memory.snapshot import Snapshot
 from kvmtools.attach.monitor.pause import NoPause
 from kvmtools.compare.flag_fields import with_fields
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.observed import Observed, observe
+from kvmtools.observe.observed import Observed
 from kvmtools.observe.pages.memmap import page_at, page_pfn
-from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import Registers
 
-GUESTS = Path(__file__).resolve().parents[2] / "fixtures" / "guests"
 COMMANDS = ("vtop", "walk", "memmap", "pkmap", "layout", "zones", "regs")
 Invoke = Callable[..., Any]
 
@@ -37,18 +34,8 @@ class Recorded:
 
 @cache
 def load(name: str) -> Recorded:
-    document = json.loads((GUESTS / f"{name}.json").read_text())
-    memory = Snapshot.load(GUESTS / f"{name}.snapshot")
-    vmlinux = Vmlinux.from_json(document["facts"])
-    kernel = Kernel(
-        vmlinux,
-        document["slide"],
-        memory,
-        vmlinux.page_offset,
-        lowmem_end=document["lowmem_end"],
-    )
-    registers = tuple(Registers(**each) for each in document["registers"])
-    return Recorded(kernel, observe(kernel, memory, registers), registers)
+    guest = recorded_guest.load(name)
+    return Recorded(guest.kernel, guest.observe(), guest.registers)
 
 
 @pytest.fixture(params=["pae", "nopae"])

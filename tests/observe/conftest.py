@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from recorded_guest import recording
 
 from kvmtools.attach.memory.snapshot import Snapshot
+from kvmtools.attach.recording import Recording
 from kvmtools.errors import MemoryFault
 from kvmtools.observe.kernel import Kernel
+from kvmtools.observe.recorded import recorded_kernel
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import Range
-
-GUESTS = Path(__file__).resolve().parents[2] / "fixtures" / "guests"
 
 Patch = Callable[[int, bytes], None]
 
@@ -58,21 +57,22 @@ class RecordedGuest:
 
     name: str
     memory: Snapshot
-    document: dict[str, Any]
+    told: Recording
+
+    def vmlinux(self, *absent: str) -> Vmlinux:
+        """What was recorded of it, without the facts (``"symbol idt_descr"``) that are said to be absent."""
+        facts = self.told.facts
+        return Vmlinux.from_json({**facts, "answers": {**facts["answers"], **dict.fromkeys(absent)}})
 
     def kernel(self, *absent: str) -> Kernel:
-        """The kernel, without the facts (``"symbol idt_descr"``) that are said to be absent."""
-        vmlinux = self.document["facts"]
-        told = Vmlinux.from_json({**vmlinux, "answers": {**vmlinux["answers"], **dict.fromkeys(absent)}})
-        slide, lowmem_end = self.document["slide"], self.document["lowmem_end"]
-        return Kernel(told, slide, self.memory, told.page_offset, lowmem_end)
+        """The kernel, without the facts that are said to be absent."""
+        return replace(recorded_kernel(self.memory, self.told), vmlinux=self.vmlinux(*absent))
 
 
 @pytest.fixture(params=["pae", "nopae"])
 def recorded_guest(request: pytest.FixtureRequest) -> RecordedGuest:
     """Each of the recorded guests in turn (fixtures/guests/README.md), fresh for every test."""
-    document = json.loads((GUESTS / f"{request.param}.json").read_text())
-    return RecordedGuest(request.param, Snapshot.load(GUESTS / f"{request.param}.snapshot"), document)
+    return RecordedGuest(request.param, *recording(request.param))
 
 
 @pytest.fixture

@@ -23,7 +23,8 @@ EFER_NXE, CR4_PSE = 1 << 11, 1 << 4
 
 @pytest.fixture
 def registers(recorded_guest: Any) -> tuple[Registers, ...]:
-    return tuple(Registers(**each) for each in recorded_guest.document["registers"])
+    registers: tuple[Registers, ...] = recorded_guest.told.registers
+    return registers
 
 
 def way(kernel: Kernel, address: int, *registers: Registers) -> Translation:

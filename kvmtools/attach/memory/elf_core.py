@@ -1,8 +1,9 @@
-"""A guest's memory as QMP ``dump-guest-memory`` wrote it: an ELF core.
+"""A guest's memory in an ELF core: as QMP ``dump-guest-memory`` wrote it, or ``kvmtools snapshot``.
 
 ELF32, or ELF64 if there is RAM above 4 GiB (``dump_init``, QEMU dump/dump.c).  Besides memory it holds, per
 vCPU, a note named ``QEMU`` with the control registers, and the kernel's own VMCOREINFO if the guest had
-``-device vmcoreinfo``.
+``-device vmcoreinfo``.  In one of ours, a note named ``KVMTOOLS`` says the rest (:mod:`kvmtools.attach.recording`), and
+memory that nobody needed is missing.
 """
 
 from __future__ import annotations
@@ -12,11 +13,14 @@ import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kvmtools.attach.elf import EM_386, ET_CORE, MACHINES, PT_LOAD, ElfError, ElfFile, ProgramHeader
+from kvmtools.attach.elf import EM_386, ET_CORE, MACHINES, PT_LOAD, ElfError, ElfFile, Note, ProgramHeader
+from kvmtools.attach.general_registers import NT_PRSTATUS, GeneralRegisters, from_prstatus
+from kvmtools.attach.memory import zstd
 from kvmtools.attach.memory.file_memory import FileMemory, closed_on_failure
 from kvmtools.attach.memory.physical import FOUR_GIB, Segment
+from kvmtools.attach.recording import NOTE_NAME, NOTE_TYPE, Recording, parse
 from kvmtools.errors import AttachError
-from kvmtools.records import Registers
+from kvmtools.records import Range, Registers
 
 _ONE_MIB = 1 << 20
 _OTHER_FORMATS = {
@@ -38,6 +42,9 @@ _CPU_STATE_VERSION = 1
 class ElfCore(FileMemory):
     """:class:`PhysicalMemory` over a core file; segment offsets are file offsets.
 
+    A file that Zstandard compressed is decompressed first.
+
+    :ivar recording: what ``kvmtools snapshot`` wrote beside the memory; ``None`` in other cores
     :raises AttachError: if the file is not a complete ELF core of an i386 guest
     """
 
@@ -48,24 +55,41 @@ class ElfCore(FileMemory):
             descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:
             raise AttachError(f"cannot read the core {path}: {error.strerror}") from error
+        descriptor = _decompressed(descriptor, path)
         with closed_on_failure(descriptor, f"the core {path}"):
             try:
                 core = _open(path, descriptor)
                 self.notes = tuple(core.notes())
-                segments = list(_system_ram(core.segments))
+                self.recording = _recording(self.notes, path)
+                find = _system_ram if self.recording is None else _recorded
+                segments = list(find(core.segments))
             except ElfError as error:
                 raise AttachError(f"{path} {error}", hint=_AS_ELF) from error
             if not segments:
                 raise AttachError(f"{path} holds no memory", hint=_AS_ELF)
-            super().__init__(descriptor, segments)
+            super().__init__(descriptor, segments, () if self.recording is None else self.recording.ram)
+
+    @property
+    def captured(self) -> tuple[Range, ...]:
+        """The RAM that is in the file."""
+        return self.segments.captured
 
     def registers(self) -> tuple[Registers, ...]:
         """One record per vCPU; empty if QEMU left no notes about them.
 
         :raises AttachError: if the notes are of a version that we do not know
         """
+        if self.recording is not None:
+            return self.recording.registers
         states = [note.data for note in self.notes if note.name == "QEMU"]
         return tuple(_registers(cpu, state) for cpu, state in enumerate(states))
+
+    def general_registers(self) -> tuple[GeneralRegisters, ...]:
+        """One record per vCPU, in the same order; empty if there are none of an i386 machine."""
+        found = [
+            from_prstatus(note.data) for note in self.notes if (note.name, note.type) == ("CORE", NT_PRSTATUS)
+        ]
+        return tuple(each for each in found if each is not None)
 
     def vmcoreinfo(self) -> str | None:
         """The text of the kernel's VMCOREINFO note; None if the core has none."""
@@ -73,6 +97,27 @@ class ElfCore(FileMemory):
             if note.name == "VMCOREINFO":
                 return note.data.rstrip(b"\0").decode("ascii", "replace")
         return None
+
+
+def _decompressed(descriptor: int, path: Path) -> int:
+    """The file, or what is compressed in it: the same descriptor, or one in its place."""
+    with closed_on_failure(descriptor, f"the core {path}"):
+        if os.pread(descriptor, len(zstd.MAGIC), 0) != zstd.MAGIC:
+            return descriptor
+        with os.fdopen(os.dup(descriptor), "rb") as file, zstd.decompressed(file, path) as whole:
+            plain = os.dup(whole.fileno())
+    os.close(descriptor)
+    return plain
+
+
+def _recording(notes: Iterable[Note], path: Path) -> Recording | None:
+    for note in notes:
+        if (note.name, note.type) == (NOTE_NAME, NOTE_TYPE):
+            try:
+                return parse(note.data)
+            except AttachError as error:
+                raise AttachError(f"{path} {error.message}", hint=error.hint) from None
+    return None
 
 
 def _open(path: Path, descriptor: int) -> ElfFile:
@@ -107,6 +152,17 @@ def _system_ram(headers: Iterable[ProgramHeader]) -> Iterator[Segment]:
     end = 0
     for load in sorted((h for h in headers if h.type == PT_LOAD and h.file_size), key=lambda h: h.physical):
         if load.physical < FOUR_GIB and end > _ONE_MIB and load.physical > end:
+            continue
+        end = load.physical + load.file_size
+        yield Segment(load.physical, end, load.offset)
+
+
+def _recorded(headers: Iterable[ProgramHeader]) -> Iterator[Segment]:
+    """Every load of a recording once: one that is mapped at several virtual addresses has a header for each."""
+    end = 0
+    loads = (h for h in headers if h.type == PT_LOAD and h.file_size)
+    for load in sorted(loads, key=lambda h: (h.physical, -h.file_size)):
+        if load.physical + load.file_size <= end:
             continue
         end = load.physical + load.file_size
         yield Segment(load.physical, end, load.offset)

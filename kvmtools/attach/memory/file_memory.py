@@ -10,6 +10,7 @@ from kvmtools.attach.memory.file_data import FileData
 from kvmtools.attach.memory.mapped_file import MappedFile
 from kvmtools.attach.memory.physical import Segment, SegmentedMemory
 from kvmtools.errors import AttachError
+from kvmtools.records import Range
 
 
 class FileMemory(SegmentedMemory):
@@ -17,11 +18,12 @@ class FileMemory(SegmentedMemory):
     copy.
 
     :param descriptor: an open file, from now on ours to close
+    :param ram: where the guest has RAM, if the file need not have all of it
     :raises OSError: if it cannot be mapped
     """
 
-    def __init__(self, descriptor: int, segments: Iterable[Segment]) -> None:
-        super().__init__(segments)
+    def __init__(self, descriptor: int, segments: Iterable[Segment], ram: tuple[Range, ...] = ()) -> None:
+        super().__init__(segments, ram)
         self._descriptor = descriptor
         end = max(s.offset + s.end - s.start for s in self.segments)
         self._mapping: MappedFile | None = MappedFile(descriptor, end)

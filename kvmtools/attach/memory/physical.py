@@ -18,6 +18,7 @@ from kvmtools.records import Range
 
 FOUR_GIB = 1 << 32
 NO_RAM = "no RAM of this guest"
+NOT_CAPTURED = "it was not captured"
 
 
 class PhysicalMemory(Protocol):
@@ -58,12 +59,21 @@ class Segment:
 
 
 class Segments:
-    """A sorted set of segments, and the question asked most: where in the backend is this address?"""
+    """A sorted set of segments, and the question asked most: where in the backend is this address?
 
-    def __init__(self, segments: Iterable[Segment]) -> None:
+    :param ram: where the guest has RAM, if the backend need not have all of it
+    :ivar ranges: where the guest has RAM
+    """
+
+    def __init__(self, segments: Iterable[Segment], ram: tuple[Range, ...] = ()) -> None:
         self._segments = tuple(sorted(segments, key=lambda segment: segment.start))
         self._starts = [segment.start for segment in self._segments]
-        self.ranges = tuple(_joined(self._segments))
+        self.ranges = ram or self.captured
+
+    @property
+    def captured(self) -> tuple[Range, ...]:
+        """What the backend has, neighbours joined."""
+        return tuple(_joined(self._segments))
 
     def __iter__(self) -> Iterator[Segment]:
         return iter(self._segments)
@@ -78,7 +88,8 @@ class Segments:
         while address < end:
             index = bisect_right(self._starts, address) - 1
             if index < 0 or address >= self._segments[index].end:
-                raise MemoryFault(address, NO_RAM)
+                missed = any(address in ram for ram in self.ranges)
+                raise MemoryFault(address, NOT_CAPTURED if missed else NO_RAM)
             segment = self._segments[index]
             length = min(end, segment.end) - address
             pieces.append((segment.offset + address - segment.start, length))
@@ -93,8 +104,8 @@ class SegmentedMemory:
     suspected = False
     """Whether such a transport is known to show other pages above 4 GiB at times."""
 
-    def __init__(self, segments: Iterable[Segment]) -> None:
-        self.segments = Segments(segments)
+    def __init__(self, segments: Iterable[Segment], ram: tuple[Range, ...] = ()) -> None:
+        self.segments = Segments(segments, ram)
         self.ranges = self.segments.ranges
 
     def view(self, address: int, size: int) -> memoryview:

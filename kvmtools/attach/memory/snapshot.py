@@ -10,10 +10,8 @@ import mmap
 from bisect import bisect_right
 from collections.abc import Iterator
 from contextlib import suppress
-from pathlib import Path
-from typing import Self
 
-from kvmtools.attach.memory.physical import NO_RAM, PhysicalMemory, Segment, Segments
+from kvmtools.attach.memory.physical import NO_RAM, NOT_CAPTURED, PhysicalMemory, Segment, Segments
 from kvmtools.errors import MemoryFault
 from kvmtools.records import PAGE_SIZE, Range
 
@@ -122,26 +120,6 @@ class Snapshot:
         """What was captured: sorted, disjoint, neighbours joined."""
         return Segments(Segment(start, start + len(data), 0) for start, data in self._blocks()).ranges
 
-    def save(self, path: Path) -> None:
-        """Write a small compressed file; the same snapshot gives the same bytes."""
-        from kvmtools.attach.memory.snapshot_file import write
-
-        write(path, self.name, self.ranges, sorted(self._blocks(), key=lambda block: block[0]))
-
-    @classmethod
-    def load(cls, path: Path) -> Self:
-        """A sealed snapshot from a file that :meth:`save` wrote.
-
-        :raises AttachError: if the file is not one
-        """
-        from kvmtools.attach.memory.snapshot_file import read
-
-        name, ranges, blocks = read(path)
-        snapshot = cls(_Nothing(name, ranges))
-        snapshot.seal()
-        snapshot._kept = [(Range(start, start + len(data)), memoryview(data)) for start, data in blocks]
-        return snapshot
-
     def _blocks(self) -> Iterator[tuple[int, memoryview]]:
         yield from ((stretch.start, data) for stretch, data in self._kept)
         yield from ((pfn * PAGE_SIZE, memoryview(page)) for pfn, page in self._pages.items())
@@ -169,12 +147,13 @@ class Snapshot:
         if page is None:
             if self._source is None:
                 self._ram.locate(address, 1)
-                raise MemoryFault(address, "it was not captured")
+                raise MemoryFault(address, NOT_CAPTURED)
             page = bytearray(PAGE_SIZE)
             try:
                 self._source.readinto(pfn * PAGE_SIZE, memoryview(page))
-            except MemoryFault:
-                raise MemoryFault(address, NO_RAM) from None
+            except MemoryFault as fault:
+                missed = fault.message.endswith(NOT_CAPTURED)
+                raise MemoryFault(address, NOT_CAPTURED if missed else NO_RAM) from None
             self._pages[pfn] = page
         return page
 
@@ -187,26 +166,6 @@ class Snapshot:
             start = kept.end
         if start < stretch.end:
             yield Range(start, stretch.end)
-
-
-class _Nothing:
-    """The source of a loaded snapshot: a name and ranges, no bytes."""
-
-    def __init__(self, name: str, ranges: tuple[Range, ...]) -> None:
-        self.name = name
-        self.ranges = ranges
-
-    def view(self, address: int, size: int) -> memoryview:
-        raise MemoryFault(address, "it was not captured")
-
-    def read(self, address: int, size: int) -> bytes:
-        raise MemoryFault(address, "it was not captured")
-
-    def readinto(self, address: int, buffer: memoryview) -> None:
-        raise MemoryFault(address, "it was not captured")
-
-    def close(self) -> None:
-        """Nothing is held."""
 
 
 def _whole_pages(address: int, size: int) -> Range:

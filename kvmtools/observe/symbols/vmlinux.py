@@ -8,7 +8,7 @@ command neither imports drgn nor opens the DWARF; but only once the file is know
 from __future__ import annotations
 
 import atexit
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ from kvmtools.observe.architecture import Architecture, architecture_of
 from kvmtools.observe.symbols import facts_cache
 from kvmtools.observe.symbols.facts_cache import Answer, Answers
 from kvmtools.observe.symbols.in_memory import Identity
-from kvmtools.observe.symbols.vmlinux_file import VmlinuxFile, read_vmlinux
+from kvmtools.observe.symbols.vmlinux_file import VmlinuxFile, read_vmlinux, symbols_in
 
 if TYPE_CHECKING:
     from kvmtools.observe.symbols.debuginfo import DebugInfo
@@ -49,8 +49,10 @@ class Vmlinux:
         answers: Answers,
         file: VmlinuxFile | None = None,
         sought: tuple[Identity, Path | None] | None = None,
+        symbols: Mapping[str, int] | None = None,
     ) -> None:
         self.build_id = build_id
+        self._symbols = symbols
         self._answers = answers
         self._file = file
         self._sought = sought
@@ -82,18 +84,24 @@ class Vmlinux:
         return cls(kernel.build_id, facts_cache.read(kernel.build_id), sought=(kernel, folder))
 
     @classmethod
-    def from_json(cls, document: dict[str, Any]) -> Vmlinux:
-        """Facts of a recorded guest: only what :meth:`to_json` held can be asked.
+    def from_json(cls, document: Mapping[str, Any]) -> Vmlinux:
+        """Facts of a recorded guest: only what :meth:`to_json` held can be asked, and the symbols that stand beside it.
 
         :raises SymbolsError: if the document is not one of ours
         """
         if document.get("schema") != SCHEMA:
             raise SymbolsError(f"not a {SCHEMA} document")
-        return cls(document["build_id"], dict(document["answers"]))
+        return cls(document["build_id"], dict(document["answers"]), symbols=document.get("symbols"))
 
     def to_json(self) -> dict[str, Any]:
         """Everything learned so far, in a stable order."""
         return {"schema": SCHEMA, "build_id": self.build_id, "answers": dict(sorted(self._answers.items()))}
+
+    def all_symbols(self) -> dict[str, int]:
+        """Every symbol that a person may name, for a recording; empty if the file has no table of them."""
+        return dict(self._symbols or {}) | {
+            name: address for file in self._files_if_any() for name, address in symbols_in(file)
+        }
 
     def believe(self) -> None:
         """Keep what is learned, from now on: a guest has shown that this is its kernel.
@@ -313,6 +321,8 @@ class Vmlinux:
     def _learn(self, question: str, about: tuple[str, ...]) -> Answer:
         file = self._found()
         if file is None:
+            if question == "symbol" and self._symbols:
+                return self._symbols.get(*about)
             raise SymbolsError(
                 f"these recorded facts do not say: {' '.join((question, *about)).rstrip()}",
                 hint="record the guest again",

@@ -34,6 +34,14 @@ _DWARF = (".debug_info", ".zdebug_info")
 _RELEASE = re.compile(rb"Linux version (\d[^\s\0]*) ")
 
 
+#: Begin the names of what the build makes for itself: nobody asks for them.
+_NOBODYS = (
+    *(".L", "__ksymtab", "__kstrtab", "__crc_", "__pfx_", "__initcall", "__setup_", "__UNIQUE_ID"),
+    *("__func__", "__already_done", "__warned", "__compound_literal", "__key.", "__print_once", "__msg."),
+    *("__event_", "__tracepoint_", "__tpstrtab", "__bpf_", "event_", "str__", "symbols.", "CSWTCH"),
+)
+
+
 @dataclass(frozen=True)
 class VmlinuxFile:
     """A linked kernel for i386: whole, stripped, or only what debugs it (``objcopy --only-keep-debug``)."""
@@ -73,6 +81,16 @@ class VmlinuxFile:
         with self.readable.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as image:
             found = _RELEASE.search(image)
             return found[1].decode("latin-1") if found else None
+
+
+def symbols_in(path: Path) -> Iterator[tuple[str, int]]:
+    """Name and address of each variable, function and label in the symbol table, if the file has one; of several of
+    one name, the one to be taken is the last.  What the build made for itself is left out.
+
+    :raises SymbolsError: if it is no whole ELF file
+    """
+    with _opened(path) as (elf, _inner):
+        yield from ((name, value) for name, value in elf.symbols() if not name.startswith(_NOBODYS))
 
 
 def read_vmlinux(path: Path) -> VmlinuxFile:

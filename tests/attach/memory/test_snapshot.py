@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -10,8 +7,8 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 
 from kvmtools.attach.memory.physical import Segment, SegmentedMemory
 from kvmtools.attach.memory.snapshot import Snapshot
-from kvmtools.errors import AttachError, MemoryFault
-from kvmtools.records import PAGE_SIZE, Range
+from kvmtools.errors import MemoryFault
+from kvmtools.records import PAGE_SIZE
 
 HIGH = 1 << 32
 SEGMENTS = (Segment(0, 8 * PAGE_SIZE, 0), Segment(HIGH, HIGH + 4 * PAGE_SIZE, 8 * PAGE_SIZE))
@@ -118,56 +115,6 @@ def test_what_is_no_ram_is_a_fault_at_the_address_asked_for(guest: Guest) -> Non
     assert caught.value.address == 8 * PAGE_SIZE
     with pytest.raises(MemoryFault):
         snapshot.keep(7 * PAGE_SIZE, 2 * PAGE_SIZE)
-
-
-def test_a_file_brings_it_back(guest: Guest, tmp_path: Path) -> None:
-    snapshot = Snapshot(guest)
-    snapshot.read(3 * PAGE_SIZE, 1)
-    snapshot.keep(HIGH + PAGE_SIZE, 2 * PAGE_SIZE)
-    snapshot.patch(HIGH + PAGE_SIZE + 8, b"broken")
-    for name in ("one", "two"):
-        snapshot.save(tmp_path / name)
-    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    loaded = Snapshot.load(tmp_path / "one")
-    assert (loaded.name, loaded.ranges, loaded.captured) == (
-        snapshot.name,
-        snapshot.ranges,
-        snapshot.captured,
-    )
-    assert loaded.captured == (
-        Range(3 * PAGE_SIZE, 4 * PAGE_SIZE),
-        Range(HIGH + PAGE_SIZE, HIGH + 3 * PAGE_SIZE),
-    )
-    for part in loaded.captured:
-        assert loaded.read(part.start, len(part)) == snapshot.read(part.start, len(part))
-    with pytest.raises(MemoryFault, match="was not captured"):
-        loaded.read(0, 1)
-    loaded.patch(3 * PAGE_SIZE, b"again")
-    assert loaded.read(3 * PAGE_SIZE, 5) == b"again"
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        lambda data: b"",
-        lambda data: b"PK\3\4",
-        lambda data: data[:-9],
-        lambda data: data.replace(b"/1", b"/9"),
-    ],
-)
-def test_other_files_are_refused(guest: Guest, tmp_path: Path, damage: Any) -> None:
-    snapshot = Snapshot(guest)
-    snapshot.keep(0, PAGE_SIZE)
-    path = tmp_path / "snapshot"
-    snapshot.save(path)
-    path.write_bytes(damage(path.read_bytes()))
-    with pytest.raises(AttachError, match="is not a snapshot"):
-        Snapshot.load(path)
-
-
-def test_a_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(AttachError, match="No such file"):
-        Snapshot.load(tmp_path / "none")
 
 
 ADDRESS = st.one_of(st.integers(0, 8 * PAGE_SIZE - 1), st.integers(HIGH, HIGH + 4 * PAGE_SIZE - 1))

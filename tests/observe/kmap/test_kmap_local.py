@@ -98,7 +98,7 @@ def test_a_pointer_that_leads_nowhere_is_a_fault(recorded: Kernel, patch: Patch)
 
 
 def test_a_kernel_may_have_no_slots(recorded_guest: Any) -> None:
-    facts, question = recorded_guest.document["facts"], "enumerators fixed_addresses"
+    facts, question = recorded_guest.told.facts, "enumerators fixed_addresses"
     fixed = facts["answers"][question].items()
     others = {name: slot for name, slot in fixed if not name.startswith("FIX_KMAP")}
     answers = {**facts["answers"], question: others}
@@ -123,7 +123,7 @@ def test_a_kernel_without_stacks_per_task_has_as_many_slots(recorded_guest: Any)
 
 def test_5_10_knows_the_first_entry_by_another_name(recorded_guest: Any) -> None:
     """There ``kmap_pte`` is set at boot."""
-    facts = recorded_guest.document["facts"]
+    facts = recorded_guest.told.facts
     answers = {
         **facts["answers"],
         "symbol __kmap_pte": None,
@@ -136,7 +136,7 @@ def test_5_10_knows_the_first_entry_by_another_name(recorded_guest: Any) -> None
 
 def test_before_stacks_per_task_the_cpu_counts(recorded_guest: Any) -> None:
     """5.10's ``__kmap_atomic_idx`` is an int of each CPU; another variable of each CPU stands for it here."""
-    facts = recorded_guest.document["facts"]
+    facts = recorded_guest.told.facts
     other = facts["answers"]["symbol current_task"]
     answers = {**facts["answers"], **NO_STACK_PER_TASK, "symbol __kmap_atomic_idx": other}
     kernel = replace(recorded_guest.kernel(), vmlinux=Vmlinux.from_json({**facts, "answers": answers}))

@@ -151,7 +151,7 @@ def test_a_files_huge_page_counts_page_by_page(block: Block) -> None:
 
 def known_as(recorded_guest: Any, patch: Patch, **answers: Any) -> Block:
     """A block of the same guest, of whose kernel other things are known; blanks in their names are ``__``."""
-    document = recorded_guest.document["facts"]
+    document = recorded_guest.told.facts
     told = {question.replace("__", " "): answer for question, answer in answers.items()}
     vmlinux = Vmlinux.from_json({**document, "answers": {**document["answers"], **told}})
     return Block(replace(recorded_guest.kernel(), vmlinux=vmlinux), patch)
@@ -170,7 +170,7 @@ def test_a_later_kernel_tells_of_the_whole_what_it_tells_of_a_page(recorded_gues
 
 def of_folios(recorded_guest: Any, patch: Patch) -> Block:
     """6.12's enumeration of flags, as far as it matters: no PG_slab, and the second page says who may be a huge one."""
-    flags = recorded_guest.document["facts"]["answers"]["enumerators pageflags"]
+    flags = recorded_guest.told.facts["answers"]["enumerators pageflags"]
     later = {name: bit for name, bit in flags.items() if name != "PG_slab"} | {"PG_large_rmappable": 6}
     assert flags["PG_workingset"] == 6
     return known_as(recorded_guest, patch, enumerators__pageflags=later)
