@@ -37,8 +37,9 @@ def run(line: str | Typed, folder: Path, **more: str) -> subprocess.CompletedPro
         timeout=300,
     )
     if isinstance(line, Typed):
-        assert (done.returncode, done.stderr) == (0, ""), (command, done.stdout[-3000:], done.stderr)
-        assert fits(line.shown, done.stdout), (command, line.shown, done.stdout)
+        said = done.stdout + done.stderr
+        assert done.returncode == 0, (command, said)
+        assert fits(line.shown, said), (command, line.shown, said)
     return done
 
 

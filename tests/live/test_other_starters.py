@@ -6,7 +6,9 @@ import json
 import os
 import shutil
 import socket
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import documented
@@ -109,3 +111,36 @@ def test_a_script(folder: Path, built: BuiltKernel) -> None:
     start, line = documented.sections()["A script that runs QEMU"]
     with documented.started(start, folder, until=READY):
         documented.run(line, folder)
+
+
+_QUICKLY = "--lzma2=preset=0,dict=4KiB,mf=hc3,nice=2,depth=1"
+
+
+@pytest.fixture
+def tuxmake_output(folder: Path, built: BuiltKernel) -> Path:
+    """What ``tuxmake --target-arch i386 config kernel debugkernel modules`` leaves, by its names."""
+    output = folder / "output"
+    output.mkdir()
+    (output / "bzImage").symlink_to(built.bzimage)
+    (output / "config").symlink_to(built.config)
+    with (output / "vmlinux.xz").open("wb") as packed:
+        subprocess.run(["xz", _QUICKLY, "--stdout", built.vmlinux], stdout=packed, check=True)
+    for name in ("modules.tar.xz", "System.map", "metadata.json", "build.log"):
+        (output / name).write_bytes(b"")
+    return output
+
+
+def test_tuxmake(folder: Path, built: BuiltKernel, tuxmake_output: Path) -> None:
+    (folder / "initrd").symlink_to(built.initrd)
+    start, check, stop = documented.sections()["tuxmake"]
+    try:
+        documented.run(start, folder)
+        console = folder / "kvmtools/mine/console.log"
+        deadline = time.monotonic() + 120
+        while READY not in console.read_text(errors="replace"):
+            assert time.monotonic() < deadline, console.read_text(errors="replace")[-2000:]
+            time.sleep(0.1)
+        documented.run(check, folder)
+    finally:
+        documented.run(stop, folder)
+    assert not console.exists()
