@@ -33,7 +33,7 @@ ARROWS = {
     "api": frozenset(
         {"boot", "attach", "observe", "model", "compare", "show", "findings", "survey", "records", "errors"}
     ),
-    "companions": frozenset({"api", "show", "errors"}),
+    "companions": frozenset({"api", "show", "report", "boot", "findings", "errors"}),
     "cli": frozenset({"api", "show", "report", "boot", "findings", "survey", "records", "errors", "paths"}),
     "cli/model": frozenset({"cli", "model", "show", "records", "errors"}),
     "__init__": frozenset({"api", "model", "report", "findings", "errors"}),

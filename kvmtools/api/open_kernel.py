@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from kvmtools.api.zones import Zones
     from kvmtools.attach.monitor.pause import Pause, Pausing
     from kvmtools.findings import Result
+    from kvmtools.model.prediction import Prediction
     from kvmtools.observe.observed import Observed
     from kvmtools.observe.tasks.processes import Process
     from kvmtools.records import Configuration
@@ -221,6 +222,15 @@ class OpenKernel(Closing):
         from kvmtools.observe.boot.configuration import observe_configuration
 
         return self.session.held(lambda: observe_configuration(self.session.kernel))
+
+    def prediction(self) -> Prediction:
+        """What the model says that a kernel of this configuration ought to have: ``layout``, ``zones``, ``pkmap``, ...
+
+        :raises UsageError: (from any part) if no kernel can have this configuration
+        """
+        from kvmtools.model.prediction import predict
+
+        return predict(self.configuration())
 
     def observe(self, *, processes: bool = True) -> Observed:
         """All that the observers see at one moment, as NumPy columns: ``walk``, ``memmap``, ``pkmap``, ``zones``, ...

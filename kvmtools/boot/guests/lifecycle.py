@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 from kvmtools.boot.guests import guest_state, registry
 from kvmtools.boot.guests.guest_state import GuestState
@@ -19,15 +20,30 @@ def booted(
     name: str,
     *,
     kernel: str,
+    vmlinux: Path | None = None,
+    initrd: Path | None = None,
     memory: str = "2G",
+    smp: int = 2,
     append: str = "",
     accel: str = "auto",
     progress: Callable[[str], None] = silent,
+    timeout: float = 120.0,
 ) -> Iterator[Guest]:
     """A guest for the length of a ``with``; see :func:`start` for the arguments and exceptions."""
     # A signal that ends the program must pass through here, and must not cut the stopping short.
     with ending_raises():
-        guest = start(name, kernel=kernel, memory=memory, append=append, accel=accel, progress=progress)
+        guest = start(
+            name,
+            kernel=kernel,
+            vmlinux=vmlinux,
+            initrd=initrd,
+            memory=memory,
+            smp=smp,
+            append=append,
+            accel=accel,
+            progress=progress,
+            timeout=timeout,
+        )
         try:
             yield guest
         finally:

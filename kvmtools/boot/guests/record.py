@@ -12,11 +12,14 @@ import stat
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kvmtools.boot.guests.files import GuestFiles
 from kvmtools.boot.host import detached
 from kvmtools.errors import AttachError
+
+if TYPE_CHECKING:
+    from kvmtools.boot.guests.agent import Agent
 
 SCHEMA = "kvmtools/1"
 
@@ -52,6 +55,13 @@ class Guest:
     def alive(self) -> bool:
         """Whether its QEMU process still runs."""
         return detached.is_alive(self.pid, self.started)
+
+    @property
+    def inside(self) -> Agent:
+        """Our init in it, if its kernel is one of ours: ``driver("mix 400")``, ``workload("fork")``, ``text(path)``."""
+        from kvmtools.boot.guests.agent import Agent
+
+        return Agent(self.agent)
 
 
 @dataclass(frozen=True)

@@ -343,10 +343,9 @@ def test_an_interrupted_start_leaves_nothing(
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT])
 def test_a_guest_ends_with_the_block_that_booted_it(place: Place, number: signal.Signals) -> None:
     program = (
-        "import functools, time; from pathlib import Path; from kvmtools.boot.guests import lifecycle, ram_location;"
-        f"ram_location.SHARED_MEMORY = Path({str(place.root / 'shm')!r});"
-        f"lifecycle.start = functools.partial(lifecycle.start, vmlinux=Path({str(place.vmlinux)!r}))\n"
-        f"with lifecycle.booted('fake', kernel={str(place.image)!r}, memory='64M', accel='tcg'):\n"
+        "import time; from pathlib import Path; from kvmtools.boot.guests import lifecycle, ram_location;"
+        f"ram_location.SHARED_MEMORY = Path({str(place.root / 'shm')!r}); vmlinux = Path({str(place.vmlinux)!r})\n"
+        f"with lifecycle.booted('fake', kernel={str(place.image)!r}, vmlinux=vmlinux, memory='64M', accel='tcg'):\n"
         "    print('up', flush=True)\n"
         "    time.sleep(60)"
     )

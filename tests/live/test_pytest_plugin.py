@@ -1,0 +1,102 @@
+"""The pytest plugin in a pytest of its own: docs/pytest.md as a person types it; guests stop whatever happens."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+from console_blocks import environment, run, typed
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "pytest.md").read_text(encoding="utf-8")
+FILE = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+SLEEPING = """
+import pathlib, pytest, time
+@pytest.mark.kvm(memory="64M", smp=1)
+def test_that_takes_long(kvm_guest):
+    pathlib.Path("begun").write_text(kvm_guest.name)
+    time.sleep(120)
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """With the page's tests in it."""
+    for name, source in FILE.findall(PAGE):
+        (tmp_path / name).write_text(source)
+    return tmp_path
+
+
+@pytest.fixture
+def env(folder: Path) -> Mapping[str, str]:
+    """A person's, who runs no tests at the moment."""
+    kept = {name: value for name, value in environment(folder).items() if not name.startswith("PYTEST")}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+def guests(folder: Path) -> list[str]:
+    place = folder / "kvmtools"
+    return sorted(each.name for each in place.iterdir()) if place.exists() else []
+
+
+def test_what_the_page_shows_is_what_pytest_prints(folder: Path, env: Mapping[str, str]) -> None:
+    commands = list(typed(PAGE))
+    assert len(commands) == 3
+    for each in commands:
+        run(each, folder, env)
+        assert guests(folder) == []
+
+
+@pytest.fixture
+def sleeping(folder: Path, env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
+    """A pytest in the middle of a test that has a guest."""
+    (folder / "test_sleeping.py").write_text(SLEEPING)
+    command = [sys.executable, "-m", "pytest", "-q", "test_sleeping.py"]
+    with subprocess.Popen(
+        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    ) as process:
+        deadline = time.monotonic() + 60
+        while not (folder / "begun").exists():
+            assert process.poll() is None, process.communicate()[0]
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        assert guests(folder) == [f"pytest-{process.pid}-0"]
+        yield process
+        process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_guests_stop_whatever_happens(
+    sleeping: subprocess.Popen[str], folder: Path, number: signal.Signals
+) -> None:
+    os.kill(sleeping.pid, number)
+    said, _ = sleeping.communicate(timeout=60)
+    if number is signal.SIGKILL:
+        assert sleeping.returncode == -signal.SIGKILL
+        deadline = time.monotonic() + 30
+        while guests(folder) and time.monotonic() < deadline:
+            time.sleep(0.05)
+    elif number is signal.SIGTERM:
+        assert "ended by SIGTERM" in said
+        assert sleeping.returncode == 128 + number
+    else:
+        assert "KeyboardInterrupt" in said
+        assert sleeping.returncode == pytest.ExitCode.INTERRUPTED
+    assert guests(folder) == []
+
+
+def test_a_kernel_that_does_not_boot_fails(folder: Path, env: Mapping[str, str]) -> None:
+    """Its parameter names no fault: the driver does not load."""
+    command = [sys.executable, "-m", "pytest", "-q", "test_layout.py", "--kvm-memory", "64M"]
+    command += ["--kvm-append", "kvmtools.fault=nonsense"]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "did not start: its driver says error 22 to kvmtools.fault=nonsense" in done.stdout
+    assert "Traceback" not in done.stdout
+    assert guests(folder) == []
