@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+
+from kvmtools.attach.elf import PT_LOAD, ElfFile
 
 RELEASE = "6.1.0-test"
 SOURCE = r"""
@@ -55,3 +58,18 @@ def halves(whole: Path, stripped: Path, debug: Path, *options: str) -> None:
     """What runs, with the name of what debugs it, and that."""
     objcopy(whole, debug, "--only-keep-debug", *options)
     objcopy(whole, stripped, "--strip-all", f"--add-gnu-debuglink={debug}")
+
+
+def core(whole: Path, target: Path, *, slide: int, size: int = 24 << 20) -> Path:
+    """What ``dump-guest-memory`` writes of a guest that runs it, as far as need be: one piece of RAM, no registers."""
+    memory = bytearray(size)
+    with whole.open("rb") as file:
+        for segment in ElfFile(file.fileno()).segments:
+            if segment.type == PT_LOAD:
+                data = whole.read_bytes()[segment.offset : segment.offset + segment.file_size]
+                memory[segment.physical + slide : segment.physical + slide + len(data)] = data
+    ident = b"\x7fELF\x01\x01\x01".ljust(16, b"\0")
+    header = struct.pack("<HHIIIIIHHHHHH", 4, 3, 1, 0, 52, 0, 0, 52, 32, 1, 40, 0, 0)
+    load = struct.pack("<IIIIIIII", 1, 0x1000, 0, 0, size, size, 0, 0)
+    target.write_bytes((ident + header + load).ljust(0x1000, b"\0") + memory)
+    return target

@@ -42,7 +42,7 @@ def _loaded(prog: drgn.Program) -> Iterator[drgn.Module]:
             if each.value_() in seen:
                 return
             seen.add(each.value_())
-            with suppress(LookupError, ValueError):  # a module that is just being loaded
+            with suppress(LookupError, ValueError, drgn.FaultError):  # one that is just being loaded
                 yield prog.linux_kernel_loadable_module(each, create=True)
 
 

@@ -149,7 +149,8 @@ class _Log:
             self.crc = found[1]
         elif found := re.fullmatch(r"kernel: (/.*) (CRC 0x\w+) does not match", message):
             self.other_crc.append(found[1])
-            self.refused.append(f"{found[1]} has {found[2]}, .gnu_debuglink says {self.crc}")
+            if not any(each.startswith(f"{found[1]} has build id") for each in self.refused):
+                self.refused.append(f"{found[1]} has {found[2]}, .gnu_debuglink says {self.crc}")
         elif found := re.fullmatch(r"(/.*) is (?:not )?loadable.*; ignoring", message):
             self.no_dwarf.append(found[1])
         elif found := re.search(r"couldn't download debug info from debuginfod: (.*)", message):

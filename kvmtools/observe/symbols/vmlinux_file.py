@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kvmtools.attach.elf import (
+    ET_CORE,
     MACHINES,
     PT_LOAD,
     SHF_ALLOC,
@@ -102,6 +103,8 @@ def read_vmlinux(path: Path) -> VmlinuxFile:
         if all((elf.form.bits, elf.machine) != (row.word_bits, row.elf_machine) for row in ARCHITECTURES):
             name = MACHINES.get(elf.machine, f"machine {elf.machine}")
             raise SymbolsError(f"{path} is for {name}, not i386", hint=_WANTED)
+        if elf.type == ET_CORE:
+            raise SymbolsError(f"{path} is a core, not a kernel", hint=_WANTED)
         loads = [segment for segment in elf.segments if segment.type == PT_LOAD]
         if not loads:
             raise SymbolsError(f"{path} is not linked: it has nothing to load", hint=_WANTED)
