@@ -34,6 +34,7 @@ ARROWS = {
         {"boot", "attach", "observe", "model", "compare", "show", "findings", "survey", "records", "errors"}
     ),
     "companions": frozenset({"api", "show", "report", "boot", "findings", "errors"}),
+    "drgn": frozenset({"companions"}),
     "cli": frozenset({"api", "show", "report", "boot", "findings", "survey", "records", "errors", "paths"}),
     "cli/model": frozenset({"cli", "model", "show", "records", "errors"}),
     "__init__": frozenset({"api", "model", "report", "findings", "errors"}),
@@ -60,7 +61,7 @@ ROOMS = {name for name in ARROWS if name != "__init__"}
 LAYERS = {
     "api": (
         "session addresses page_tables pages translations mappings page_use pkmap zones layout registers checking"
-        " page_map surveying guests recording open_kernel module_symbols prompt opening"
+        " page_map surveying guests recording open_kernel adopted module_symbols prompt opening"
     ),
     "attach": (
         "closing elf general_registers recording monitor memory proof transports target core_target live_target open"
@@ -68,7 +69,8 @@ LAYERS = {
     "boot": "host kernels guests",
     "observe": (
         "broken partial paging architecture symbols kernel processor per_cpu structure printk progress kernel_log"
-        " vmcoreinfo recorded spinlock nodes program tasks pages zones kmap boot space capture recordable observed"
+        " vmcoreinfo noted recorded spinlock nodes program tasks pages zones kmap boot space capture recordable"
+        " observed"
     ),
     "model": (
         "bugs rounding command_line eras boot_features impossible memory machine paging pages space pkmap prediction"

@@ -291,10 +291,12 @@ class OpenKernel(Closing):
 
         :raises SymbolsError: if drgn cannot use the vmlinux
         """
-        from kvmtools.observe.program import drgn_program
+        from kvmtools.observe.program import OURS, drgn_program
 
         kernel, table = self.session.seen_by(cpu), PageTableChoice(cr3, cpu, pid).find(self.session)
-        return drgn_program(kernel.memory, kernel, cr3=table.cr3)
+        program = drgn_program(kernel.memory, kernel, cr3=table.cr3)
+        program.config[OURS] = self
+        return program
 
     def snapshot(
         self,

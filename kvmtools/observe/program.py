@@ -15,8 +15,9 @@ other users of
 - stack traces: drgn has no unwinder for i386 kernels
 - physical addresses at and above 4 GiB: in an i386 program drgn cuts every address to 32 bits before anybody
 is asked, so
-  a read there would silently return another page.  ``prog.read(..., physical=True)`` therefore works only in
-  a guest whose RAM ends below 4 GiB; elsewhere it fails, and ``kernel.memory.read`` is the way
+  a read there would silently return another page.  ``prog.read(..., physical=True)`` therefore works only
+  where there are no such addresses, without PAE and with all RAM below 4 GiB; elsewhere it fails, and
+  :func:`kvmtools.drgn.read_physical` or ``kernel.memory.read`` is the way
 """
 
 from __future__ import annotations
@@ -35,6 +36,16 @@ from kvmtools.observe.vmcoreinfo import vmcoreinfo
 
 if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
+    from kvmtools.observe.architecture import Architecture
+
+OURS = "kvmtools"
+"""Key of ``Program.config``: who has it reads its memory by us."""
+_ALL = (1 << 64) - 1
+"""Size of a segment that covers all addresses; drgn cuts it to those that the program has."""
+PHYSICAL_IS_CUT = (
+    "drgn cuts physical addresses to 32 bits, and this guest may have more: "
+    "kvmtools.drgn.read_physical(prog, address, size) reads them whole"
+)
 
 
 def drgn_program(memory: PhysicalMemory, kernel: Kernel, *, cr3: int | None = None) -> drgn.Program:
@@ -46,7 +57,8 @@ def drgn_program(memory: PhysicalMemory, kernel: Kernel, *, cr3: int | None = No
     files = kernel.vmlinux.files()
     program = drgn.Program(I386)
     program.set_linux_kernel_custom(vmcoreinfo(kernel), is_live=True)
-    _add_memory(program, memory, kernel, kernel.root if cr3 is None else cr3)
+    root = kernel.root if cr3 is None else cr3
+    add_memory(program, memory, kernel.architecture, root, kernel.paging)
     _add_symbols(program, files)
     return program
 
@@ -71,10 +83,18 @@ def read_through(memory: PhysicalMemory, cr3: int, virtual: int, size: int, form
     return b"".join(memory.read(*piece) for piece in pieces)
 
 
-def _add_memory(program: drgn.Program, memory: PhysicalMemory, kernel: Kernel, cr3: int) -> None:
+def add_memory(
+    program: drgn.Program, memory: PhysicalMemory, architecture: Architecture, root: int, form: Form
+) -> None:
+    """Have all that ``program`` reads from now on read from ``memory``, virtual addresses through the page table at
+    ``root``; what it could read before is covered.
+    """
+
     def virtual(address: int, count: int, _offset: int, _physical: bool) -> bytes:
+        if address + count > architecture.address_end:
+            raise drgn.FaultError("no address of an i386 kernel", address)
         try:
-            return read_through(memory, cr3, address, count, kernel.paging)
+            return read_through(memory, root, address, count, form)
         except MemoryFault as fault:
             raise drgn.FaultError(str(fault), fault.address) from None
 
@@ -84,11 +104,26 @@ def _add_memory(program: drgn.Program, memory: PhysicalMemory, kernel: Kernel, c
         except MemoryFault as fault:
             raise drgn.FaultError(str(fault), fault.address) from None
 
-    address_end = kernel.architecture.address_end
-    program.add_memory_segment(0, address_end, virtual)
+    program.add_memory_segment(0, _ALL, virtual)
     ram_end = memory.ranges[-1].end if memory.ranges else 0
-    if ram_end <= address_end:
-        program.add_memory_segment(0, address_end, physical, physical=True)
+    if _is_wide(program) or max(ram_end, 1 << architecture.physical_bits) <= architecture.address_end:
+        program.add_memory_segment(0, _ALL, physical, physical=True)
+    else:
+        refuse_memory(program, PHYSICAL_IS_CUT, physical=True)
+
+
+def refuse_memory(program: drgn.Program, reason: str, *, physical: bool) -> None:
+    """Have every read of ``program`` fail, instead of returning what may be another page."""
+
+    def fail(address: int, _count: int, _offset: int, _physical: bool) -> bytes:
+        raise drgn.FaultError(reason, address)
+
+    program.add_memory_segment(0, _ALL, fail, physical=physical)
+
+
+def _is_wide(program: drgn.Program) -> bool:
+    """Whether drgn takes addresses of the program for 64 bits: it does if it was opened from an ELF64 core."""
+    return bool(program.platform and program.platform.flags & drgn.PlatformFlags.IS_64_BIT)
 
 
 def _add_symbols(program: drgn.Program, files: tuple[Path, ...]) -> None:

@@ -1,0 +1,40 @@
+"""A drgn program of an i386 guest becomes one that can be worked with."""
+
+from __future__ import annotations
+
+import logging
+from importlib import import_module
+
+from drgn import PlatformFlags, Program, ProgramFlags
+
+from kvmtools.api.adopted import adopt
+from kvmtools.companions.drgn.symbols import find_symbols_for
+from kvmtools.errors import KvmtoolsError
+
+LOGGER = logging.getLogger("drgn")
+"""drgn's own: it says how its messages look, and ``-q`` silences them."""
+
+_NO_NOTE = (
+    "kvmtools: this i386 guest shows no VMCOREINFO, so drgn does not know its kernel: "
+    "start QEMU with -device vmcoreinfo (and the guest's kernel needs CONFIG_FW_CFG_SYSFS), or use kvmtools shell"
+)
+_WIDE = (
+    "kvmtools: this core is an ELF64 file, so drgn takes i386 pointers for 8 bytes wherever a script spells their type "
+    "('struct page *'): start it as drgn --architecture i386 -c CORE"
+)
+
+
+def adopt_program(prog: Program) -> None:
+    """Virtual memory by the guest's page tables, symbols where KASLR put them, our commands."""
+    if not prog.flags & ProgramFlags.IS_LINUX_KERNEL:
+        LOGGER.warning(_NO_NOTE)
+        return
+    try:
+        adopted = adopt(prog)
+    except KvmtoolsError as error:
+        LOGGER.warning("kvmtools: nothing can be read of this guest: %s", error)
+        return
+    if prog.platform is not None and prog.platform.flags & PlatformFlags.IS_64_BIT:
+        LOGGER.warning(_WIDE)
+    find_symbols_for(prog, adopted)
+    import_module("kvmtools.companions.drgn.commands")  # which registers them
