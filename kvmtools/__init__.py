@@ -25,6 +25,7 @@ __version__ = "0.1.0"
 if TYPE_CHECKING:
     from kvmtools import model
     from kvmtools.api.checking import rules
+    from kvmtools.api.differences import Differences, diff
     from kvmtools.api.guests import booted
     from kvmtools.api.layout import KernelLayout
     from kvmtools.api.mappings import MappedPage, MappedRun, Mappings
@@ -55,6 +56,7 @@ __all__ = [
     "NOT_MAPPED",
     "AttachError",
     "BuildError",
+    "Differences",
     "Finding",
     "GuestVanished",
     "Inconclusive",
@@ -82,6 +84,7 @@ __all__ = [
     "Zones",
     "__version__",
     "booted",
+    "diff",
     "model",
     "open",
     "render",
@@ -94,6 +97,7 @@ _HOMES = {
     "findings": "Finding Outcome Result RuleEntry Status",
     "report": "render",
     "api.checking": "rules",
+    "api.differences": "Differences diff",
     "api.guests": "booted",
     "api.layout": "KernelLayout",
     "api.mappings": "MappedPage MappedRun Mappings",

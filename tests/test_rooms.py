@@ -61,7 +61,7 @@ ROOMS = {name for name in ARROWS if name != "__init__"}
 LAYERS = {
     "api": (
         "session addresses page_tables pages translations mappings page_use pkmap zones layout registers checking"
-        " page_map surveying guests recording open_kernel adopted module_symbols prompt opening"
+        " page_map surveying guests recording open_kernel adopted module_symbols prompt opening differences"
     ),
     "attach": (
         "closing elf general_registers recording monitor memory proof transports target core_target live_target open"
@@ -70,7 +70,7 @@ LAYERS = {
     "observe": (
         "broken partial paging architecture symbols kernel processor per_cpu structure printk progress kernel_log"
         " vmcoreinfo noted recorded spinlock nodes program tasks pages zones kmap boot space capture recordable"
-        " observed"
+        " observed changes"
     ),
     "model": (
         "bugs rounding command_line eras boot_features impossible memory machine paging pages space pkmap prediction"
@@ -81,8 +81,8 @@ LAYERS = {
         " settle"
     ),
     "show": (
-        "style printable gaps tables addresses drawing pages translations mappings page_use pkmap zones layout"
-        " registers"
+        "style printable gaps tables addresses drawing differences pages translations mappings page_use pkmap zones"
+        " layout registers"
     ),
     "report": "heading explanations source_places summary text catalogue document json_schema junit sarif page",
 }

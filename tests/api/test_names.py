@@ -19,10 +19,10 @@ import kvmtools.model
 HEAVY = {"numpy", "drgn", "click", "asyncio", "typing", "kvmtools.api", "kvmtools.model"}
 NAMES = """
 NOT_MAPPED
-AttachError BuildError Finding GuestVanished Inconclusive KernelLayout KvmtoolsError MappedPage MappedRun Mappings
-MemoryFault OpenKernel Outcome OutputError Page PageTable PageUse PkmapSlots Result RuleEntry Status SymbolsError
-TranslatedAddress
-UsageError Vcpu Vcpus Zones __version__ booted model open render rules
+AttachError BuildError Differences Finding GuestVanished Inconclusive KernelLayout KvmtoolsError MappedPage MappedRun
+Mappings MemoryFault OpenKernel Outcome OutputError Page PageTable PageUse PkmapSlots Result RuleEntry Status
+SymbolsError TranslatedAddress
+UsageError Vcpu Vcpus Zones __version__ booted diff model open render rules
 """
 MODEL = ["ERAS", "Prediction", "configuration", "predict"]
 

@@ -99,6 +99,13 @@ def test_without_a_vmlinux_it_says_what_the_guest_says(recorded: Recorded) -> No
             assert repr(ask(again)) == repr(ask(guest))
 
 
+def test_nothing_is_different_of_a_guest_that_stands_still(recorded: Recorded) -> None:
+    with kvmtools.open(guest=recorded.guest.name) as kernel:
+        found = kvmtools.diff(recorded.file, kernel)
+        assert not found, found
+        assert not found.missing
+
+
 def test_registers_and_log_are_those_of_the_guest(recorded: Recorded) -> None:
     with kvmtools.open(guest=recorded.guest.name) as kernel, kvmtools.open(core=recorded.file) as again:
         assert again.session.target.registers() == kernel.session.target.registers()

@@ -102,6 +102,15 @@ def test_what_is_printed_without_one(words: str) -> None:
     assert valid(printed(words))["command"].startswith(name)
 
 
+def test_what_is_different_of_two_recordings() -> None:
+    words = [f"fixtures/guests/{name}.vmcore.zst" for name in ("pae", "nopae")]
+    done = CliRunner().invoke(cli, ["diff", *words, "--format", "json"], standalone_mode=False)
+    assert done.return_value == 1
+    document = valid(done.stdout)
+    assert all(document[name] for name in ("mappings", "processes", "pages", "zones"))
+    assert document["pkmap"]["slots"]
+
+
 def test_what_a_script_of_the_model_prints() -> None:
     assert valid(printed("model pkmap --slots 2", SCRIPT))["error"] is None
     done = CliRunner().invoke(cli, ["model", "pkmap", "--format", "json"], input="kunmap 3\n")
