@@ -46,6 +46,11 @@ def complete_guest(_ctx: click.Context, _param: click.Parameter, incomplete: str
     ]
 
 
+def complete_address(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Paths: a socket may be one."""
+    return [CompletionItem(incomplete, type="file")]
+
+
 def complete_domain(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of the libvirt domains that run."""
     from kvmtools.api.guests import libvirt_domains
@@ -59,14 +64,20 @@ _TARGET = (
         "-g", "--guest", metavar="NAME", shell_complete=complete_guest, help="A guest that kvmtools started."
     ),
     click.option(
-        "--qemu", metavar="ADDRESS", help="Monitor of anybody's QEMU, QMP or human: a path, or HOST:PORT."
+        "--qemu",
+        metavar="ADDRESS",
+        shell_complete=complete_address,
+        help="Monitor of anybody's QEMU, QMP or human: a path, or HOST:PORT.",
     ),
     click.option(
         "--libvirt", metavar="DOMAIN", shell_complete=complete_domain, help="A libvirt domain that runs."
     ),
     click.option("--connect", metavar="URI", help="Its libvirt, as for virsh -c, if not the default one."),
     click.option(
-        "--gdb", metavar="ADDRESS", help="GDB socket of a QEMU, which is enough: a path, or [HOST]:PORT."
+        "--gdb",
+        metavar="ADDRESS",
+        shell_complete=complete_address,
+        help="GDB socket of a QEMU, which is enough: a path, or [HOST]:PORT.",
     ),
     click.option(
         "-c", "--core", metavar="PATH", type=click.Path(path_type=Path), help="ELF core by dump-guest-memory."

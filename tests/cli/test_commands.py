@@ -98,3 +98,11 @@ def test_pids_are_completed(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_no_guest_no_completions() -> None:
     assert completions("vtop", "-g", "no-such-guest", "--pid", "") == []
+
+
+@pytest.mark.parametrize("option", ["--qemu", "--gdb"])
+def test_an_address_may_be_a_path(option: str) -> None:
+    """The shell completes it, as it does any file."""
+    complete = ShellComplete(cli, {}, "kvmtools", "_KVMTOOLS_COMPLETE")
+    (item,) = complete.get_completions(["check", option], "run/q")
+    assert (item.type, item.value) == ("file", "run/q")

@@ -52,6 +52,8 @@ def test_a_healthy_guest_agrees_and_runs_on(guest: Guest, by_qmp: OpenKernel) ->
         (pause,) = kernel.pauses[-1:]
         assert (pause.was_running, pause.held) == (True, True)
         assert by_qmp.session.target.monitor.running()
+        assert kernel.session.target.vmcoreinfo() == by_qmp.session.target.vmcoreinfo()
+        assert "OSRELEASE=" in str(kernel.session.target.vmcoreinfo())
         assert kernel.regs().source == "GDB, and the human monitor agrees"
     assert by_qmp.session.target.monitor.running()
 

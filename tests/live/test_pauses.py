@@ -68,6 +68,45 @@ def test_a_signal_while_paused_lets_the_guest_run(split: Machine, number: signal
     assert split.running()
 
 
+ASK = """
+import sys
+from kvmtools.attach.open import open_target
+with open_target(gdb=sys.argv[1]) as target:
+    print("asks", flush=True)
+    while True:
+        {what}
+"""
+REGISTERS = "target.registers_by_gdb()"
+PAUSED = "with target.paused(): target.registers()"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT])
+@pytest.mark.parametrize("what", [REGISTERS, PAUSED])
+def test_a_signal_while_a_gdbstub_is_asked_lets_the_guest_run(
+    split: Machine, number: signal.Signals, what: str
+) -> None:
+    """Every question stops the guest; wherever in one the signal strikes, it runs on."""
+    program = [sys.executable, "-c", ASK.format(what=what), split.gdb]
+    with subprocess.Popen(program, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as asker:
+        assert asker.stdout is not None
+        assert asker.stdout.readline() == b"asks\n"
+        time.sleep(0.05)
+        asker.send_signal(number)
+        assert asker.wait(30) != 0
+    assert split.running()
+
+
+def test_qemu_killed_while_its_gdbstub_is_asked(split: Machine) -> None:
+    with open_target(gdb=split.gdb) as target:
+        pausing = target.paused()
+        pausing.__enter__()
+        split.kill()
+        with pytest.raises(GuestVanished, match="ended or closed its gdbstub"):
+            pausing.__exit__(None, None, None)
+        with pytest.raises(GuestVanished):
+            target.registers_by_gdb()
+
+
 def test_a_killed_program_leaves_gdb_to_let_the_guest_run(split: Machine) -> None:
     """SIGKILL: only gdb is left, and it detaches when its input ends."""
     program = [sys.executable, "-c", HOLD.format(what="gdb"), split.qmp, split.gdb]

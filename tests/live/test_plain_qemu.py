@@ -107,6 +107,14 @@ def test_a_gdb_that_holds_the_stub_is_not_disturbed(typed: Type, folder: Path, p
         assert theirs.running()
 
 
+def test_another_kernel_s_vmlinux(typed: Type, folder: Path, ports: list[int]) -> None:
+    (folder / "other").symlink_to(reference.ensure("nopae", progress=print).vmlinux)
+    for address in (f"--gdb :{ports[0]}", "--qemu monitor.sock"):
+        done = documented.run(f"kvmtools check {address} -s other", folder)
+        assert done.returncode == 3
+        assert done.stderr.startswith("kvmtools: this vmlinux is not the guest's kernel: its build id is")
+
+
 @pytest.fixture
 def closed(typed: Type, folder: Path, ports: list[int]) -> Iterator[str]:
     """The monitor's address, while QEMU serves no gdb."""
