@@ -33,6 +33,7 @@ ARROWS = {
     "api": frozenset(
         {"boot", "attach", "observe", "model", "compare", "show", "findings", "survey", "records", "errors"}
     ),
+    "companions/gdb": frozenset(),
     "companions": frozenset({"api", "show", "report", "boot", "findings", "errors"}),
     "drgn": frozenset({"companions"}),
     "cli": frozenset({"api", "show", "report", "boot", "findings", "survey", "records", "errors", "paths"}),
@@ -41,8 +42,9 @@ ARROWS = {
     "__main__": frozenset({"cli"}),
 }
 """Room to the rooms it may import, itself aside."""
-LIBRARIES = {"report": {"jinja2"}}
-"""What a room may use that a user may not have; it is imported where it is used, and nothing else fails without it."""
+LIBRARIES = {"report": {"jinja2"}, "companions/gdb": {"gdb"}}
+"""What a room may use that a user may not have; it is imported where it is used, and nothing else fails without it.
+The Python inside gdb has the module gdb, and it alone."""
 STANDARD_LIBRARY_ONLY = {
     "records",
     "errors",
@@ -54,7 +56,9 @@ STANDARD_LIBRARY_ONLY = {
     "report",
     "__init__",
     "__main__",
+    "companions/gdb",
 }
+INNER_ROOMS = ("cli/model", "companions/gdb")
 
 ROOMS = {name for name in ARROWS if name != "__init__"}
 
@@ -100,7 +104,8 @@ def room_of(path: Path) -> str:
     if path.stem == "__main__":
         return "__main__"
     parts = path.relative_to(PACKAGE).with_suffix("").parts
-    return "cli/model" if parts[:2] == ("cli", "model") else parts[0]
+    inner = "/".join(parts[:2])
+    return inner if inner in INNER_ROOMS else parts[0]
 
 
 def imports_of(path: Path, source: str) -> Iterator[tuple[int, str]]:
@@ -131,6 +136,8 @@ def broken_arrows(path: Path, source: str) -> list[str]:
         elif parts[0] == "kvmtools":
             # `from kvmtools import records` names the room just as `import kvmtools.records` does.
             target = parts[1] if len(parts) > 1 and parts[1] in ROOMS else "__init__"
+            if "/".join(parts[1:3]) in INNER_ROOMS:
+                target = "/".join(parts[1:3])
             allowed = target in ARROWS[room] or target == room or parts[1:] == ["__version__"]
         else:
             known = sys.stdlib_module_names | LIBRARIES.get(room, set())
@@ -254,7 +261,10 @@ def test_imports_follow_the_arrows(path: Path) -> None:
         ("cli/vtop.py", "from kvmtools.observe.kernel import Kernel"),
         ("cli/pkmap.py", "from kvmtools.model.pkmap.area import PkmapArea"),
         ("cli/model/pkmap.py", "from kvmtools.api.opening import open_kernel"),
-        ("companions/gdb.py", "from kvmtools.cli.output import emit"),
+        ("companions/shell.py", "from kvmtools.cli.output import emit"),
+        ("companions/gdb/stub.py", "from kvmtools.show.printable import printable"),
+        ("companions/gdb/stub.py", "import numpy"),
+        ("companions/gdb/stub.py", "from kvmtools.api.opening import open_kernel"),
         ("show/pages.py", "from kvmtools.api.pages import Page"),
     ],
 )
@@ -270,6 +280,7 @@ def test_a_broken_arrow_is_noticed(file: str, source: str) -> None:
         ("observe/paging.py", "import numpy\nfrom kvmtools.attach.memory.physical import PhysicalMemory"),
         ("cli/check.py", "def f():\n    import kvmtools.boot.guests"),
         ("cli/model/pkmap.py", "from kvmtools.model.pkmap.area import PkmapArea"),
+        ("companions/gdb/stub.py", "import json\nimport gdb\nfrom .companion import Companion"),
         (
             "boot/guests.py",
             "from kvmtools.attach.monitor.qmp import Monitor\nfrom kvmtools import __version__",
@@ -278,6 +289,25 @@ def test_a_broken_arrow_is_noticed(file: str, source: str) -> None:
 )
 def test_what_is_allowed_passes(file: str, source: str) -> None:
     assert broken_arrows(PACKAGE / file, source) == []
+
+
+def test_what_runs_inside_gdb_names_itself_by_dots_alone() -> None:
+    """Gdb loads that folder by itself, under another name, and has no kvmtools."""
+    inside = [path for path in FILES if room_of(path) == "companions/gdb"]
+    assert len(inside) > 3
+    for path in inside:
+        named = [
+            name
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            for name in (
+                [alias.name for alias in node.names]
+                if isinstance(node, ast.Import)
+                else [node.module or ""]
+                if isinstance(node, ast.ImportFrom) and not node.level
+                else []
+            )
+        ]
+        assert not any(name.partition(".")[0] == "kvmtools" for name in named), path
 
 
 LIST_MODULES = """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,8 @@ from kvmtools.api.session import Session
 from kvmtools.errors import AttachError, UsageError
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from kvmtools.attach.target import Target
     from kvmtools.observe.kernel import Kernel
 
@@ -52,9 +55,22 @@ def open_kernel(
         symbols=_path(symbols),
         pause=pause,
     )
+    return _opened(target, console, demand_gdb=gdb is not None)
+
+
+def open_in_gdb(
+    ask: Callable[[str], str], address: str, connection: socket | None, *, symbols: str | Path | None
+) -> OpenKernel:
+    """The kernel of a guest whose gdbstub a user's own gdb holds; see :mod:`kvmtools.attach.monitor.user_gdb`."""
+    from kvmtools.attach.open import target_in_gdb
+
+    return _opened(target_in_gdb(ask, address, connection, vmlinux=_path(symbols)))
+
+
+def _opened(target: Target, console: Path | None = None, *, demand_gdb: bool = False) -> OpenKernel:
     try:
         session = Session(target, _kernel(target), console=console)
-        return OpenKernel(session, demand_gdb=gdb is not None)
+        return OpenKernel(session, demand_gdb=demand_gdb)
     except BaseException:
         target.close()
         raise

@@ -55,6 +55,15 @@ class Session:
                 return seen
         raise _never_at_rest(f"{seen.broken[0].structure}: {seen.broken[0].reason}")
 
+    def find_again(self) -> None:
+        """Find the kernel once more: the guest may have been rebooted since, and KASLR has put it elsewhere.
+
+        :raises SymbolsError: if it is not there
+        """
+        from kvmtools.observe.kernel import locate
+
+        self.kernel = locate(self.target.memory, self.kernel.vmlinux, None, self.target.registers())
+
     def seen_by(self, cpu: int | None = None) -> Kernel:
         """The kernel with its page tables as a vCPU reads them now; without a choice, as the first that pages does.
 

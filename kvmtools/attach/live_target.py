@@ -16,6 +16,7 @@ from kvmtools.attach.monitor.gdbstub import demand_gdbstub
 from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.attach.monitor.pause import NoPause, PausedGuest, Pausing
 from kvmtools.attach.monitor.stub_monitor import StubMonitor
+from kvmtools.attach.monitor.user_gdb import UserGdbMonitor
 from kvmtools.attach.target import Target
 from kvmtools.errors import AttachError, GuestVanished
 from kvmtools.records import PAGE_SIZE, Registers
@@ -73,6 +74,8 @@ class LiveTarget(Target):
     def registers_by_gdb(self) -> tuple[Registers, ...]:
         if isinstance(self.monitor, StubMonitor):
             return self.monitor.registers()
+        if isinstance(self.monitor, UserGdbMonitor):
+            raise AttachError("the gdbstub is your gdb's")
         with (
             self._stub_address() as where,
             StubMonitor(where, runs=self.monitor.running()) as stub,

@@ -9,7 +9,10 @@ from typing import TYPE_CHECKING
 from kvmtools.errors import UsageError
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from kvmtools.attach.monitor.monitor import Monitor
+    from kvmtools.attach.monitor.user_gdb import Ask
     from kvmtools.attach.target import Target
 
 
@@ -75,6 +78,17 @@ def open_target(
         pause=pause,
         seed=seed,
     )
+
+
+def target_in_gdb(ask: Ask, address: str, connection: socket | None, *, vmlinux: Path | None) -> Target:
+    """The guest whose gdbstub a user's own gdb holds; see :class:`kvmtools.attach.monitor.user_gdb.UserGdbMonitor`.
+
+    :raises AttachError: if there is no way to it
+    """
+    from kvmtools.attach.live_target import LiveTarget
+    from kvmtools.attach.monitor.user_gdb import UserGdbMonitor
+
+    return LiveTarget(UserGdbMonitor(ask, address, connection), vmlinux=vmlinux, seed=_given())
 
 
 def _monitor(qemu: str | None, libvirt: str | None, connect: str | None) -> Monitor:

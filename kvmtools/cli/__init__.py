@@ -13,6 +13,7 @@ import io
 import os
 import select
 import sys
+from collections.abc import Callable
 from typing import IO
 
 from kvmtools.errors import KvmtoolsError
@@ -28,13 +29,13 @@ def main(*words: str) -> None:
 
     :param words: commands that stand before the person's own words
     """
-    _start_quickly()
+    start_quickly()
     try:
         _occupy_standard_streams()
         if sys.stdout is None:
             complain("stdout is closed: there is nowhere to print to")
             sys.exit(NO_OUTPUT)
-        leave(_run([*words, *sys.argv[1:]]))
+        leave(run_command([*words, *sys.argv[1:]]))
     except KeyboardInterrupt as interrupt:
         complain("interrupted")
         _complain_of_notes(interrupt)
@@ -44,7 +45,7 @@ def main(*words: str) -> None:
         raise
 
 
-def _start_quickly() -> None:
+def start_quickly() -> None:
     """Leave out what a short command pays for and does not need: together a fifth of its time."""
     # What is imported lives until the end: to look through it for garbage every 700 objects finds none.  A long command
     # still collects its own.
@@ -130,14 +131,21 @@ def _occupy_standard_streams() -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 (it is the stream of the whole process)
 
 
-def _run(words: list[str]) -> int:
+def run_command(words: list[str]) -> int:
     """The exit code of the command that the words name; what it could not do is said in one line."""
+    from kvmtools.cli.group import cli
+
+    return exit_code(lambda: cli.main(words, prog_name="kvmtools", standalone_mode=False))
+
+
+def exit_code(work: Callable[[], object]) -> int:
+    """The exit code of some work: what it returns, if that is a number; what it could not do is said in one line."""
     import click
 
-    from kvmtools.cli.group import BrokenPipe, cli
+    from kvmtools.cli.group import BrokenPipe
 
     try:
-        result = cli.main(words, prog_name="kvmtools", standalone_mode=False)
+        result = work()
         return result if isinstance(result, int) else 0
     except KvmtoolsError as error:
         complain(error)

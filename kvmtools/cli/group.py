@@ -44,11 +44,15 @@ class Commands(Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in self._modules():
             return None
-        command = getattr(import_module(f"{self.package}.{cmd_name}"), "command", None)
+        module = cmd_name.replace("-", "_")
+        command = getattr(import_module(f"{self.package}.{module}"), "command", None)
         return command if isinstance(command, click.Command) else None
 
     def _modules(self) -> set[str]:
-        return {module.name for module in pkgutil.iter_modules(import_module(self.package).__path__)}
+        return {
+            module.name.replace("_", "-")
+            for module in pkgutil.iter_modules(import_module(self.package).__path__)
+        }
 
     def make_context(self, *args: Any, **kwargs: Any) -> click.Context:
         with _hidden_from_click():  # --help and --version print here

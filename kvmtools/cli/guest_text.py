@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from kvmtools.boot.guests.record import Guest
     from kvmtools.boot.kernels.reference import BuiltKernel
 
+_IN_GDB = "-x \"$(kvmtools gdb-script)\" -ex 'kvm symbols'"
+"""KASLR moves the kernel: gdb's own symbols would lead nowhere."""
+
 
 def to_dict(guest: Guest, state: GuestState) -> dict[str, Any]:
     """One guest, its record and its state; sizes in bytes, times in seconds."""
@@ -47,7 +50,7 @@ def details(guest: Guest, state: GuestState) -> str:
         ("QMP", f"{guest.qmp} (ours), {guest.drgn_qmp} (yours)"),
         ("GDB", str(guest.gdb)),
         ("attach", f"kvmtools check -g {guest.name}"),
-        ("", f"gdb {_quoted(guest.vmlinux)} -ex 'target remote {guest.gdb}'"),
+        ("", f"gdb {_quoted(guest.vmlinux)} -ex 'target remote {guest.gdb}' {_IN_GDB}"),
         ("", f"drgn --qemu {_quoted(guest.drgn_qmp)} -s {_quoted(guest.vmlinux)}"),
         ("", f"kvmtools shell -g {guest.name}   (drgn that translates i386 virtual addresses)"),
     ]

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,11 +32,21 @@ class TargetOptions:
     symbols: Path | None = None
     pause: bool = True
 
-    def open(self) -> OpenKernel:
+    def open(self) -> AbstractContextManager[OpenKernel]:
         """Its kernel; see :func:`kvmtools.open` for the exceptions."""
-        from kvmtools.api.opening import open_kernel
+        return OPENER.get()(self)
 
-        return open_kernel(**asdict(self))
+
+def _opened(options: TargetOptions) -> OpenKernel:
+    from kvmtools.api.opening import open_kernel
+
+    return open_kernel(**asdict(options))
+
+
+OPENER: ContextVar[Callable[[TargetOptions], AbstractContextManager[OpenKernel]]] = ContextVar(
+    "opener", default=_opened
+)
+"""Who opens what the options name: a host of our commands that has a guest already puts itself here."""
 
 
 def complete_guest(_ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -121,7 +121,9 @@ def test_the_answers_of_the_vmlinux_are_kept_and_the_guest_let_go() -> None:
 
 def test_a_result_says_that_the_guest_panicked(tmp_path: Path) -> None:
     """As far as its console is known: that of a guest of ours."""
-    target: Any = SimpleNamespace(monitor=object(), description="QEMU", transport="qmp")
+    target: Any = SimpleNamespace(
+        monitor=SimpleNamespace(resumes="cont"), description="QEMU", transport="qmp"
+    )
     log = tmp_path / "console.log"
     log.write_text("[    1.0] Kernel panic - not syncing: VFS: Unable to mount root fs\r\n")
     kernel: Any = None

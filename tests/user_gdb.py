@@ -1,0 +1,125 @@
+"""A gdb as a person starts it: on a batch file, or at a terminal."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import select
+import subprocess
+import termios
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from kvmtools.cli.gdb_script import script
+
+PROMPT = "(gdb) "
+INTERRUPT = "\x03"
+"""Ctrl-C."""
+MARK = "-- next"
+
+
+def gdb_words(vmlinux: Path | None, address: str, *more: str) -> list[str]:
+    """The command line; the connection first, so that what follows finds it."""
+    symbols = [] if vmlinux is None else [str(vmlinux)]
+    return [
+        "gdb",
+        "-nx",
+        "-q",
+        *symbols,
+        "-ex",
+        f"target remote {address}",
+        "-ex",
+        f"source {script()}",
+        *more,
+    ]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What a batch file came to."""
+
+    code: int
+    shown: list[str]
+    """By command."""
+    complaints: str
+
+    def last(self) -> str:
+        """The last line of complaint."""
+        return self.complaints.rstrip("\n").rpartition("\n")[2]
+
+
+def batch(
+    folder: Path, vmlinux: Path | None, address: str, *commands: str, before: tuple[str, ...] = ()
+) -> Batch:
+    """Run the commands of a file as ``gdb -batch -x`` does; it ends at the first that fails.
+
+    :param before: commands ahead of the connection
+    """
+    file = folder / "commands.gdb"
+    file.write_text("".join(f"echo {MARK}\\n\n{command}\n" for command in ("set pagination off", *commands)))
+    words = gdb_words(vmlinux, address, "-x", str(file))
+    ahead = [word for command in before for word in ("-ex", command)]
+    words[3:3] = ["-batch", *ahead]
+    done = subprocess.run(
+        words, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120, check=False
+    )
+    said = done.stdout.partition("[Inferior 1 ")[0]
+    shown = [part.strip("\n") for part in said.split(f"{MARK}\n")[2:]]
+    return Batch(done.returncode, shown, done.stderr)
+
+
+class Terminal:
+    """What a person at a terminal types and sees."""
+
+    def __init__(self, words: list[str]) -> None:
+        self._ours, theirs = pty.openpty()
+        environment = {**os.environ, "TERM": "dumb", "INPUTRC": os.devnull}
+        self.process = subprocess.Popen(
+            words,
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            env=environment,
+            start_new_session=True,
+            # So that Ctrl-C is a signal.
+            preexec_fn=partial(fcntl.ioctl, 0, termios.TIOCSCTTY, 0),
+        )
+        os.close(theirs)
+
+    def type(self, text: str) -> None:
+        os.write(self._ours, text.encode())
+
+    def until(self, wanted: str, seconds: float = 30) -> str:
+        """What is shown up to ``wanted``; what follows is left for the next call."""
+        seen, limit = b"", time.monotonic() + seconds
+        while not seen.endswith(wanted.encode()):
+            ready, _, _ = select.select([self._ours], [], [], max(0.0, limit - time.monotonic()))
+            assert ready, seen
+            seen += os.read(self._ours, 1)
+        return seen.decode().replace("\r\n", "\n")
+
+    def say(self, command: str) -> str:
+        """What a command shows."""
+        self.type(f"{command}\n")
+        return self.until(PROMPT).removesuffix(PROMPT).partition("\n")[2]
+
+    def close(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        os.close(self._ours)
+
+
+@contextmanager
+def terminal(words: list[str]) -> Iterator[Terminal]:
+    """A gdb at a terminal, at its first prompt."""
+    opened = Terminal(words)
+    try:
+        opened.until(PROMPT)
+        yield opened
+    finally:
+        opened.close()
