@@ -98,8 +98,14 @@ def _failed(error: OSError) -> int:
     return INTERNAL
 
 
+class OutputError(OSError):
+    """Stdout cannot be written, as others than :func:`click.echo` found: a person's own code."""
+
+
 def _is_of_output(error: OSError) -> bool:
-    """Whether it is stdout that could not be written: all that goes there goes through :func:`click.echo`."""
+    """Whether it is stdout that could not be written: all of ours that goes there goes through :func:`click.echo`."""
+    if isinstance(error, OutputError):
+        return True
     import click
 
     trace = error.__traceback__

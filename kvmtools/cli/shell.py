@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 import sys
 import traceback
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kvmtools.cli import reader_left, to_stderr
+from kvmtools.cli import OutputError, reader_left, to_stderr
 from kvmtools.cli.options import TargetOptions, target_options
 from kvmtools.cli.output import note
 from kvmtools.cli.page_tables import PageTableWords, page_table_options
@@ -123,15 +124,39 @@ def _run(kernel: OpenKernel, table: PageTable, text: str, name: str) -> int:
         return SCRIPT_FAILED
     except Exception as error:
         if isinstance(error, OSError):
-            sys.stdout.flush()  # if it was stdout that failed, it does again: no fault of the code's
-            forgotten = error.errno == errno.ENOSPC or (error.errno == errno.EPIPE and reader_left())
-            if forgotten and error.filename is None:
-                raise  # an unbuffered stdout does not hold by now what it could not write
+            _demand_output(error)
         _show(error, name)
         return SCRIPT_FAILED
     finally:
         drgn.set_default_prog(None)
     return 0
+
+
+def _demand_output(error: OSError) -> None:
+    """Raise if it was stdout that failed, which is no fault of the code's.
+
+    :raises OutputError: if it cannot be written
+    :raises BrokenPipeError: if its reader left
+    """
+    try:
+        sys.stdout.flush()  # what failed fails again
+    except BrokenPipeError:
+        raise
+    except OSError as again:
+        raise OutputError(again.errno, again.strerror) from error
+    # An unbuffered stdout does not hold by now what it could not write.
+    if error.filename is None and error.errno == errno.ENOSPC and _is_full(1):
+        raise OutputError(error.errno, error.strerror) from error
+    if error.filename is None and error.errno == errno.EPIPE and reader_left():
+        raise error
+
+
+def _is_full(descriptor: int) -> bool:
+    """Whether nothing more can be written: to a file on a full disk, or to ``/dev/full``; a pipe has no such end."""
+    status = os.fstat(descriptor)
+    if stat.S_ISREG(status.st_mode):
+        return os.statvfs(descriptor).f_bavail == 0
+    return stat.S_ISCHR(status.st_mode) and not os.isatty(descriptor)
 
 
 def _show(error: Exception, name: str) -> None:

@@ -81,6 +81,39 @@ print(1, flush=True)
         invoke("shell", "-e", code)
 
 
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+@pytest.mark.parametrize("code", ["print(1, flush=True)", "print('x' * 100000)"])
+def test_a_full_disk_is_told_in_one_line(unbuffered: str, code: str) -> None:
+    """The command's own ending, around a guest that stands in for one."""
+    program = f"""
+import sys
+sys.argv = ["kvmtools", "shell", "-e", {code!r}]
+sys.path[:0] = {[str(Path(__file__).parents[1])]!r}
+from opened_kernel import recorded_session
+import kvmtools, kvmtools.api.prompt, kvmtools.api.opening, kvmtools.cli
+session = recorded_session("pae")
+kvmtools.api.opening.open_kernel = lambda **_options: kvmtools.OpenKernel(session)
+kvmtools.api.prompt.namespace = lambda *_: {{"prog": None}}
+kvmtools.cli.main()
+"""
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONUNBUFFERED": unbuffered},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+    assert done.stderr == "kvmtools: cannot write the output: No space left on device\n"
+    assert done.returncode == 3
+
+
+def test_another_file_that_is_full_is_the_scripts_own(invoke: Invoke) -> None:
+    outcome = invoke("shell", "-e", "import os; os.write(os.open('/dev/full', os.O_WRONLY), b'x')")
+    assert outcome.code == 1
+    assert "No space left" in outcome.err
+
+
 def test_a_fault_of_our_helpers_is_one_line(invoke: Invoke) -> None:
     outcome = invoke(
         "shell", "-e", "from kvmtools.errors import MemoryFault; raise MemoryFault(16, 'is nowhere')"
