@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import time
+from contextlib import closing
 from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
@@ -121,8 +122,8 @@ def test_any_machine_s_hole_is_where_qemu_says(start: Start, program: str, machi
             target.memory.read(0xFD000000, 4)
 
 
-def test_a_monitor_on_tcp(start: Start) -> None:
-    """The process at the other end is found; no file can be lent, so there is no VMCOREINFO, and QMP memory is text."""
+def test_a_monitor_on_tcp(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process at the other end is found, and opens our files by our name for them if it sees the same ``/proc``."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     start("-S", "-m", "64", "-device", "vmcoreinfo", "-qmp", f"tcp:127.0.0.1:{port},server=on,wait=off")
@@ -130,7 +131,10 @@ def test_a_monitor_on_tcp(start: Start) -> None:
         assert target.transport.startswith("proc-mem (proved against xp: 4 pages")
         assert target.vmcoreinfo() is None
         assert target.monitor is not None
-        with pytest.raises(AttachError, match="no file can be passed to QEMU here"):
+        with closing(PmemsaveMemory(target.monitor, target.memory.ranges)) as memory:
+            assert memory.read(0, 0x8000) == target.memory.read(0, 0x8000)
+        monkeypatch.setattr("kvmtools.attach.monitor.host_process.same_namespace", lambda _pid: False)
+        with pytest.raises(AttachError, match="no file can be lent to QEMU"):
             PmemsaveMemory(target.monitor, target.memory.ranges)
 
 

@@ -143,13 +143,20 @@ class QmpMonitor(Monitor):
 
     @contextmanager
     def lent(self, descriptor: int) -> Iterator[str]:
-        """The ``/proc/self/fd/N`` of a file that is passed through the socket.
+        """The ``/proc/self/fd/N`` of a file that is passed through the socket, which a TCP connection does not do.
 
         QEMU would keep it, and with it what was written there, for as long as anybody is connected to any monitor.
 
-        :raises AttachError: if the connection is not a unix socket, or QEMU refuses
+        :raises AttachError: if QEMU refuses
         """
         from qemu.qmp import QMPError
+
+        with self._connection() as connection:
+            passes_files = connection.family == socket.AF_UNIX
+        if not passes_files:
+            with super().lent(descriptor) as path:
+                yield path
+            return
 
         async def send() -> None:
             self._client.send_fd_scm(descriptor)
