@@ -190,6 +190,20 @@ def kvm_check(kvm_kernel: OpenKernel) -> Callable[..., Result]:
 
 
 @pytest.fixture
+def kvm_snapshot(kvm_kernel: OpenKernel, tmp_path: Path) -> Callable[..., Path]:
+    """``kvm_snapshot(name)``: a recording of the guest as it is now, a file of the test's ``tmp_path``.
+
+    ``kvmtools.open(core=path)`` opens it, and ``kvmtools check -c`` does where it is kept.
+    """
+    numbers = itertools.count(1)
+
+    def record(name: str = "") -> Path:
+        return kvm_kernel.snapshot(tmp_path / (name or f"guest-{next(numbers)}.vmcore"))
+
+    return record
+
+
+@pytest.fixture
 def kvm_model(kvm_kernel: OpenKernel) -> Any:
     """What the model says that this kernel ought to have: a :class:`kvmtools.model.Prediction`."""
     return kvm_kernel.prediction()
