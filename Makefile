@@ -10,7 +10,7 @@
 #   make matrix               do 5.10, 6.1, 6.12 and 7.2, with PAE and without, agree?  (an hour; their sources come from Debian)
 #   make matrix KERNELS='6.12 7.2'           ... of these (what is built is not built again)
 #   make matrix MACHINES='64M,2G mem=700M'   ... on these machines, and nothing else
-#   make docs                 the reference for scripts, as build/docs/index.html
+#   make docs                 the reference for scripts, as build/docs/index.html; build/docs/kvmtools.1, the man page
 #   make bench                how fast it is
 #   make bench-peers          ... beside QEMU's monitor, drgn, and volatility3 (pip install it into .venv, or name a Python that
 #                             has it in KVMTOOLS_VOLATILITY)
@@ -43,6 +43,7 @@ lint: $(READY)
 
 docs: $(READY)
 	$(BIN)/sphinx-build -q -E -W --keep-going docs build/docs
+	$(BIN)/python docs/man_page.py build/docs/kvmtools.1
 
 mutants: $(READY)
 	nice $(BIN)/python tests/mutants.py $(ONLY)
