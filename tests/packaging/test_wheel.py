@@ -84,6 +84,12 @@ def test_what_needs_qemu_says_so(installed: Path, tmp_path: Path) -> None:
     assert "there is no qemu-system-i386 on this machine" in done.stderr
 
 
+def test_gdb_finds_its_script(installed: Path, tmp_path: Path) -> None:
+    script = Path(run(installed, tmp_path, "kvmtools", "gdb-script").stdout.strip())
+    assert installed in script.parents
+    assert script.is_file()
+
+
 def test_pytest_finds_the_plugin(installed: Path, tmp_path: Path) -> None:
     done = run(installed, tmp_path, "python", "-m", "pytest", "--help")
     assert "--kvm-kernel" in done.stdout
