@@ -55,6 +55,26 @@ def test_a_broken_guest_exits_as_check_does(
     assert skipping.code == 0
 
 
+def test_one_verdict_in_every_form(invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    guest = load("pae")
+    pte_cleared(guest)
+    always_opens(monkeypatch, session_of(guest, guest.kernel.with_memory(WholeMemory(guest.snapshot))))
+    files = {form: tmp_path / f"kvmtools.{form}" for form in ("html", "sarif", "junit", "json")}
+    words = [word for form, file in files.items() for word in (f"--{form}", str(file))]
+    outcome = invoke("report", *words)
+    assert outcome.code == 1
+    assert outcome.err.count("kvmtools: wrote ") == 4
+    for form in ("sarif", "junit", "json"):
+        checked = invoke("check", "--format", form)
+        assert checked.code == 1
+        assert files[form].read_text(encoding="utf-8") == checked.out
+    outcome = invoke("report")
+    assert (outcome.code, str(outcome.error)) == (
+        2,
+        "no file is named (--html FILE, or one of --sarif, --junit, --json)",
+    )
+
+
 def test_what_cannot_be_written_is_refused_before_the_guest_is_bothered(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
