@@ -50,14 +50,26 @@ def details(guest: Guest, state: GuestState) -> str:
         ("QMP", f"{guest.qmp} (ours), {guest.drgn_qmp} (yours)"),
         ("GDB", str(guest.gdb)),
         ("attach", f"kvmtools check -g {guest.name}"),
-        ("", f"gdb {_quoted(guest.vmlinux)} -ex 'target remote {guest.gdb}' {_IN_GDB}"),
-        ("", f"drgn --qemu {_quoted(guest.drgn_qmp)} -s {_quoted(guest.vmlinux)}"),
+        *(("", line) for line in _with_the_vmlinux(guest)),
         ("", f"kvmtools shell -g {guest.name}   (drgn that translates i386 virtual addresses)"),
     ]
     if state.panic:
         rows.insert(0, ("panic", brief(state.panic)))
     head = f"{guest.name}: {_word(state)}, up {duration(state.uptime_seconds)}"
     return "\n".join([head, *(f"  {key:<9}{value}" for key, value in rows)])
+
+
+def _with_the_vmlinux(guest: Guest) -> Sequence[str]:
+    """What other programs attach with; nothing if they cannot read it."""
+    from kvmtools.boot.kernels.kernel_folder import is_packed
+
+    if guest.vmlinux is not None and is_packed(guest.vmlinux):
+        return ()
+    vmlinux = _quoted(guest.vmlinux)
+    return (
+        f"gdb {vmlinux} -ex 'target remote {guest.gdb}' {_IN_GDB}",
+        f"drgn --qemu {_quoted(guest.drgn_qmp)} -s {vmlinux}",
+    )
 
 
 def guest_table(running: Sequence[tuple[Guest, GuestState]]) -> str:

@@ -129,6 +129,19 @@ def test_status_tells_how_to_attach(one_guest: list[Any]) -> None:
     assert "drgn --qemu /run/kvmtools/pae/drgn.sock -s '/cache/my kernels/vmlinux'" in shown
 
 
+def test_other_programs_are_not_told_to_read_a_packed_vmlinux(
+    one_guest: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = replace(GUEST, vmlinux=Path("/built/vmlinux.xz"))
+    monkeypatch.setattr(registry, "find", lambda _name: packed)
+    monkeypatch.setattr(lifecycle, "state", {packed: STATE}.__getitem__)
+    shown, _ = run("status", "pae")
+    assert "symbols  /built/vmlinux.xz" in shown
+    assert "gdb /built" not in shown
+    assert "drgn --qemu" not in shown
+    assert "kvmtools shell -g pae" in shown
+
+
 @pytest.mark.parametrize("name", ["start", "status", "list"])
 def test_json_has_the_schema_and_units_in_its_keys(one_guest: list[Any], name: str) -> None:
     shown, _ = run(name, "--format", "json")

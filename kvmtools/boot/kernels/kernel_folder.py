@@ -12,7 +12,13 @@ from pathlib import Path
 from kvmtools.errors import UsageError
 
 _IMAGES = ("arch/x86/boot/bzImage", "bzImage", "vmlinuz", "vmlinuz-*")
-_SYMBOLS = ("vmlinux", *(f"vmlinux.{packed}" for packed in ("xz", "gz", "zst", "bz2", "lz4", "lzma")))
+_PACKED = (".xz", ".gz", ".zst", ".bz2", ".lz4", ".lzma")
+_SYMBOLS = ("vmlinux", *(f"vmlinux{suffix}" for suffix in _PACKED))
+
+
+def is_packed(vmlinux: Path) -> bool:
+    """Whether gdb and drgn want it unpacked, by its name."""
+    return vmlinux.suffix in _PACKED
 
 
 def image_in(folder: Path) -> Path:
