@@ -65,7 +65,7 @@ ROOMS = {name for name in ARROWS if name != "__init__"}
 LAYERS = {
     "api": (
         "session addresses page_tables pages translations mappings page_use pkmap zones layout registers checking"
-        " page_map surveying guests recording open_kernel adopted module_symbols prompt opening differences"
+        " page_map surveying guests recording open_kernel adopted module_symbols prompt opening differences watching"
     ),
     "attach": (
         "closing elf general_registers recording monitor memory proof transports target core_target live_target open"
@@ -86,7 +86,7 @@ LAYERS = {
     ),
     "show": (
         "style printable gaps tables addresses drawing differences pages translations mappings page_use pkmap zones"
-        " layout registers"
+        " layout registers watching"
     ),
     "report": "heading explanations source_places summary text catalogue document json_schema junit sarif page",
 }

@@ -31,6 +31,11 @@ def pkmap_text(slots: Any) -> str:
     return "\n\n".join([*sections, *gaps.paragraph()])
 
 
+def pkmap_picture(slots: Any) -> str:
+    """The picture alone, with how many slots are in which state above it."""
+    return "\n".join(_picture(slots, Gaps()))
+
+
 def _picture(slots: Any, gaps: Gaps) -> Iterator[str]:
     area, counts = slots.area, slots.area.counts.tolist()
     base, cursor = gaps.get(area, "base"), gaps.get(area, "cursor")
