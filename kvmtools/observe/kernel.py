@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from kvmtools.errors import Absent, MemoryFault, SymbolsError
 from kvmtools.observe.architecture import Architecture
 from kvmtools.observe.paging.forms import Form
-from kvmtools.observe.symbols.in_memory import kernels_in
 from kvmtools.observe.symbols.running import EFER_LMA
 from kvmtools.observe.symbols.slide import demand_paging, find_slide
 from kvmtools.observe.symbols.vmlinux import Vmlinux
@@ -224,6 +223,8 @@ def find_kernel(
     :param folder: where to look first; the other arguments are those of :func:`locate`
     :raises SymbolsError: if no kernel is there, it is for 64 bits, or nothing that debugs it is found
     """
+    from kvmtools.observe.symbols.in_memory import kernels_in
+
     demand_paging(registers)
     if any(cpu.efer is not None and cpu.efer & EFER_LMA for cpu in registers):
         raise SymbolsError(

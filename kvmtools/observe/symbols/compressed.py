@@ -10,17 +10,15 @@ from __future__ import annotations
 
 import os
 import struct
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 from kvmtools.errors import SymbolsError
 
 # A vmlinux is seldom packed, and every command opens one: what unpacks it is imported where it is needed.
 
 
-@dataclass(frozen=True, slots=True)
-class Compression:
+class Compression(NamedTuple):
     """A way to pack, told by how the file begins."""
 
     name: str

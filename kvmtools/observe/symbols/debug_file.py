@@ -18,8 +18,7 @@ from pathlib import Path
 import drgn
 
 from kvmtools.errors import SymbolsError
-from kvmtools.observe.symbols.in_memory import Identity
-from kvmtools.observe.symbols.vmlinux_file import VmlinuxFile, build_id_of
+from kvmtools.observe.symbols.vmlinux_file import Identity, VmlinuxFile, build_id_of
 
 I386 = drgn.Platform(drgn.Architecture.I386, drgn.PlatformFlags.IS_LITTLE_ENDIAN)
 

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from kvmtools.observe.symbols.running import SEARCH_END
+from kvmtools.observe.symbols.vmlinux_file import Identity
 from kvmtools.records import PAGE_SIZE, Range
 
 if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
-
-#: No i386 image can lie higher than its linear map reaches.
-SEARCH_END = 0x4000_0000
 
 _CHUNK = 4 << 20
 _IMAGE = 32 << 20
@@ -28,18 +26,6 @@ _BANNER = re.compile(rb"Linux version (\d[^\s\0]*) [^\n\0]{8,250}\n")
 # Elf32_Nhdr of type NT_GNU_BUILD_ID, a SHA-1.
 _BUILD_ID = re.compile(rb"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0(.{20})", re.DOTALL)
 _ELF = b"\x7fELF"
-
-
-@dataclass(frozen=True, slots=True)
-class Identity:
-    """What tells one kernel from others."""
-
-    build_id: str | None
-    """In hex; ``None`` if the linker gave it none, or it is not found."""
-    release: str | None
-    """As ``uname -r`` says it."""
-    banner: str = ""
-    """All of ``linux_banner``, where that is what was found."""
 
 
 def kernels_in(memory: PhysicalMemory, vmcoreinfo: str | None) -> Iterator[Identity]:

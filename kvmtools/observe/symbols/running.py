@@ -16,6 +16,9 @@ from kvmtools.records import Range, Registers
 if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
 
+#: No i386 image can lie higher than its linear map reaches.
+SEARCH_END = 0x4000_0000
+
 # Intel SDM vol. 3A, 2.2.1.
 EFER_LMA = 1 << 10
 

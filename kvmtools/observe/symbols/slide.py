@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING
 
 from kvmtools.attach.elf import ElfError, build_id_among, parse_notes
 from kvmtools.errors import MemoryFault, SymbolsError
-from kvmtools.observe.symbols.in_memory import SEARCH_END, kernels_in
-from kvmtools.observe.symbols.running import runs_on
+from kvmtools.observe.symbols.running import SEARCH_END, runs_on
 from kvmtools.observe.symbols.vmlinux import Vmlinux
 from kvmtools.records import Registers
 
@@ -157,6 +156,8 @@ def _refusal(memory: PhysicalMemory, vmlinux: Vmlinux, vmcoreinfo: str | None) -
 
 def guest_identity(memory: PhysicalMemory, vmcoreinfo: str | None) -> str | None:
     """Which kernel the guest runs, from its own words: a build id, else its banner; ``None`` if neither is found."""
+    from kvmtools.observe.symbols.in_memory import kernels_in  # seldom needed
+
     banner = ""
     for each in kernels_in(memory, vmcoreinfo):
         if not each.banner:

@@ -17,8 +17,7 @@ from kvmtools.errors import Absent, SymbolsError
 from kvmtools.observe.architecture import Architecture, architecture_of
 from kvmtools.observe.symbols import facts_cache
 from kvmtools.observe.symbols.facts_cache import Answer, Answers
-from kvmtools.observe.symbols.in_memory import Identity
-from kvmtools.observe.symbols.vmlinux_file import VmlinuxFile, read_vmlinux, symbols_in
+from kvmtools.observe.symbols.vmlinux_file import Identity, VmlinuxFile, read_vmlinux, symbols_in
 
 if TYPE_CHECKING:
     from kvmtools.observe.symbols.debuginfo import DebugInfo

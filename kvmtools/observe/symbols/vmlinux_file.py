@@ -7,7 +7,6 @@ that is not packed.
 from __future__ import annotations
 
 import hashlib
-import mmap
 import os
 import re
 import weakref
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from kvmtools.attach.elf import (
     ET_CORE,
@@ -32,7 +32,7 @@ from kvmtools.observe.symbols.compressed import unpacked
 
 _WANTED = "give the vmlinux or vmlinuz of the guest's i386 kernel"
 _DWARF = (".debug_info", ".zdebug_info")
-_RELEASE = re.compile(rb"Linux version (\d[^\s\0]*) ")
+_RELEASE = rb"Linux version (\d[^\s\0]*) "
 
 
 #: Begin the names of what the build makes for itself: nobody asks for them.
@@ -41,6 +41,17 @@ _NOBODYS = (
     *("__func__", "__already_done", "__warned", "__compound_literal", "__key.", "__print_once", "__msg."),
     *("__event_", "__tracepoint_", "__tpstrtab", "__bpf_", "event_", "str__", "symbols.", "CSWTCH"),
 )
+
+
+class Identity(NamedTuple):
+    """What tells one kernel from others."""
+
+    build_id: str | None
+    """In hex; ``None`` if the linker gave it none, or it is not found."""
+    release: str | None
+    """As ``uname -r`` says it."""
+    banner: str = ""
+    """All of ``linux_banner``, where that is what was found."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +90,10 @@ class VmlinuxFile:
         """What ``uname -r`` says in this kernel; ``None`` if the file does not tell."""
         if not self.has_image:
             return None
+        import mmap
+
         with self.readable.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as image:
-            found = _RELEASE.search(image)
+            found = re.search(_RELEASE, image)
             return found[1].decode("latin-1") if found else None
 
 
