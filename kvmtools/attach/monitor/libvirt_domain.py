@@ -22,6 +22,8 @@ _HINTS = {
     "is not running": "virsh start runs it",
     "failed to get domain": _WHICH,
     "not found": _WHICH,
+    "ermission denied": "run as its user, or as one of its group, libvirt",
+    "uthentication": "run as its user, or as one of its group, libvirt",
     "onnect socket": "does libvirtd run? --connect names another libvirt: qemu:///session, qemu:///system",
 }
 """What libvirt says, and what helps."""

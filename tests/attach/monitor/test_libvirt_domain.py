@@ -24,13 +24,15 @@ REFUSALS = {
         "Failed to connect socket to '/run/libvirt-sock': No such file or directory",
         "does libvirtd run?",
     ),
+    "theirs": ("Failed to connect socket to '/run/libvirt-sock': Permission denied", "run as its user"),
+    "polkit": ("authentication unavailable: no polkit agent available", "run as its user"),
     "test": ("this function is not supported by the connection driver: x", "only QEMU's domains"),
     "other": ("something that nobody has seen yet", ""),
 }
 VIRSH = """#!/bin/sh
 echo "$@" >>"$0.calls"
 refuse() { echo "error: $(cat "$1")" >&2; exit 1; }
-for each in none off lost test other; do
+for each in none off lost theirs polkit test other; do
     case "$*" in *"=$each "*) refuse "$0.$each" ;; esac
 done
 case "$*" in
