@@ -51,6 +51,8 @@ if TYPE_CHECKING:
     )
     from kvmtools.findings import Finding, Outcome, Result, RuleEntry, Status
     from kvmtools.report import render
+    from kvmtools.report.page import to_html
+    from kvmtools.survey import Survey
 
 __all__ = [
     "NOT_MAPPED",
@@ -76,6 +78,7 @@ __all__ = [
     "Result",
     "RuleEntry",
     "Status",
+    "Survey",
     "SymbolsError",
     "TranslatedAddress",
     "UsageError",
@@ -89,6 +92,7 @@ __all__ = [
     "open",
     "render",
     "rules",
+    "to_html",
 ]
 
 _HOMES = {
@@ -96,6 +100,8 @@ _HOMES = {
     " UsageError",
     "findings": "Finding Outcome Result RuleEntry Status",
     "report": "render",
+    "report.page": "to_html",
+    "survey": "Survey",
     "api.checking": "rules",
     "api.differences": "Differences diff",
     "api.guests": "booted",

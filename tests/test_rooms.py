@@ -38,7 +38,7 @@ ARROWS = {
     "drgn": frozenset({"companions"}),
     "cli": frozenset({"api", "show", "report", "boot", "findings", "survey", "records", "errors", "paths"}),
     "cli/model": frozenset({"cli", "model", "show", "records", "errors"}),
-    "__init__": frozenset({"api", "model", "report", "findings", "errors"}),
+    "__init__": frozenset({"api", "model", "report", "findings", "survey", "errors"}),
     "__main__": frozenset({"cli"}),
 }
 """Room to the rooms it may import, itself aside."""

@@ -24,12 +24,11 @@ def rules(only: Sequence[str] = (), skip: Sequence[str] = ()) -> tuple[RuleEntry
     return chosen(only, skip)
 
 
-def located(session: Session, result: Result) -> Result:
-    """The result with ``declared``: the guest is not asked, but the vmlinux, which may take gdb seconds the first
-    time.
+def declared(session: Session) -> dict[str, str]:
+    """Where in the kernel's source what the rules are about is declared, as far as that can be told: the guest is not
+    asked, but the vmlinux, which may take gdb seconds the first time.
     """
-    names = sorted({rule.about for rule in rules()})
-    return replace(result, declared=session.kernel.vmlinux.declarations(names))
+    return session.kernel.vmlinux.declarations(sorted({rule.about for rule in rules()}))
 
 
 def verdict(

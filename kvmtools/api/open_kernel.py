@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -77,10 +78,10 @@ class OpenKernel(Closing):
         :param declared: tell where in the kernel's source that is declared which findings are about: SARIF points there
         :raises UsageError: if a word names no rule
         """
-        from kvmtools.api.checking import located, verdict
+        from kvmtools.api import checking
 
-        result = verdict(self.session, only, skip, samples)
-        return located(self.session, result) if declared else result
+        result = checking.verdict(self.session, only, skip, samples)
+        return replace(result, declared=checking.declared(self.session)) if declared else result
 
     def survey(self, *, only: Sequence[str] = (), skip: Sequence[str] = (), samples: int = SAMPLES) -> Survey:
         """:meth:`check`, and what a report draws beside its ``result``: all of one moment, as plain numbers and names.

@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvmtools.api.checking import verdict
+from kvmtools.api.checking import declared, verdict
 from kvmtools.api.layout import kernel_layout
 from kvmtools.api.mappings import mapped
 from kvmtools.api.page_tables import PageTableChoice
@@ -42,6 +42,7 @@ Progress = Callable[[str], None]
 def record(session: Session, path: Path, *, full: bool, compress: bool, progress: Progress) -> None:
     """See :meth:`kvmtools.api.open_kernel.OpenKernel.snapshot`."""
     recorder = _Recorder(session, full, progress)
+    declared(session)  # a fact of the vmlinux that gdb takes seconds for: not while the guest is held
     with observed.prepare(session.kernel, also=(recorder.keep,)) as capture:
         with session.target.paused() as pause:
             progress("capturing")

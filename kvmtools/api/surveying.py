@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from kvmtools.api.checking import located, verdict
+from kvmtools.api.checking import declared, verdict
 from kvmtools.api.layout import layout_of
 from kvmtools.api.mappings import Mappings
 from kvmtools.api.page_map import page_map
@@ -41,10 +42,10 @@ def survey(session: Session, only: Sequence[str], skip: Sequence[str], samples: 
         last[:] = [session.observe()]
         return last[0]
 
-    result = located(session, verdict(session, only, skip, samples, observe=observe))
+    result = verdict(session, only, skip, samples, observe=observe)
     parts = _Parts(last[0])
     return Survey(
-        result,
+        replace(result, declared=declared(session)),
         session.target.description,
         command_line=parts.read(parts.command_line) or "",
         space=parts.read(parts.space),

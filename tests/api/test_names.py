@@ -20,9 +20,9 @@ HEAVY = {"numpy", "drgn", "click", "asyncio", "typing", "kvmtools.api", "kvmtool
 NAMES = """
 NOT_MAPPED
 AttachError BuildError Differences Finding GuestVanished Inconclusive KernelLayout KvmtoolsError MappedPage MappedRun
-Mappings MemoryFault OpenKernel Outcome OutputError Page PageTable PageUse PkmapSlots Result RuleEntry Status
+Mappings MemoryFault OpenKernel Outcome OutputError Page PageTable PageUse PkmapSlots Result RuleEntry Status Survey
 SymbolsError TranslatedAddress
-UsageError Vcpu Vcpus Zones __version__ booted diff model open render rules
+UsageError Vcpu Vcpus Zones __version__ booted diff model open render rules to_html
 """
 MODEL = ["ERAS", "Prediction", "configuration", "predict"]
 

@@ -43,6 +43,16 @@ def test_a_finding_is_at_the_line_that_declares_its_thing(guest: Guest) -> None:
         assert words in line, (name, line)
 
 
+def test_a_recording_knows_the_lines_without_its_vmlinux(guest: Guest, tmp_path: Path) -> None:
+    with kvmtools.open(guest=guest.name) as kernel:
+        kernel.snapshot(tmp_path / "recording")
+        declared = kernel.survey(only=["pkmap"]).result.declared
+    with kvmtools.open(core=tmp_path / "recording") as kernel:
+        assert kernel.vmlinux is None
+        assert kernel.survey(only=["pkmap"]).result.declared == declared
+    assert declared["pkmap_count"].startswith("mm/highmem.c:")
+
+
 def test_a_survey_is_of_one_moment_and_holds_the_guest_no_longer_than_a_check(guest: Guest) -> None:
     with kvmtools.open(guest=guest.name) as kernel:
         survey = kernel.survey()

@@ -16,8 +16,12 @@ from xml.etree import ElementTree
 import html5lib
 import pytest
 from hostile_text import ALL, HOSTILE
+from opened_kernel import session_of
+from recorded_guest import load
 from surveys import broken, enormous, healthy, hostile
+from whole_memory import WholeMemory
 
+from kvmtools.api.open_kernel import OpenKernel
 from kvmtools.errors import UsageError
 from kvmtools.findings import Result
 from kvmtools.report.page import to_html
@@ -114,6 +118,22 @@ def test_what_a_guest_says_is_text(text: str) -> None:
     assert "49" not in said(root, "command-line")
     plain = page.replace("\n", "")
     assert plain.isprintable()
+
+
+def test_a_recorded_guest_whose_names_are_markup() -> None:
+    """From the bytes in its memory to the page."""
+    guest = load("pae")
+    (process,) = guest.healthy.observed.processes
+    comm = process.task + guest.vmlinux.offset("struct task_struct", "comm")
+    row = int(guest.healthy.kernel_walk.rows([comm])[0])
+    leaf = guest.healthy.kernel_walk.mapping(row)
+    guest.snapshot.patch(leaf.physical + comm - leaf.virtual, b"</p><script>//\0".ljust(16, b"\0"))
+    kernel = guest.kernel.with_memory(WholeMemory(guest.snapshot))
+    page = to_html(OpenKernel(session_of(guest, kernel, "core <b>")).survey(only=["pkmap"]))
+    root = tree(page)
+    assert "1 </p><script>//" in said(root, "guest")
+    assert [each.get("type") for each in elements(root, "script")] == ["application/json", None]
+    assert list(elements(root, "b")) == []
 
 
 def test_every_finding_leads_to_its_places_and_back() -> None:
