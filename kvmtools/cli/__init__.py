@@ -98,13 +98,13 @@ def _failed(error: OSError) -> int:
     return INTERNAL
 
 
-class OutputError(OSError):
+class UnwritableStdout(OSError):
     """Stdout cannot be written, as others than :func:`click.echo` found: a person's own code."""
 
 
 def _is_of_output(error: OSError) -> bool:
     """Whether it is stdout that could not be written: all of ours that goes there goes through :func:`click.echo`."""
-    if isinstance(error, OutputError):
+    if isinstance(error, UnwritableStdout):
         return True
     import click
 

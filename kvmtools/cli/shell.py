@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kvmtools.cli import OutputError, reader_left, to_stderr
+from kvmtools.cli import UnwritableStdout, reader_left, to_stderr
 from kvmtools.cli.options import TargetOptions, target_options
 from kvmtools.cli.output import note
 from kvmtools.cli.page_tables import PageTableWords, page_table_options
@@ -135,7 +135,7 @@ def _run(kernel: OpenKernel, table: PageTable, text: str, name: str) -> int:
 def _demand_output(error: OSError) -> None:
     """Raise if it was stdout that failed, which is no fault of the code's.
 
-    :raises OutputError: if it cannot be written
+    :raises UnwritableStdout: if it cannot be written
     :raises BrokenPipeError: if its reader left
     """
     try:
@@ -143,10 +143,10 @@ def _demand_output(error: OSError) -> None:
     except BrokenPipeError:
         raise
     except OSError as again:
-        raise OutputError(again.errno, again.strerror) from error
+        raise UnwritableStdout(again.errno, again.strerror) from error
     # An unbuffered stdout does not hold by now what it could not write.
     if error.filename is None and error.errno == errno.ENOSPC and _is_full(1):
-        raise OutputError(error.errno, error.strerror) from error
+        raise UnwritableStdout(error.errno, error.strerror) from error
     if error.filename is None and error.errno == errno.EPIPE and reader_left():
         raise error
 

@@ -50,7 +50,9 @@ def kernel_log(kernel: Kernel) -> str:
     begin = _column(ring.descriptors, vmlinux.offset("struct prb_desc", "text_blk_lpos.begin"), word)
     behind = _column(ring.descriptors, vmlinux.offset("struct prb_desc", "text_blk_lpos.next"), word)
     length = _column(ring.infos, vmlinux.offset("struct printk_info", "text_len"), np.dtype("<u2"))
-    time = _column(ring.infos, vmlinux.offset("struct printk_info", "ts_nsec"), np.dtype("<u8"))
+    time = _column(
+        ring.infos, vmlinux.offset("struct printk_info", "ts_nsec"), np.dtype(np.uint64).newbyteorder("<")
+    )
     lines: list[str] = []
     for row, ident in _rows(ring):
         kind, told = int(state[row]) >> word.itemsize * 8 - 2, int(state[row]) & _id_mask(word)
