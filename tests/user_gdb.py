@@ -9,7 +9,7 @@ import select
 import subprocess
 import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -76,15 +76,17 @@ def batch(
 class Terminal:
     """What a person at a terminal types and sees."""
 
-    def __init__(self, words: list[str]) -> None:
+    def __init__(
+        self, words: list[str], folder: Path | None = None, environment: Mapping[str, str] = os.environ
+    ) -> None:
         self._ours, theirs = pty.openpty()
-        environment = {**os.environ, "TERM": "dumb", "INPUTRC": os.devnull}
         self.process = subprocess.Popen(
             words,
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
-            env=environment,
+            cwd=folder,
+            env={**environment, "TERM": "dumb", "INPUTRC": os.devnull},
             start_new_session=True,
             # So that Ctrl-C is a signal.
             preexec_fn=partial(fcntl.ioctl, 0, termios.TIOCSCTTY, 0),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sys
-import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 import click
 
+from kvmtools.cli.files import write_whole
 from kvmtools.cli.output import emit
 from kvmtools.paths import cache_dir
 
@@ -53,15 +53,14 @@ def command() -> None:
 def script() -> Path:
     """The script that asks this kvmtools, written if it is not there yet: one for each that is installed.
 
-    :raises OSError: if it cannot be written
+    :raises OutputError: if it cannot be written
     """
     text = _SCRIPT.format(folder=str(FOLDER), interpreter=sys.executable)
     path = cache_dir() / "gdb" / hashlib.sha256(text.encode()).hexdigest()[:12] / NAME
     if not _holds(path, text):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
-            file.write(text)
-        os.replace(file.name, path)
+        with suppress(OSError):  # if there is no folder, the file is told of
+            path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, text.encode())
     return path
 
 
