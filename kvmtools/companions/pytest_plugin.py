@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -149,14 +150,38 @@ def kvm_guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
         timeout=option.kvm_timeout,
     )
     with _signals_end_the_session(), _stopped_if_we_are_killed(name):
+        begun = time.monotonic()
         try:
             running = guest.__enter__()
         except KvmtoolsError as error:
             pytest.fail(str(error), pytrace=False)
         try:
+            if state := _not_running(running, begun + option.kvm_timeout):
+                pytest.fail(f"guest '{name}' did not boot: {state}", pytrace=False)
             yield running
         finally:
             guest.__exit__(None, None, None)
+
+
+def _not_running(guest: Guest, deadline: float) -> str:
+    """Wait for the kernel to run; what keeps it, if it does not.
+
+    A kernel that is none of ours says nothing when it has booted, and little can be judged of one that still boots.
+    """
+    from kvmtools.api.opening import open_kernel
+    from kvmtools.errors import GuestVanished, KvmtoolsError
+
+    while True:
+        try:
+            with open_kernel(guest=guest.name) as kernel:
+                state = kernel.state
+        except GuestVanished as error:
+            return str(error)
+        except KvmtoolsError as error:  # before it has unpacked itself there is none
+            state = str(error)
+        if not state or "panicked" in state or time.monotonic() > deadline:
+            return state
+        time.sleep(0.2)
 
 
 @pytest.fixture

@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 from console_blocks import environment, run, typed
 
+from kvmtools.boot.kernels import reference
+
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "pytest.md").read_text(encoding="utf-8")
 FILE = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SLEEPING = """
@@ -88,6 +90,33 @@ def test_guests_stop_whatever_happens(
     else:
         assert "KeyboardInterrupt" in said
         assert sleeping.returncode == pytest.ExitCode.INTERRUPTED
+    assert guests(folder) == []
+
+
+BY_ITS_PATH = """
+def test_it_has_booted(kvm_guest, kvm_kernel, kvm_check):
+    assert kvm_kernel.state == ""
+    assert kvm_guest.inside.version()["driver"] == "ready"
+    kvm_check()
+"""
+
+
+def test_a_kernel_by_its_path_has_booted_when_a_test_begins(folder: Path, env: Mapping[str, str]) -> None:
+    """Nobody knows that it has an init that would say so."""
+    built = reference.find("nopae")
+    assert built is not None
+    (folder / "test_path.py").write_text(BY_ITS_PATH)
+    (folder / "linux").symlink_to(built.bzimage.parent)
+    command = [sys.executable, "-m", "pytest", "-q", "test_path.py", "--kvm-memory", "256M"]
+    command += ["--kvm-kernel", "linux/", "--kvm-initrd", str(built.initrd)]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    (folder / "no-init").write_bytes(b"")
+    done = subprocess.run(
+        [*command[:-1], "no-init"], cwd=folder, env=env, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == pytest.ExitCode.TESTS_FAILED
+    assert "it has panicked: " in done.stdout
     assert guests(folder) == []
 
 
