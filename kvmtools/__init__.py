@@ -17,8 +17,6 @@ it is asked for (PEP 562), so that ``import kvmtools`` costs next to nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
-
 TYPE_CHECKING = False  # typing's own costs more than all the rest of this file
 __version__ = "0.1.0"
 
@@ -121,6 +119,8 @@ _HOME_OF = {name: module for module, names in _HOMES.items() for name in names.s
 
 
 def __getattr__(name: str) -> object:
+    from importlib import import_module
+
     if name == "model":
         return import_module("kvmtools.model")
     if name == "open":

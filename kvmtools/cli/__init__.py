@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import errno
 import gc
-import io
 import os
-import select
 import sys
-from collections.abc import Callable
-from typing import IO
 
-from kvmtools.errors import KvmtoolsError
-from kvmtools.show.printable import brief, told
+TYPE_CHECKING = False  # typing itself would take longer to import than all of this
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import IO
+
+    from kvmtools.errors import KvmtoolsError
 
 INTERRUPTED = 130  # 128 + SIGINT, as a shell reports it
 INTERNAL = 4
@@ -56,6 +57,8 @@ def start_quickly() -> None:
 
 def complain(said: str | KvmtoolsError) -> None:
     """One line on stderr, in the form of every message of ours."""
+    from kvmtools.show.printable import told
+
     to_stderr(f"kvmtools: {told(said)}\n")
 
 
@@ -123,6 +126,8 @@ def drain(stream: IO[str]) -> None:
 
 def reader_left() -> bool:
     """Whether stdout is a pipe that nobody reads any more."""
+    import select
+
     asked = select.poll()
     asked.register(sys.stdout.fileno(), 0)
     return bool(asked.poll(0))
@@ -146,9 +151,13 @@ def run_command(words: list[str]) -> int:
 
 def exit_code(work: Callable[[], object]) -> int:
     """The exit code of some work: what it returns, if that is a number; what it could not do is said in one line."""
+    import io
+
     import click
 
     from kvmtools.cli.group import BrokenPipe
+    from kvmtools.errors import KvmtoolsError
+    from kvmtools.show.printable import brief
 
     try:
         result = work()

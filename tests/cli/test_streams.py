@@ -100,6 +100,13 @@ def test_who_reads_our_stderr_may_leave(words: str, code: int) -> None:
     assert done.returncode == code
 
 
+def test_next_to_nothing_is_imported_before_ctrl_c_is_waited_for() -> None:
+    """What Python itself imports as it starts is out of our hands, and so is ``re`` in the script that pip makes."""
+    code = "import sys; before = set(sys.modules); import kvmtools.cli; print(*sorted(set(sys.modules) - before))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert set(done.stdout.split()) <= {"__future__", "errno", "gc", "kvmtools", "kvmtools.cli"}
+
+
 def test_ctrl_c_in_the_middle_of_an_import(tmp_path: Path) -> None:
     """The import of click is the first that takes time."""
     (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
