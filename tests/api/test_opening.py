@@ -60,6 +60,10 @@ def guest(name: str) -> SimpleNamespace:
     [
         ({"guest": "pae", "qemu": "q"}, "guest and qemu name two targets"),
         ({"qemu": "q", "core": "c"}, "qemu and core name two targets"),
+        ({"qemu": "q", "libvirt": "l"}, "qemu and libvirt name two targets"),
+        ({"libvirt": "l", "core": "c"}, "libvirt and core name two targets"),
+        ({"connect": "qemu:///session"}, "connect goes with libvirt"),
+        ({"qemu": "q", "connect": "qemu:///session"}, "connect goes with libvirt"),
         ({"core": "c", "gdb": "g"}, "core and gdb name two targets"),
         ({"guest": "pae", "gdb": "g"}, "guest and gdb name two targets"),
     ],
@@ -88,10 +92,12 @@ def test_the_guest_that_runs_is_meant_if_none_is_named(
 
 
 def test_what_is_said_reaches_the_target(opened: list[dict[str, Any]]) -> None:
-    for options in ({"core": "core"}, {"qemu": "q", "gdb": "g", "pause": False}):
+    domain = {"libvirt": "pae", "connect": "qemu:///session"}
+    for options in ({"core": "core"}, {"qemu": "q", "gdb": "g", "pause": False}, domain):
         with pytest.raises(kvmtools.SymbolsError, match="no Linux kernel is recognised"):
             kvmtools.open(**options)
-    core, qemu = opened
+    core, qemu, libvirt = opened
+    assert domain.items() <= libvirt.items()
     assert core["core"] == Path("core")
     assert (qemu["qemu"], qemu["gdb"], qemu["pause"]) == ("q", "g", False)
     assert qemu.get("demand_gdb", True)
