@@ -53,6 +53,14 @@ def greeted(address: str, seconds: float) -> socket.socket:
             raise explained(address, error) from error
         if _speaks(address, connection, min(left, PATIENCE)):
             return connection
+    from kvmtools.attach.monitor.served import served_at
+
+    other = served_at(address)
+    if other is not None:
+        raise AttachError(
+            f"{address}: no QMP greeting within {seconds:g} s: it serves {other}",
+            hint="QMP serves one client at a time: wait for that one, or end it",
+        )
     raise AttachError(
         f"{address}: no QMP greeting within {seconds:g} s",
         hint="QMP serves one client at a time: close the other, or give QEMU a second -qmp socket",
