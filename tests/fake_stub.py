@@ -26,18 +26,20 @@ class FakeGdbstub:
     """Serves one client after the other at ``path``; a context manager.
 
     :ivar running: the guest's run state; ``state`` is QEMU's word for it while it stands
-    :ivar tells: whether it tells of the stop that a connection is: QEMU before 8.1 does
+    :ivar version: the QEMU that it is: before 8.1 it tells of the stop that a connection is; before 8.1 and again from
+        10.0 on of the one that an interrupt is
     :ivar lines: what the human monitor answers; a callable is asked
     :ivar ram: the guest's memory from 0, which ``m`` packets show modulo its size
     :ivar resumed: how often the guest was let run
     """
 
-    def __init__(self, path: Path, *, tells: bool = True, running: bool = True) -> None:
+    def __init__(self, path: Path, *, version: str = "7.2.22", running: bool = True) -> None:
         self.path = path
         self.running = running
         self.state = "running" if running else "paused"
-        self.tells = tells
-        self.allowed = tells
+        self.tells = version.startswith("7.")
+        self.allowed = self.tells
+        self.silent = version.startswith("8.")
         self.ram = bytes(range(256)) * 64
         self.physical = False
         self.resumed = 0
@@ -49,7 +51,7 @@ class FakeGdbstub:
                 + {"running": "running", "paused": "paused"}.get(self.state, f"paused ({self.state})")
                 + "\r\n"
             ),
-            "info version": f"{'7.2.22' if tells else '10.0.2'}Debian\r\n",
+            "info version": f"{version}Debian\r\n",
             "info cpus": "* CPU #0: thread_id=1\r\n",
             "stop": lambda: self._set(False) or "",
             "cont": lambda: self._set(True) or "",
@@ -99,7 +101,7 @@ class FakeGdbstub:
                     if byte != ord("$"):
                         continue
                 if self.running:
-                    self.allowed = True
+                    self.allowed = not self.silent
                     self._stop("paused")
                     self.allowed = self.tells
                 elif byte == ord("$"):

@@ -86,6 +86,12 @@ def test_the_lines_of_the_page(typed: Type, title: str) -> None:
         typed(line)
 
 
+@pytest.mark.parametrize("command", ["vtop 0xc1000000", "zones", "snapshot recorded"])
+def test_other_commands_through_the_human_monitor(typed: Type, folder: Path, command: str) -> None:
+    done = documented.run(f"kvmtools {command} --qemu monitor.sock -s vmlinux", folder)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_the_process_is_found_through_tcp(typed: Type, folder: Path, ports: list[int]) -> None:
     pid = int((folder / "pid").read_text())
     for name in (f":{ports[0]}", f"127.0.0.1:{ports[0]}"):

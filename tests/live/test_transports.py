@@ -138,14 +138,9 @@ def test_a_monitor_on_tcp(start: Start, monkeypatch: pytest.MonkeyPatch) -> None
             PmemsaveMemory(target.monitor, target.memory.ranges)
 
 
-@pytest.mark.parametrize(
-    ("program", "way"),
-    [("qemu-system-i386", "gdbstub, xp above 4 GiB"), ("qemu-system-x86_64", "gdbstub")],
-)
-def test_through_a_gdbstub_alone(
-    start: Start, monkeypatch: pytest.MonkeyPatch, program: str, way: str
-) -> None:
-    """A QEMU whose process is not to be seen; above 4 GiB the stub of qemu-system-i386 shows other pages: found out."""
+@pytest.mark.parametrize("program", ["qemu-system-i386", "qemu-system-x86_64"])
+def test_through_a_gdbstub_alone(start: Start, monkeypatch: pytest.MonkeyPatch, program: str) -> None:
+    """A QEMU whose process is not to be seen; an older qemu-system-i386 shows other pages above 4 GiB: found out."""
 
     def hidden(_monitor: StubMonitor) -> int:
         raise AttachError("on another host")
@@ -157,8 +152,11 @@ def test_through_a_gdbstub_alone(
     places = scatter(machine, pages=3000)
     monkeypatch.setattr("kvmtools.attach.transports._shared_file", lambda *_: None)
     with open_target(gdb=machine.gdb) as target:
+        assert target.monitor is not None
+        wraps = program == "qemu-system-i386" and target.monitor.version().startswith("7.")
+        way = "gdbstub, xp above 4 GiB" if wraps else "gdbstub"
         assert target.transport.startswith(f"{way} (proved against xp: 8 pages, 4 above 4 GiB")
-        if program == "qemu-system-i386":
+        if wraps:
             assert re.search(
                 r"not used: gdbstub (and xp differ at 0x1|is unproved above 4 GiB)", target.transport
             )

@@ -16,7 +16,7 @@ from kvmtools.records import Range
 class StubMemory(SegmentedMemory):
     """:class:`PhysicalMemory` by ``Qqemu.PhyMemMode``; segment offsets are guest-physical addresses.
 
-    :param above: what is asked instead at 4 GiB and above, where qemu-system-i386 before 8.1 shows another page
+    :param above: what is asked instead at 4 GiB and above, where qemu-system-i386 before 8.0 shows another page
     """
 
     name = "gdbstub"

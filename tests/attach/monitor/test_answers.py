@@ -22,7 +22,6 @@ BACKENDS = """memory backend: ram
   reserve: true
   policy: default
   host nodes: 
-
 memory backend: dimm 1
   size:  1
   share: false
@@ -58,6 +57,7 @@ def test_the_version() -> None:
 def test_the_vcpus() -> None:
     text = "* CPU #0: thread_id=32744\n  CPU #1: thread_id=32745\n"
     assert answers.vcpu_threads(text) == {0: 32744, 1: 32745}
+    assert answers.vcpu_threads("* CPU #0: thread_id=5 model=max\n") == {0: 5}, "since 11.0"
     assert answers.vcpu_threads("* CPU #3:\n") == {3: None}
 
 

@@ -29,14 +29,14 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         yield lambda **options: stack.enter_context(FakeGdbstub(tmp_path / "gdb", **options))
 
 
-@pytest.fixture(params=[True, False], ids=["QEMU 7.2", "QEMU 10.0"])
-def tells(request: pytest.FixtureRequest) -> bool:
-    """Whether it is a QEMU that tells of the stop that a connection is."""
-    return bool(request.param)
+@pytest.fixture(params=["7.2.22", "8.2.0", "10.0.2"])
+def version(request: pytest.FixtureRequest) -> str:
+    """Of QEMU: they tell of different stops."""
+    return str(request.param)
 
 
-def test_a_guest_that_ran_runs_whatever_is_asked(serve: Serve, tells: bool) -> None:
-    stub = serve(tells=tells)
+def test_a_guest_that_ran_runs_whatever_is_asked(serve: Serve, version: str) -> None:
+    stub = serve(version=version)
     stub.lines["info mtree -f"] = "FlatView #0\r\n" * 100
     with StubMonitor(str(stub.path)) as monitor:
         assert stub.running
@@ -59,8 +59,8 @@ def test_a_guest_that_ran_runs_whatever_is_asked(serve: Serve, tells: bool) -> N
 
 
 @pytest.mark.parametrize("state", ["debug", "prelaunch", "guest-panicked"])
-def test_a_guest_that_was_stopped_stays_so(serve: Serve, tells: bool, state: str) -> None:
-    stub = serve(tells=tells, running=False)
+def test_a_guest_that_was_stopped_stays_so(serve: Serve, version: str, state: str) -> None:
+    stub = serve(version=version, running=False)
     stub.state = state
     with StubMonitor(str(stub.path)) as monitor:
         assert monitor.status() == state
@@ -85,7 +85,7 @@ def test_a_qemu_that_tells_of_no_stop_is_known_by_its_threads(
     counts = iter([{1: 70, 2: 1}, {1: 70 + woken, 2: 9}])
     monkeypatch.setattr(stub_monitor, "listener_at", lambda _address: Listener(4711))
     monkeypatch.setattr(stub_monitor, "switches", lambda _pid: next(counts))
-    stub = serve(tells=False, running=False)
+    stub = serve(version="10.0.2", running=False)
     with StubMonitor(str(stub.path)) as monitor:
         assert monitor.running() is runs
     assert stub.running is runs
@@ -95,21 +95,21 @@ def test_without_any_sign_the_guest_runs_as_after_any_gdb(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stub_monitor, "switches", lambda _pid: {})
-    stub = serve(tells=False)
+    stub = serve(version="10.0.2")
     with StubMonitor(str(stub.path)):
         assert stub.running
 
 
 @pytest.mark.parametrize("runs", [True, False])
 def test_what_a_monitor_knows_is_believed(serve: Serve, runs: bool) -> None:
-    stub = serve(tells=False, running=runs)
+    stub = serve(version="10.0.2", running=runs)
     with StubMonitor(str(stub.path), runs=runs) as monitor:
         assert monitor.running() is runs
     assert stub.running is runs
 
 
-def test_a_guest_that_stops_by_itself_meanwhile_stays_so(serve: Serve, tells: bool) -> None:
-    stub = serve(tells=tells)
+def test_a_guest_that_stops_by_itself_meanwhile_stays_so(serve: Serve, version: str) -> None:
+    stub = serve(version=version)
     with StubMonitor(str(stub.path)) as monitor:
         stub.breakpoint_hit()
         assert monitor.status() == "debug"
@@ -117,8 +117,8 @@ def test_a_guest_that_stops_by_itself_meanwhile_stays_so(serve: Serve, tells: bo
     assert stub.state == "debug"
 
 
-def test_a_guest_that_somebody_else_let_run_after_its_breakpoint(serve: Serve, tells: bool) -> None:
-    stub = serve(tells=tells)
+def test_a_guest_that_somebody_else_let_run_after_its_breakpoint(serve: Serve, version: str) -> None:
+    stub = serve(version=version)
     with StubMonitor(str(stub.path)) as monitor:
         stub.breakpoint_hit()
         stub._set(True)
