@@ -11,11 +11,9 @@ from kvmtools.attach import general_registers, transports
 from kvmtools.attach.general_registers import GeneralRegisters
 from kvmtools.attach.memory.elf_core import ElfCore
 from kvmtools.attach.monitor import address, registers
-from kvmtools.attach.monitor.borrowed_stub import borrowed_stub
 from kvmtools.attach.monitor.gdbstub import demand_gdbstub
 from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.attach.monitor.pause import NoPause, PausedGuest, Pausing
-from kvmtools.attach.monitor.stub_monitor import StubMonitor
 from kvmtools.attach.monitor.user_gdb import UserGdbMonitor
 from kvmtools.attach.target import Target
 from kvmtools.errors import AttachError, GuestVanished
@@ -72,6 +70,8 @@ class LiveTarget(Target):
         return registers.parse(self.monitor.hmp("info registers -a"))
 
     def registers_by_gdb(self) -> tuple[Registers, ...]:
+        from kvmtools.attach.monitor.stub_monitor import StubMonitor
+
         if isinstance(self.monitor, StubMonitor):
             return self.monitor.registers()
         if isinstance(self.monitor, UserGdbMonitor):
@@ -98,7 +98,11 @@ class LiveTarget(Target):
         return Gdb(self._gdb_address, monitor=self.monitor)  # the vmlinux may be one that gdb cannot read
 
     def _stub_address(self) -> AbstractContextManager[str]:
-        return borrowed_stub(self.monitor) if self._gdb_address is None else nullcontext(self._gdb_address)
+        if self._gdb_address is not None:
+            return nullcontext(self._gdb_address)
+        from kvmtools.attach.monitor.borrowed_stub import borrowed_stub
+
+        return borrowed_stub(self.monitor)
 
     def vmcoreinfo(self) -> str | None:
         """Asked of QEMU once, with a dump of a single page, which stops the guest for some milliseconds.
