@@ -121,8 +121,9 @@ def libvirt_session() -> Iterator[LibvirtSession]:
 
     :raises NoLibvirt: if this machine has none, or not the whole of it
     """
-    for program in ("libvirtd", "virsh"):
-        if shutil.which(program) is None:
+    libvirtd = shutil.which("libvirtd", path=f"{os.environ['PATH']}:/usr/sbin")
+    for program, found in (("libvirtd", libvirtd), ("virsh", shutil.which("virsh"))):
+        if found is None:
             raise NoLibvirt(
                 f"no {program} (Debian: libvirt-daemon, libvirt-daemon-driver-qemu, libvirt-clients)"
             )
@@ -135,7 +136,7 @@ def libvirt_session() -> Iterator[LibvirtSession]:
         settings.parent.mkdir()
         settings.write_text('stdio_handler = "file"\n')  # no virtlogd, which would stay
         environment = {**os.environ, **{each: str(folder / each) for each in _FOLDERS}}
-        command = [*(_AS_A_USER if os.geteuid() == 0 else []), shutil.which("libvirtd") or ""]
+        command = [*(_AS_A_USER if os.geteuid() == 0 else []), str(libvirtd)]
         with (folder / "log").open("wb") as log:
             daemon = subprocess.Popen(
                 command, env=environment, stdout=log, stderr=log, start_new_session=True
