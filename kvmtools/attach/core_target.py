@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kvmtools.attach.general_registers import GeneralRegisters
 from kvmtools.attach.memory.elf_core import ElfCore
+from kvmtools.attach.memory.kdump_core import SIGNATURES, KdumpCore
 from kvmtools.attach.monitor.pause import NoPause, Pausing
 from kvmtools.attach.target import Target
 from kvmtools.errors import AttachError
@@ -60,14 +61,24 @@ def _no_cpu() -> AttachError:
     )
 
 
-class CoreTarget(StillTarget):
-    """What ``dump-guest-memory`` or ``kvmtools snapshot`` wrote.
+def _opened(path: Path) -> ElfCore | KdumpCore:
+    """The file by whoever reads its kind."""
+    try:
+        with path.open("rb") as file:
+            start = file.read(16)
+    except OSError as error:
+        raise AttachError(f"cannot read the core {path}: {error.strerror}") from error
+    return KdumpCore(path) if start.startswith(SIGNATURES) else ElfCore(path)
 
-    :raises AttachError: if it is not a complete ELF core of an i386 guest
+
+class CoreTarget(StillTarget):
+    """What ``dump-guest-memory``, makedumpfile or ``kvmtools snapshot`` wrote.
+
+    :raises AttachError: if it is not a complete core of an i386 guest
     """
 
     def __init__(self, path: Path, *, vmlinux: Path | None = None) -> None:
-        core = ElfCore(path)
+        core = _opened(path)
         try:
             super().__init__(core, core.registers(), core.general_registers())
         except BaseException:

@@ -110,6 +110,52 @@ def test_a_core_is_the_guest_that_it_was(still: Still) -> None:
     )
 
 
+DISTRIBUTION = Path("/usr/lib/python3/dist-packages")
+"""Where Debian has what is not on PyPI: libkdumpfile's bindings."""
+
+
+@pytest.fixture
+def libkdumpfile(tmp_path: Path) -> Path:
+    """A folder for the path of modules that has nothing but libkdumpfile's."""
+    for pattern in ("*kdumpfile*", "*addrxlat*"):
+        for each in DISTRIBUTION.glob(pattern):
+            (tmp_path / each.name).symlink_to(each)
+    done = subprocess.run(
+        [sys.executable, "-c", "import kdumpfile; kdumpfile.kdumpfile"],
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip("this Python has no bindings of libkdumpfile (Debian: python3-libkdumpfile)")
+    return tmp_path
+
+
+def test_a_compressed_dump_says_the_same(
+    still: Still, libkdumpfile: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dump = still.core.with_name("kdump")
+    with QmpMonitor(str(still.guest.qmp)) as monitor:
+        monitor.command("dump-guest-memory", paging=False, protocol=f"file:{dump}", format="kdump-zlib")
+    try:
+        refused = still.run("check", core=dump)
+        assert (refused.returncode, refused.stdout) == (3, "")
+        assert "is a compressed dump, and this Python has no libkdumpfile" in refused.stderr
+        monkeypatch.setenv("PYTHONPATH", str(libkdumpfile))
+        ours = still.run("check", "--format", "json", core=dump)
+        assert (ours.returncode, ours.stderr) == (0, "")
+        theirs = still.run("check", "--format", "json")
+        assert verdict(ours.stdout) == verdict(theirs.stdout)
+        whole = dump.read_bytes()
+        for size in (100, 5000, len(whole) // 2):
+            dump.write_bytes(whole[:size])
+            cut = still.run("check", core=dump)
+            assert (cut.returncode, cut.stdout) == (3, "")
+            assert len(cut.stderr.splitlines()) == 1
+    finally:
+        dump.unlink()
+
+
 def test_half_a_core_is_refused_in_one_line(still: Still, tmp_path: Path) -> None:
     half = tmp_path / "half"
     with still.core.open("rb") as whole:

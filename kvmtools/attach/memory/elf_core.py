@@ -17,19 +17,12 @@ from kvmtools.attach.elf import EM_386, ET_CORE, MACHINES, PT_LOAD, ElfError, El
 from kvmtools.attach.general_registers import NT_PRSTATUS, GeneralRegisters, from_prstatus
 from kvmtools.attach.memory import zstd
 from kvmtools.attach.memory.file_memory import FileMemory, closed_on_failure
-from kvmtools.attach.memory.physical import FOUR_GIB, Segment
+from kvmtools.attach.memory.physical import Segment
+from kvmtools.attach.memory.system_ram import system_ram
 from kvmtools.attach.recording import NOTE_NAME, NOTE_TYPE, Recording, parse
 from kvmtools.errors import AttachError
 from kvmtools.records import Range, Registers
 
-_ONE_MIB = 1 << 20
-_OTHER_FORMATS = {
-    b"KDUMP   ": "a kdump-compressed dump",
-    b"makedumpfile": "a flattened makedumpfile dump",
-    b"DISKDUMP": "a diskdump",
-    b"QEVM": "a saved QEMU machine",
-    b"LibvirtQemud": "a saved QEMU machine",
-}
 _AS_ELF = (
     'write it as ELF: virsh dump --memory-only, or QMP dump-guest-memory with "paging": false and no "format"'
 )
@@ -61,8 +54,10 @@ class ElfCore(FileMemory):
                 core = _open(path, descriptor)
                 self.notes = tuple(core.notes())
                 self.recording = _recording(self.notes, path)
-                find = _system_ram if self.recording is None else _recorded
-                segments = list(find(core.segments))
+                loads = [load for load in core.segments if load.type == PT_LOAD and load.file_size]
+                segments = list(
+                    system_ram(map(_segment, loads)) if self.recording is None else _recorded(loads)
+                )
             except ElfError as error:
                 raise AttachError(f"{path} {error}", hint=_AS_ELF) from error
             if not segments:
@@ -122,10 +117,6 @@ def _recording(notes: Iterable[Note], path: Path) -> Recording | None:
 
 def _open(path: Path, descriptor: int) -> ElfFile:
     """The file, if it is a whole core of a guest that we know."""
-    start = os.pread(descriptor, 16, 0)
-    for signature, what in _OTHER_FORMATS.items():
-        if start.startswith(signature):
-            raise AttachError(f"{path} is {what}, not an ELF core", hint=_AS_ELF)
     core = ElfFile(descriptor)
     if core.type != ET_CORE:
         raise AttachError(f"{path} is an ELF file, but not a core", hint="a vmlinux belongs to -s")
@@ -143,24 +134,13 @@ def _open(path: Path, descriptor: int) -> ElfFile:
     return core
 
 
-def _system_ram(headers: Iterable[ProgramHeader]) -> Iterator[Segment]:
-    """The loads that are the PC's system RAM.
-
-    QEMU dumps frame buffers and firmware too and does not say which is which.  But a PC's RAM below 4 GiB
-    goes in one piece from 1 MiB to the PCI hole: what comes after a gap, below 4 GiB, belongs to a device.
-    """
-    end = 0
-    for load in sorted((h for h in headers if h.type == PT_LOAD and h.file_size), key=lambda h: h.physical):
-        if load.physical < FOUR_GIB and end > _ONE_MIB and load.physical > end:
-            continue
-        end = load.physical + load.file_size
-        yield Segment(load.physical, end, load.offset)
+def _segment(load: ProgramHeader) -> Segment:
+    return Segment(load.physical, load.physical + load.file_size, load.offset)
 
 
-def _recorded(headers: Iterable[ProgramHeader]) -> Iterator[Segment]:
+def _recorded(loads: Iterable[ProgramHeader]) -> Iterator[Segment]:
     """Every load of a recording once: one that is mapped at several virtual addresses has a header for each."""
     end = 0
-    loads = (h for h in headers if h.type == PT_LOAD and h.file_size)
     for load in sorted(loads, key=lambda h: (h.physical, -h.file_size)):
         if load.physical + load.file_size <= end:
             continue

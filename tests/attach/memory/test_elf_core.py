@@ -108,8 +108,6 @@ def test_registers_of_an_unknown_version_are_not_guessed(core_file: Any) -> None
     [
         (b"", "is not an ELF file"),
         (b"#!/bin/sh\n" * 20, "is not an ELF file"),
-        (b"KDUMP   " + bytes(100), "kdump-compressed"),
-        (b"makedumpfile\0" + bytes(100), "flattened makedumpfile"),
     ],
 )
 def test_other_files_are_named(core_file: Any, data: bytes, why: str) -> None:
