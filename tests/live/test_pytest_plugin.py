@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from console_blocks import environment, run, typed
 from kvmtools.boot.kernels import reference
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "pytest.md").read_text(encoding="utf-8")
+Start = Callable[..., "subprocess.Popen[str]"]
 FILE = re.compile(r"^```python\n# (\w+\.py)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 SLEEPING = """
 import pathlib, pytest, time
@@ -56,41 +57,66 @@ def test_what_the_page_shows_is_what_pytest_prints(folder: Path, env: Mapping[st
 
 
 @pytest.fixture
-def sleeping(folder: Path, env: Mapping[str, str]) -> Iterator[subprocess.Popen[str]]:
-    """A pytest in the middle of a test that has a guest."""
+def start(folder: Path, env: Mapping[str, str]) -> Iterator[Start]:
+    """Starts a pytest with the options given, up to the middle of a test that has a guest."""
     (folder / "test_sleeping.py").write_text(SLEEPING)
-    command = [sys.executable, "-m", "pytest", "-q", "test_sleeping.py"]
-    with subprocess.Popen(
-        command, cwd=folder, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-    ) as process:
-        deadline = time.monotonic() + 60
-        while not (folder / "begun").exists():
-            assert process.poll() is None, process.communicate()[0]
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        assert guests(folder) == [f"pytest-{process.pid}-0"]
-        yield process
-        process.kill()
+    with ExitStack() as stack:
+
+        def begin(*options: str) -> subprocess.Popen[str]:
+            command = [sys.executable, "-m", "pytest", "-q", *options, "test_sleeping.py"]
+            said = subprocess.PIPE
+            process = stack.enter_context(
+                subprocess.Popen(
+                    command, cwd=folder, env=env, stdout=said, stderr=subprocess.STDOUT, text=True
+                )
+            )
+            stack.callback(process.kill)
+            deadline = time.monotonic() + 60
+            while not (folder / "begun").exists():
+                assert process.poll() is None, process.communicate()[0]
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+            return process
+
+        yield begin
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
-def test_guests_stop_whatever_happens(
-    sleeping: subprocess.Popen[str], folder: Path, number: signal.Signals
+def all_are_gone(folder: Path, seconds: float = 30.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while guests(folder) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    return guests(folder) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "words"),
+    [
+        (signal.SIGINT, pytest.ExitCode.INTERRUPTED, "KeyboardInterrupt"),
+        (signal.SIGTERM, 128 + signal.SIGTERM, "ended by SIGTERM"),
+    ],
+)
+def test_guests_are_stopped_before_pytest_ends(
+    start: Start, folder: Path, number: signal.Signals, code: int, words: str
 ) -> None:
-    os.kill(sleeping.pid, number)
-    said, _ = sleeping.communicate(timeout=60)
-    if number is signal.SIGKILL:
-        assert sleeping.returncode == -signal.SIGKILL
-        deadline = time.monotonic() + 30
-        while guests(folder) and time.monotonic() < deadline:
-            time.sleep(0.05)
-    elif number is signal.SIGTERM:
-        assert "ended by SIGTERM" in said
-        assert sleeping.returncode == 128 + number
-    else:
-        assert "KeyboardInterrupt" in said
-        assert sleeping.returncode == pytest.ExitCode.INTERRUPTED
+    process = start()
+    assert guests(folder) == [f"pytest-{process.pid}-0"]
+    process.send_signal(number)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert words in said
     assert guests(folder) == []
+
+
+@pytest.mark.parametrize("options", [(), ("-n", "1")], ids=["alone", "xdist"])
+def test_guests_of_a_pytest_that_was_killed_are_stopped(
+    start: Start, folder: Path, options: tuple[str, ...]
+) -> None:
+    process = start(*options)
+    (name,) = guests(folder)
+    assert name.startswith("pytestgw0-" if options else "pytest-")
+    process.kill()
+    process.communicate(timeout=60)
+    assert all_are_gone(folder)
 
 
 BY_ITS_PATH = """

@@ -62,6 +62,12 @@ def test_it_is_of_this_version_and_has_every_part(page: Path) -> None:
     assert "\b" not in text
 
 
+def test_the_changelog_is_of_this_version() -> None:
+    changelog = (WRITER.parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")
+    versions = re.findall(r"^## ([\d.]+)", changelog, re.MULTILINE)
+    assert versions[0] == kvmtools.__version__
+
+
 @pytest.mark.skipif(shutil.which("groff") is None, reason="needs groff")
 def test_groff_has_nothing_to_say_against_it(page: Path) -> None:
     words = ["groff", "-K", "utf8", "-man", "-Tutf8", "-ww", str(page)]
