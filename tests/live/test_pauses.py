@@ -12,7 +12,7 @@ from bare_qemu import Machine, Start
 
 from kvmtools.attach.memory.snapshot import Snapshot
 from kvmtools.attach.open import open_target
-from kvmtools.errors import GuestVanished
+from kvmtools.errors import AttachError, GuestVanished
 
 
 def test_a_running_guest_is_held_and_runs_again(split: Machine) -> None:
@@ -94,6 +94,22 @@ def test_a_signal_while_a_gdbstub_is_asked_lets_the_guest_run(
         asker.send_signal(number)
         assert asker.wait(30) != 0
     assert split.running()
+
+
+HELD = "python import time; print('held', flush=True); time.sleep(60)"
+
+
+def test_who_holds_a_gdbstub_is_told(split: Machine) -> None:
+    gdb = ["gdb", "-nx", "-batch", "-ex", f"target remote {split.gdb}", "-ex", HELD]
+    with subprocess.Popen(gdb, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as holder:
+        assert holder.stdout is not None
+        assert any(line == b"held\n" for line in holder.stdout)
+        with pytest.raises(
+            AttachError, match=rf"another client is connected to .*: process {holder.pid} \(gdb "
+        ):
+            open_target(gdb=split.gdb)
+        assert not split.running(), "it is their gdb that holds it"
+        holder.kill()
 
 
 def test_qemu_killed_while_its_gdbstub_is_asked(split: Machine) -> None:

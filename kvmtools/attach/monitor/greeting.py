@@ -58,12 +58,12 @@ def greeted(address: str, seconds: float) -> socket.socket:
     other = served_at(address)
     if other is not None:
         raise AttachError(
-            f"{address}: no QMP greeting within {seconds:g} s: it serves {other}",
-            hint="QMP serves one client at a time: wait for that one, or end it",
+            f"{address}: no greeting of a monitor within {seconds:g} s: it serves {other}",
+            hint="a monitor serves one client at a time: wait for that one, or end it",
         )
     raise AttachError(
-        f"{address}: no QMP greeting within {seconds:g} s",
-        hint="QMP serves one client at a time: close the other, or give QEMU a second -qmp socket",
+        f"{address}: no greeting of a monitor within {seconds:g} s",
+        hint="a monitor serves one client at a time: close the other, or give QEMU a second socket",
     )
 
 
@@ -97,8 +97,8 @@ def _speaks(address: str, connection: socket.socket, seconds: float) -> bool:
         answer = b"" if speaks else detach(connection)
     if answer.startswith(GDB):
         raise AttachError(
-            f"{address} looks like QEMU's GDB socket, not its QMP socket",
-            hint="give it with --gdb, and QEMU's -qmp socket with --qemu",
+            f"{address} looks like QEMU's GDB socket, not a monitor's",
+            hint="give it with --gdb, which is enough",
         )
     if speaks:
         connection.setblocking(True)

@@ -24,6 +24,7 @@ from kvmtools.attach.monitor.in_order import InOrder
 from kvmtools.attach.monitor.listening import listener_at
 from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.attach.monitor.packets import ACKNOWLEDGED, INTERRUPT, PacketStream, packet
+from kvmtools.attach.monitor.served import served_at
 from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError, MemoryFault
 from kvmtools.records import Registers
 
@@ -58,8 +59,9 @@ class StubMonitor(Monitor):
         listener = listener_at(self.address)
         if listener.taken:
             # Trying would do harm: QEMU would stop the guest for us when that client has left and we are long gone.
+            other = served_at(self.address)
             raise AttachError(
-                f"another client is connected to {self.address}",
+                f"another client is connected to {self.address}" + (f": {other}" if other else ""),
                 hint="the gdbstub serves one client at a time: end that gdb, or ask inside it",
             )
         self._seconds = seconds

@@ -126,7 +126,7 @@ def test_a_queue_that_stays_full_is_a_busy_qmp(tmp_path: Path) -> None:
         listener.bind(str(path))
         listener.listen(0)
         ahead.connect(str(path))
-        with pytest.raises(AttachError, match=r"no QMP greeting within 0\.2 s"):
+        with pytest.raises(AttachError, match=r"no greeting of a monitor within 0\.2 s"):
             greeted(str(path), 0.2)
 
 

@@ -44,13 +44,15 @@ def test_two_monitors_take_turns(fake_qmp: Any) -> None:
 def test_a_busy_socket_is_recognised(fake_qmp: Any) -> None:
     with (
         QmpMonitor(str(fake_qmp.path)),
-        pytest.raises(AttachError, match=r"no QMP greeting within 0.2 s .*serves one client at a time"),
+        pytest.raises(
+            AttachError, match=r"no greeting of a monitor within 0.2 s .*serves one client at a time"
+        ),
     ):
         QmpMonitor(str(fake_qmp.path), greeting_seconds=0.2)
 
 
 def test_a_mute_socket_is_no_qmp(start_qmp: Callable[..., Any]) -> None:
-    with pytest.raises(AttachError, match="no QMP greeting"):
+    with pytest.raises(AttachError, match="no greeting of a monitor"):
         QmpMonitor(str(start_qmp(mute=True).path), greeting_seconds=0.2)
 
 
