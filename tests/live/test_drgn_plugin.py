@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from real_drgn import dump, live, run_drgn
+from real_drgn import Terminal, dump, live, run_drgn
 
 import kvmtools
 from kvmtools.attach.elf import ElfFile
@@ -207,3 +208,148 @@ def test_half_a_core_is_refused_and_never_read(still: Still, tmp_path: Path) -> 
         assert done.returncode == 1
         assert "is truncated" in done.stderr.splitlines()[0]
         assert "is truncated" in done.stderr.splitlines()[-1]
+
+
+COMMANDS = {
+    "kvm-vtop swapper_pg_dir init_task+8 0x1000": "vtop swapper_pg_dir init_task+8 0x1000",
+    "kvm-vtop 0x08048000 --pid 1": "vtop 0x08048000 --pid 1",
+    "kvm-walk --region pkmap": "walk --region pkmap",
+    "kvm-walk _text _etext --cpu 0": "walk --from _text --to _etext --cpu 0",
+    "kvm-page 0x1000 phys:0x5000": "memmap 0x1000 phys:0x5000",
+    "kvm-page": "memmap",
+    "kvm-pkmap": "pkmap",
+    "kvm-zones": "zones",
+    "kvm-layout": "layout",
+    "kvm-check --only pkmap --skip pkmap.waiters": "check --only pkmap --skip pkmap.waiters",
+}
+"""Of drgn's prompt, and of a shell."""
+RUN_ALL = """
+import contextlib, io, json, sys
+from drgn.commands import run_command
+
+def shown(work):
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        work()
+    return out.getvalue()
+
+answers = {}
+for line in json.load(open(sys.argv[1])):
+    code = shown(lambda: run_command(prog, f"{line} --drgn"))
+    answers[line] = [shown(lambda: run_command(prog, line)), shown(lambda: exec(code, {"prog": prog}))]
+print(json.dumps(answers))
+"""
+
+
+def test_commands_show_what_the_shell_does_and_so_does_the_code_that_they_print(
+    still: Still, tmp_path: Path
+) -> None:
+    script, lines = tmp_path / "run_all.py", tmp_path / "lines.json"
+    script.write_text(RUN_ALL)
+    lines.write_text(json.dumps(list(COMMANDS)))
+    answers = look(run_drgn(*still.ways[1], script, lines))
+    for line, words in COMMANDS.items():
+        told, by_code = answers[line]
+        command, *rest = words.split()
+        options = ["-c", str(still.core), "-s", str(still.guest.vmlinux)]
+        done = subprocess.run(
+            [sys.executable, "-m", "kvmtools", command, *options, *rest],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert told == by_code, line
+        assert told.split() == done.stdout.split(), line
+
+
+def test_a_prompt_on_the_running_guest(still: Still) -> None:
+    with Terminal(*still.ways[0]) as terminal:
+        assert "warning" not in terminal.banner
+        assert terminal.type('prog["init_task"].comm') == '(char [16])"swapper/0"\n'
+        assert "4 KiB page  rw" in terminal.type("%kvm-vtop swapper_pg_dir")
+        assert terminal.type("%kvm-pkmap | head -1").startswith("pkmap at ff")
+        assert terminal.type("%kvm-zones --drgn").splitlines()[-1] == "print(kernel_zones(prog))"
+        assert terminal.type("%kvm-check --only pkmap").splitlines()[-1].startswith("✓ agrees with the model")
+        assert terminal.type("%kvm-vtop no_such_symbol").startswith("drgn: error: ")
+        assert len(terminal.type("%kvm-walk --region nowhere").splitlines()) == 1
+        assert "required: address" in terminal.type("%kvm-vtop")
+        assert terminal.type("from kvmtools.drgn import *; len(list(pkmap_slots()))") == (
+            "512\n" if still.guest.kernel == "pae" else "1024\n"
+        )
+
+
+HELP_YOURSELF = """
+from kvmtools.drgn import *
+from drgn.helpers.linux.mm import page_to_pfn
+
+slots = list(pkmap_slots())
+assert [slot.count for slot in slots] == [count.value_() for count in prog["pkmap_count"]]
+mapped = {page.virtual: page for page in for_each_mapping(prog, region="pkmap")}
+in_use = [slot for slot in pkmap_slots(prog, used=True) if slot.page is not None]
+assert len(in_use) > 100
+for slot in in_use:
+    leaf = mapped[slot.address.value_()]
+    assert (leaf.entry, leaf.physical >> 12) == (slot.pte, page_to_pfn(slot.page).value_())
+    assert slot.page.type_.type_name() == "struct page *" and slot.page.type_.size == 4
+runs = list(for_each_mapping_run(prog, region="pkmap"))
+assert sum(run.pages for run in runs) == len(mapped)
+
+for zone in prog["contig_page_data"].node_zones:
+    if zone.present_pages:
+        name = zone.name.string_().decode().upper()
+        blocks = list(for_each_free_block(prog, zone=name))
+        for order, area in enumerate(zone.free_area):
+            assert sum(block.order == order for block in blocks) == area.nr_free.value_(), (name, order)
+        for block in blocks[:2]:
+            assert page_to_pfn(block.page).value_() == block.pfn and page_in_full(block.page).pfn == block.pfn
+            assert page_state(block.page) == "free"
+assert [zone.name for zone in kernel_zones()][:2] == ["DMA", "NORMAL"]
+
+page = prog["mem_map"] + 5
+assert page_in_full(page).flags == page.flags.value_() and page_in_full(5).pfn == 5
+assert page_state(page) == "reserved"
+states = page_states()
+assert states.states.shape == (states.memmap.length,) and sum(states.total.values()) == states.page_count
+
+mm = find_task(1).mm
+argument = translate_address(mm, mm.arg_start)
+assert argument.user and read_physical(argument.physical, 5) == b"/init"
+assert any(leaf.virtual == argument.virtual & ~0xfff for leaf in for_each_mapping(mm, end=0xc0000000))
+assert translate_address(mm, mm.start_code).executable
+assert translate_address(prog, mm.start_code).fault
+assert translate_address("init_task").virtual == prog["init_task"].address_
+assert kernel_layout()["pkmap_base"].agrees
+assert check_kernel(only=["pkmap"]).exit_code == 0
+assert open_kernel().release.startswith("Linux version")
+for work in (lambda: read_physical(1 << 40, 1), lambda: read_physical(prog, 0xfee00000, 4)):
+    try:
+        work()
+    except FaultError as error:
+        assert "no RAM" in str(error)
+    else:
+        raise AssertionError("read what is no RAM")
+print("all of it")
+"""
+
+
+def test_helpers_agree_with_what_drgn_reads_by_itself(still: Still, tmp_path: Path) -> None:
+    script = tmp_path / "help_yourself.py"
+    script.write_text("from drgn.helpers.linux import *\nfrom drgn import FaultError\n" + HELP_YOURSELF)
+    for options in still.ways:
+        assert look_text(run_drgn(*options, script)) == "all of it"
+
+
+def test_what_the_kernel_lacks_is_named(still: Still, tmp_path: Path) -> None:
+    lesser = tmp_path / "vmlinux"
+    subprocess.run(["objcopy", "--strip-symbol", "pkmap_count", still.guest.vmlinux, lesser], check=True)
+    code = 'from drgn.commands import run_command; run_command(prog, "kvm-pkmap")'
+    done = run_drgn(*still.on_core, "-s", lesser, "-e", code, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert done.returncode == 1
+    assert "has no symbol pkmap_count" in done.stderr.splitlines()[-1]
+    lesser.unlink()
+
+
+def test_without_symbols_commands_say_so(still: Still) -> None:
+    code = 'from drgn.commands import run_command; run_command(prog, "kvm-zones")'
+    done = run_drgn("-q", *still.on_core, "-e", code)
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].endswith("was found (give it to drgn with -s PATH)")
