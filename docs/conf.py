@@ -27,7 +27,7 @@ nitpicky = True
 # What is documented elsewhere: the standard library, NumPy and drgn; and what lies behind the API, which is no promise.
 # Types that are imported for type checkers only have no module in their name.
 nitpick_ignore_regex = [
-    (r"py:.*", r"(collections|contextlib|enum|functools|numpy|np|pathlib|types|typing|drgn)\..*"),
+    (r"py:.*", r"(collections|contextlib|enum|functools|numpy|np|pathlib|types|typing|drgn|_drgn)\..*"),
     (r"py:.*", r"(tuple\[~)?kvmtools\.(api|attach|boot|compare|observe|model|records|show|survey)(\..*)?"),
     (r"py:(class|exc)", r"[A-Z]\w*"),
     (r"py:data", r"[A-Z_]+"),

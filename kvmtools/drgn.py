@@ -1,9 +1,7 @@
-"""
-i386 kernels
-------------
+"""Helpers for scripts of drgn on a 32-bit x86 kernel: page tables, pages, zones, pkmap, and whether all of it is as it
+must be.
 
-``kvmtools.drgn`` provides helpers for scripts of drgn on a 32-bit x86 kernel: page tables, pages, zones, pkmap, and
-whether all of it is as it must be.  They take a :class:`drgn.Program` that kvmtools' plugin has prepared (any that
+They take a :class:`drgn.Program` that kvmtools' plugin has prepared (any that
 drgn opens on an i386 guest or its core), or objects of one; where ``prog`` comes first it may be left out.
 A live guest is held for the milliseconds in which it is read, and runs on afterwards.
 """
