@@ -55,9 +55,11 @@ def find_debug_file(kernel: Identity, folder: Path | None = None, image: Vmlinux
     with _log() as log:
         try:
             _try_image(module, image)
+            program.find_standard_debug_info([module])
             if place is not None and kernel.build_id is not None:
                 _try(module, place, *_NAMES, *([f"{image.path.name}.debug"] if image else []))
-            _interruptible(lambda: program.load_module_debug_info(module))
+            if os.environ.get(URLS) and module.wants_debug_file():
+                _interruptible(lambda: program.load_module_debug_info(module))
             if kernel.build_id is not None:
                 _try(module, Path(), *log.other_crc)  # packed anew, say: its build id decides
         except Exception as error:  # drgn reports damage as a bare one
@@ -85,14 +87,11 @@ def _interruptible(search: Callable[[], None]) -> None:
         except BaseException as error:
             raised.append(error)
 
-    if not os.environ.get(URLS):
-        return search()
     thread = threading.Thread(target=run, daemon=True)
     thread.start()
     thread.join()
     if raised:
         raise raised[0]
-    return None
 
 
 def _try_image(module: drgn.Module, image: VmlinuxFile | None) -> None:
@@ -125,8 +124,8 @@ class _Log:
     """Files that are, and do not help."""
     refused: list[str] = field(default_factory=list)
     """Files that are, and what is wrong with each."""
-    other_crc: list[str] = field(default_factory=list)
-    """Those of them that a ``.gnu_debuglink`` names, with another checksum."""
+    other_crc: dict[str, str] = field(default_factory=dict)
+    """Files that a ``.gnu_debuglink`` names with another checksum, and what there is to say of each."""
     crc: str = ""
     """The checksum that it says."""
     trying: str = ""
@@ -147,9 +146,7 @@ class _Log:
         elif found := re.fullmatch(r"/.* has debuglink .* (CRC 0x\w+)", message):
             self.crc = found[1]
         elif found := re.fullmatch(r"kernel: (/.*) (CRC 0x\w+) does not match", message):
-            self.other_crc.append(found[1])
-            if not any(each.startswith(f"{found[1]} has build id") for each in self.refused):
-                self.refused.append(f"{found[1]} has {found[2]}, .gnu_debuglink says {self.crc}")
+            self.other_crc[found[1]] = f"{found[1]} has {found[2]}, .gnu_debuglink says {self.crc}"
         elif found := re.fullmatch(r"(/.*) is (?:not )?loadable.*; ignoring", message):
             self.no_dwarf.append(found[1])
         elif found := re.search(r"couldn't download debug info from debuginfod: (.*)", message):
@@ -175,14 +172,22 @@ def _log() -> Iterator[_Log]:
         logger.removeFilter(note)
 
 
+def _refused(image: VmlinuxFile | None, log: _Log) -> Iterator[str]:
+    """Files that are there, and what is wrong with each; a checksum only where no build id says more."""
+    for path in log.no_dwarf:
+        if image is None or path != str(image.path.absolute()):
+            yield f"nor in {path}"
+    yield from log.refused
+    for path, said in log.other_crc.items():
+        if not any(each.startswith(f"{path} ") for each in log.refused):
+            yield said
+
+
 def _nothing_found(kernel: Identity, image: VmlinuxFile | None, log: _Log) -> SymbolsError:
     build_id = f"build id {kernel.build_id}" if kernel.build_id else "no build id"
     release = kernel.release or "RELEASE"
     what = f"in {image.path} ({build_id})" if image else f"for the guest's kernel {release} ({build_id})"
-    nor = dict.fromkeys(path for path in log.no_dwarf if image is None or path != str(image.path.absolute()))
-    refused = "".join(
-        f"; {each}" for each in dict.fromkeys([*(f"nor in {path}" for path in nor), *log.refused])
-    )
+    refused = "".join(f"; {each}" for each in dict.fromkeys(_refused(image, log)))
     looked = f"looked for {', '.join(dict.fromkeys(log.missing))}; " if log.missing else ""
     servers = "" if os.environ.get(URLS) else f"set {URLS}, "
     return SymbolsError(

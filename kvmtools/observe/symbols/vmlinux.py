@@ -119,12 +119,14 @@ class Vmlinux:
 
     @property
     def path(self) -> Path | None:
-        """The file, or ``None`` for recorded facts.
+        """The file with the types and symbols, or ``None`` for recorded facts.
 
         :raises SymbolsError: if it is sought, and not found
         """
         file = self._found()
-        return file.path if file else None
+        if file is None:
+            return None
+        return file.path if file.has_dwarf else self.files()[-1]
 
     def files(self) -> tuple[Path, ...]:
         """What drgn and gdb have to read: the file, or its image and the one with the DWARF, which is the last.
@@ -172,13 +174,15 @@ class Vmlinux:
     def banner(self) -> bytes | None:
         """``linux_banner`` (init/version.c) as the file has it, up to and without its NUL: which build this is.
 
-        ``None`` if the file holds no code and data; which is not remembered, as another file of this kernel may.
+        ``None`` if the file holds no code and data, which is not remembered, as another file of this kernel may; and
+        of a kernel that was found by its build id in memory, whose file is not needed for this.
 
         :raises Absent: if the kernel has no such symbol
         """
         if "banner linux_banner" not in self._answers:
-            file = self._found()
-            if file is not None and not file.has_image:
+            if self._file is None and self._sought is not None:
+                return None
+            if self._file is not None and not self._file.has_image:
                 return None
         text = self._ask("banner", "linux_banner")
         if not isinstance(text, str):

@@ -101,7 +101,7 @@ def test_a_stripped_vmlinux_and_what_debugs_it(
     kernel = locate(memory, Vmlinux.load(place / image))
     assert kernel.slide == SLIDE
     assert asked(kernel) == asked(locate(memory, Vmlinux.load(whole)))
-    assert kernel.vmlinux.files()[1] == debug
+    assert kernel.vmlinux.files()[1] == kernel.vmlinux.path == debug
 
 
 PACKED = {
@@ -260,6 +260,13 @@ def test_what_was_learned_of_it_needs_no_file(
     assert not standard.exists()
 
 
+def test_what_was_learned_of_half_a_file_needs_none_either(whole: Path, memory: Any, tmp_path: Path) -> None:
+    objcopy(whole, tmp_path / "folder" / "vmlinux.debug", "--only-keep-debug")
+    asked(kernel := find_kernel(memory, tmp_path / "folder"))
+    kernel.vmlinux.save()
+    assert asked(find_kernel(memory)) == asked(kernel)
+
+
 def test_a_kernel_without_a_build_id_is_found_by_its_release(
     link: Link, little_memory: Callable[..., Any], standard: Path
 ) -> None:
@@ -310,7 +317,8 @@ def test_where_nothing_is_found_every_place_is_named(
     (tmp_path / "vmlinux.debug").unlink()
     error = refused(lambda: locate(memory, Vmlinux.load(tmp_path / "vmlinux")))
     assert error.message == f"no DWARF in {tmp_path / 'vmlinux'} (build id {build_id})"
-    assert f"looked for {tmp_path / 'vmlinux.debug'}, " in error.hint
+    assert error.hint.startswith("looked for /")
+    assert f", {tmp_path / 'vmlinux.debug'}, " in error.hint
 
 
 def test_what_is_another_kernels_is_refused_with_both_build_ids(
