@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from argparse import Namespace
@@ -129,3 +130,11 @@ assert new <= {"kvmtools", "kvmtools.companions", "kvmtools.companions.pytest_pl
         [sys.executable, "-m", "pytest", "--help"], capture_output=True, text=True, check=True
     )
     assert "--kvm-kernel" in listed.stdout
+
+
+def test_the_readmes_example_is_the_pages_which_runs() -> None:
+    root = Path(__file__).resolve().parents[2]
+    (shown,) = re.findall(r"^```py\n(.*?)^```$", (root / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    page = (root / "docs" / "pytest.md").read_text()
+    assert f"```python\n# test_patch.py\n{shown}```" in page
+    assert len([line for line in shown.splitlines() if line]) == 5
