@@ -9,8 +9,9 @@ from typing import Any
 
 import click
 
+from kvmtools.cli.consistency import RAN
 from kvmtools.cli.options import TargetOptions, format_option, target_options
-from kvmtools.cli.output import emit, emit_json, progress
+from kvmtools.cli.output import emit, emit_json, note, progress
 from kvmtools.errors import UsageError
 from kvmtools.show.differences import differences_text
 from kvmtools.show.tables import hexadecimal
@@ -47,7 +48,9 @@ def command(options: TargetOptions, words: tuple[str, ...], form: str) -> int:
         second = first if before == after else stack.enter_context(after.open())
         show("comparing")
         found = diff(first, second)
-    show("")
+        show("")
+        if first.read_while_running or second.read_while_running:
+            note(RAN)
     if form == "json":
         emit_json("diff", **_document(found))
     else:

@@ -92,7 +92,11 @@ _TARGET = (
         help="GDB socket of a QEMU, which is enough: a path, or [HOST]:PORT.",
     ),
     click.option(
-        "-c", "--core", metavar="PATH", type=click.Path(path_type=Path), help="ELF core by dump-guest-memory."
+        "-c",
+        "--core",
+        metavar="PATH",
+        type=click.Path(path_type=Path),
+        help="A recording by kvmtools snapshot, or a core.",
     ),
     click.option(
         "-s",

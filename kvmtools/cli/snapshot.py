@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from kvmtools.cli.consistency import consistency
 from kvmtools.cli.options import TargetOptions, target_options
 from kvmtools.cli.output import emit, progress
 from kvmtools.show.printable import printable
@@ -36,7 +37,8 @@ def command(options: TargetOptions, out: Path, full: bool, compress: bool) -> in
     with ending_raises(), options.open() as kernel:
         kernel.snapshot(out, full=full, compress=compress, progress=show)
         pauses = kernel.pauses
-    show("")
+        show("")
+        consistency(kernel, "text")
     held = f", held for {pauses[-1].milliseconds:.1f} milliseconds" if pauses and pauses[-1].held else ""
     emit(f"{printable(str(out))}: {size(out.stat().st_size)}{held}")
     return 0

@@ -6,10 +6,12 @@ Two walkers of the same tables are measured side by side: on a noisy machine the
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from kvmtools.api.open_kernel import OpenKernel
 from kvmtools.api.session import Session
 from kvmtools.boot.guests import lifecycle
 from kvmtools.model.paging import walk as model_walk
@@ -50,6 +52,18 @@ def test_memmap(benchmark: Any, session: Session) -> None:
         return int(pages.buddy.sum()) + int(kpageflags(pages, kernel).max())
 
     assert benchmark(decode)
+
+
+@pytest.mark.benchmark(group="guest paused for a recording, 2 GiB")
+def test_recording(benchmark: Any, session: Session, tmp_path: Path) -> None:
+    """The time until the file is there; what the guest itself lost is in the extra info."""
+    kernel, earlier = OpenKernel(session), len(session.pauses)
+    benchmark.pedantic(kernel.snapshot, args=(tmp_path / "vmcore",), rounds=5, warmup_rounds=1)
+    lost = sorted(pause.milliseconds for pause in session.pauses[earlier:])
+    benchmark.extra_info["paused_milliseconds"] = {
+        "median": round(lost[len(lost) // 2], 1),
+        "max": round(lost[-1], 1),
+    }
 
 
 @pytest.mark.benchmark(group="guest paused for a full check, 2 GiB")

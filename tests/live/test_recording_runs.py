@@ -62,3 +62,14 @@ def test_an_interrupted_recording_leaves_nothing(
     assert os.listdir(tmp_path) == []
     with QmpMonitor(str(nopae_guest.qmp)) as monitor:
         assert monitor.running()
+
+
+def test_a_guest_that_is_not_to_be_held_is_recorded_as_it_runs(nopae_guest: Guest, tmp_path: Path) -> None:
+    file = tmp_path / "vmcore"
+    words = [sys.executable, "-m", "kvmtools", "snapshot", str(file), "-g", nopae_guest.name, "--no-pause"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0
+    assert "held" not in done.stdout
+    assert done.stderr == "kvmtools: read while the guest ran: what changed meanwhile may look wrong\n"
+    with kvmtools.open(core=file) as kernel:
+        assert len(kernel.zones()) == 4
