@@ -17,8 +17,10 @@ import pytest
 from kvmtools.boot.host import accelerator
 from kvmtools.boot.kernels import reference
 from kvmtools.boot.kernels.reference import BuiltKernel
+from kvmtools.paths import cache_dir
 
 READY = "kvmtools: ready"
+KUNIT = "tools/testing/kunit/kunit.py"
 pytestmark = pytest.mark.timeout(180)
 
 
@@ -58,9 +60,11 @@ def test_virtme_ng(folder: Path, built: BuiltKernel) -> None:
 
 def test_kunit(folder: Path, built: BuiltKernel) -> None:
     source = Path(json.loads((built.bzimage.parent / "kernel.json").read_text())["source"])
-    program = source / "tools/testing/kunit/kunit.py"
-    if not program.exists():
-        pytest.skip(f"{source} has no kunit.py")
+    # The kernel may have been built in another cache than the one in which it is now.
+    places = (source, cache_dir() / "sources" / source.name)
+    program = next((found for place in places if (found := place / KUNIT).exists()), None)
+    if program is None:
+        pytest.skip(f"the kernel's source is not there any more: {source}")
     takes_kvm = "'kvm'" in program.with_name("kunit_kernel.py").read_text() and os.access("/dev/kvm", os.W_OK)
     if takes_kvm and accelerator.resolve("auto", print) != "kvm":
         pytest.skip("this kunit.py takes a /dev/kvm on which no guest boots")
@@ -69,7 +73,7 @@ def test_kunit(folder: Path, built: BuiltKernel) -> None:
     image.symlink_to(built.bzimage)
     (folder / "build/vmlinux").symlink_to(built.vmlinux)
     shutil.copy(built.config, folder / "build/.config")
-    (folder / "tools").symlink_to(source / "tools")
+    (folder / "tools").symlink_to(program.parents[2])
     start, line = documented.sections()["kunit.py"]
     # What is built already is not built again.
     command = start.command.replace("kunit.py run", "kunit.py exec")
