@@ -7,6 +7,7 @@ QEMU or the same core is opened once more by us, and the program reads through t
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,9 +17,9 @@ import drgn
 from kvmtools.api.open_kernel import OpenKernel
 from kvmtools.api.session import Session
 from kvmtools.attach.elf import ET_CORE, PT_LOAD, ElfError, ElfFile, build_id_among
-from kvmtools.errors import SymbolsError, UsageError
+from kvmtools.errors import KvmtoolsError, SymbolsError, UsageError
 from kvmtools.observe.architecture import I386
-from kvmtools.observe.noted import NotedKernel, noted_kernel
+from kvmtools.observe.noted import NotedKernel, noted_kernel, notes_in_memory
 from kvmtools.observe.program import OURS, add_memory, refuse_memory
 from kvmtools.records import Range
 
@@ -88,8 +89,6 @@ def adopt(program: drgn.Program) -> AdoptedProgram:
     :raises AttachError: if there is no way to the same guest; then no read of the program succeeds, for what drgn would
         return may be another page
     """
-    from kvmtools.errors import KvmtoolsError
-
     try:
         adopted = _opened(program)
     except KvmtoolsError as error:
@@ -100,6 +99,28 @@ def adopt(program: drgn.Program) -> AdoptedProgram:
     add_memory(program, adopted.target.memory, noted.architecture, noted.root, noted.architecture.paging)
     program.config[OURS] = adopted
     return adopted
+
+
+def note_of_guest(program: drgn.Program) -> str | None:
+    """The VMCOREINFO of the guest that drgn has just opened by QMP, if drgn could not have it: QEMU has no ``-device
+    vmcoreinfo``, or was reached by TCP.  It lies in the guest's memory; ``None`` if the kernel has none, or none runs.
+
+    :raises AttachError: if there is no way to the guest; then no read of the program succeeds
+    """
+    try:
+        with _live() as target:
+            for text in notes_in_memory(target.memory):
+                with suppress(SymbolsError):
+                    noted_kernel(target.memory, text)
+                    return text
+            if target.memory.ranges[-1].end > I386.address_end:
+                refuse_memory(
+                    program, "drgn cuts physical addresses to 32 bits, and this guest has more", physical=True
+                )
+            return None
+    except KvmtoolsError as error:
+        refuse_memory(program, str(error), physical=True)
+        raise
 
 
 def is_adopted(program: drgn.Program) -> bool:
@@ -134,10 +155,7 @@ def _opened(program: drgn.Program) -> AdoptedProgram:
 
         target: Target = CoreTarget(Path(program.core_dump_path))
     else:
-        from kvmtools.attach.live_target import LiveTarget
-        from kvmtools.attach.monitor.borrowed import borrow
-
-        target = LiveTarget(borrow())
+        target = _live()
     try:
         # Bytes as they are: asked of drgn, because it has them, and of a live guest we would have to dump them again.
         text = program["VMCOREINFO"].string_().decode("ascii", "replace")
@@ -145,6 +163,13 @@ def _opened(program: drgn.Program) -> AdoptedProgram:
     except BaseException:
         target.close()
         raise
+
+
+def _live() -> Target:
+    from kvmtools.attach.live_target import LiveTarget
+    from kvmtools.attach.monitor.borrowed import borrow
+
+    return LiveTarget(borrow())
 
 
 def _loaded_range(path: Path) -> Range:

@@ -6,18 +6,26 @@ Source of the note: ``arch_crash_save_vmcoreinfo``, arch/x86/kernel/crash_core_3
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from kvmtools.errors import MemoryFault, SymbolsError
 from kvmtools.observe.architecture import ARCHITECTURES, I386, Architecture
 from kvmtools.observe.paging.translate import translate
+from kvmtools.records import PAGE_SIZE
 
 if TYPE_CHECKING:
     from kvmtools.attach.memory.physical import PhysicalMemory
 
 _SPLIT_STEP = 0x0800_0000
 """Every ``PAGE_OFFSET`` that arch/x86/Kconfig offers (VMSPLIT) is a multiple of it."""
+_MARK = np.frombuffer(b"OSRELEASE=", np.uint8)
+_CHUNK = 16 << 20
+_LOWMEM_END = 0xC000_0000
+"""No kernel has lowmem behind it, with whatever split."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +62,19 @@ def noted_kernel(memory: PhysicalMemory, vmcoreinfo: str) -> NotedKernel:
         root=virtual - page_offset,
         page_offset=page_offset,
     )
+
+
+def notes_in_memory(memory: PhysicalMemory) -> Iterator[str]:
+    """Texts of VMCOREINFO that lie in RAM, of earlier boots too: each begins a page.
+
+    Source: ``crash_save_vmcoreinfo_init``, kernel/crash_core.c, 6.1.
+    """
+    for ram in memory.ranges:
+        for start in range(ram.start, min(ram.end, _LOWMEM_END), _CHUNK):
+            size = min(_CHUNK, ram.end - start) // PAGE_SIZE * PAGE_SIZE
+            pages = np.frombuffer(memory.view(start, size), np.uint8).reshape(-1, PAGE_SIZE)
+            for index in np.flatnonzero((pages[:, : len(_MARK)] == _MARK).all(axis=1)):
+                yield bytes(pages[index]).partition(b"\0")[0].decode("ascii", "replace")
 
 
 def _architecture(vmcoreinfo: str) -> Architecture:

@@ -10,7 +10,7 @@ import pytest
 
 from kvmtools.errors import SymbolsError
 from kvmtools.observe.architecture import I386, I386_PAE
-from kvmtools.observe.noted import noted_kernel
+from kvmtools.observe.noted import noted_kernel, notes_in_memory
 
 ROOT = 0x10_0000
 SPLITS = [0xC000_0000, 0xB000_0000, 0x8000_0000, 0x7800_0000, 0x4000_0000]
@@ -50,3 +50,14 @@ def test_a_table_that_is_not_there(little_memory: Callable[..., Any], entry: int
 def test_a_note_without_a_table(little_memory: Callable[..., Any], text: str) -> None:
     with pytest.raises(SymbolsError, match=r"no SYMBOL\(swapper_pg_dir\)"):
         noted_kernel(little_memory((0, 1 << 20)), text)
+
+
+def test_notes_are_found_where_a_page_begins(little_memory: Callable[..., Any]) -> None:
+    memory = little_memory((0, 1 << 20), (2 << 20, (2 << 20) + 0x3000), (1 << 32, (1 << 32) + 0x1000))
+    old, new = note(0xC010_0000), note(0xC020_0000)
+    memory.write(0x5000, old.encode())
+    memory.write((2 << 20) + 0x2000, new.encode())
+    memory.write(0x7010, b"OSRELEASE=of a copy behind a header")
+    memory.write(1 << 32, b"OSRELEASE=where no kernel has lowmem")
+    assert list(notes_in_memory(memory)) == [old, new]
+    assert list(notes_in_memory(little_memory((0, 1 << 20)))) == []

@@ -7,7 +7,7 @@ from importlib import import_module
 
 from drgn import PlatformFlags, Program, ProgramFlags
 
-from kvmtools.api.adopted import adopt
+from kvmtools.api.adopted import adopt, note_of_guest
 from kvmtools.companions.drgn.symbols import find_symbols_for
 from kvmtools.errors import KvmtoolsError
 
@@ -15,8 +15,8 @@ LOGGER = logging.getLogger("drgn")
 """drgn's own: it says how its messages look, and ``-q`` silences them."""
 
 _NO_NOTE = (
-    "kvmtools: this i386 guest shows no VMCOREINFO, so drgn does not know its kernel: "
-    "start QEMU with -device vmcoreinfo (and the guest's kernel needs CONFIG_FW_CFG_SYSFS), or use kvmtools shell"
+    "kvmtools: no kernel of i386 that drgn could look at runs in this guest: its VMCOREINFO is nowhere in memory "
+    "(has it booted? it needs CONFIG_KEXEC or CONFIG_CRASH_DUMP; kvmtools shell can do without)"
 )
 _WIDE = (
     "kvmtools: this core is an ELF64 file, so drgn takes i386 pointers for 8 bytes wherever a script spells their type "
@@ -26,10 +26,10 @@ _WIDE = (
 
 def adopt_program(prog: Program) -> None:
     """Virtual memory by the guest's page tables, symbols where KASLR put them, our commands."""
-    if not prog.flags & ProgramFlags.IS_LINUX_KERNEL:
-        LOGGER.warning(_NO_NOTE)
-        return
     try:
+        if not prog.flags & ProgramFlags.IS_LINUX_KERNEL:
+            _tell_of_kernel(prog)
+            return
         adopted = adopt(prog)
     except KvmtoolsError as error:
         LOGGER.warning("kvmtools: nothing can be read of this guest: %s", error)
@@ -38,3 +38,12 @@ def adopt_program(prog: Program) -> None:
         LOGGER.warning(_WIDE)
     find_symbols_for(prog, adopted)
     import_module("kvmtools.companions.drgn.commands")  # which registers them
+
+
+def _tell_of_kernel(prog: Program) -> None:
+    """Give drgn the kernel's note that it could not have; then it calls us again."""
+    note = note_of_guest(prog)
+    if note is None:
+        LOGGER.warning(_NO_NOTE)
+    else:
+        prog.set_linux_kernel_custom(note, is_live=True)
