@@ -4,6 +4,7 @@ agrees.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,14 +76,27 @@ def test_one_fault_at_a_time(kernel: OpenKernel, driver: Agent) -> None:
         driver.driver("fault nonsense")
 
 
-def test_a_kernel_boots_with_a_fault_or_says_that_there_is_none_of_that_name() -> None:
+NAME = f"faulty-{os.getpid()}"
+
+
+def test_a_kernel_boots_with_a_fault() -> None:
     with (
-        kvmtools.booted("faulty", memory="64M", append="kvmtools.fault=text-writable") as guest,
+        kvmtools.booted(NAME, memory="64M", append="kvmtools.fault=text-writable") as guest,
         kvmtools.open(guest=guest.name) as kernel,
     ):
         assert found(kernel) == ["pagetable.permissions"]
+
+
+@pytest.mark.parametrize(
+    ("parameter", "refusal"),
+    [
+        ("kvmtools.fault=nonsense", "its driver says error 22 to kvmtools.fault=nonsense"),
+        ("kvmtools.fualt=text-writable", "its driver does not know kvmtools.fualt=text-writable"),
+    ],
+)
+def test_a_fault_that_there_is_not_is_said_at_the_start(parameter: str, refusal: str) -> None:
     with (
-        pytest.raises(AttachError, match=r"error 22 to kvmtools\.fault=nonsense"),
-        kvmtools.booted("faulty", memory="64M", append="kvmtools.fault=nonsense"),
+        pytest.raises(AttachError, match=re.escape(refusal)),
+        kvmtools.booted(NAME, memory="64M", append=parameter),
     ):
         pass

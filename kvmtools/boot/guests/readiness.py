@@ -17,6 +17,7 @@ from kvmtools.errors import AttachError
 if TYPE_CHECKING:
     from kvmtools.boot.guests.agent import Agent
 
+_OURS = "kvmtools."  # a parameter of our driver's, among the kernel's
 _GLANCE = 0.1  # seconds between two looks
 _ONE_TRY = 0.5  # seconds for one question to the agent; what it was sent before init listened is lost
 
@@ -90,13 +91,19 @@ class _Waiting:
             )
 
     def demand_parameters(self, agent: Agent) -> None:
-        """Our driver's parameters among the kernel's mean something to it, or it does not load.
+        """Our driver's parameters among the kernel's mean something to it.
 
-        :raises AttachError: if they do not
+        :raises AttachError: if they do not: a value that it does not know keeps it from being loaded, a name does not
         """
-        ours = [word for word in self.guest.command[-1].split() if word.startswith("kvmtools.")]
-        if ours and (said := agent.version()["driver"]) != "ready":
+        ours = [word for word in self.guest.command[-1].split() if word.startswith(_OURS)]
+        if not ours:
+            return
+        if (said := agent.version()["driver"]) != "ready":
             raise self._failed(f"its driver says {said} to {' '.join(ours)}", "qemu/README.md has the faults")
+        known = agent.names("/sys/module/kvmtools/parameters")
+        for word in ours:
+            if word.removeprefix(_OURS).partition("=")[0] not in known:
+                raise self._failed(f"its driver does not know {word}", f"it knows {', '.join(known)}")
 
     def _failed(self, why: str, way_out: str) -> AttachError:
         kept = console.keep(self.guest.console, self.guest.name)
