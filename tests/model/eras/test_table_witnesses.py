@@ -8,11 +8,12 @@ from pathlib import Path
 import pytest
 from every_era import ALL, SIX_ONE
 from layouts import predict
+from recorded_guest import recording
 
 from kvmtools.model import eras, machine
 from kvmtools.records import PAGE_SIZE
 
-GUESTS = Path(__file__).parents[3] / "fixtures" / "guests"
+FIXTURES = Path(__file__).parents[3] / "fixtures"
 MIB = 1 << 20
 
 
@@ -37,7 +38,7 @@ Recorded = tuple[bool, dict[str, dict[str, int]], dict[str, int]]
 def recorded(request: pytest.FixtureRequest) -> Recorded:
     """Whether it has PAE, its enumerations, and the numbers in its DWARF."""
     pae = request.param
-    answers = json.loads((GUESTS / f"{'pae' if pae else 'nopae'}.json").read_text())["facts"]["answers"]
+    answers = recording("pae" if pae else "nopae")[1].facts["answers"]
     enumerations = {key.split()[1]: value for key, value in answers.items() if key.startswith("enumerators")}
     return pae, enumerations, answers
 
@@ -71,7 +72,7 @@ def test_6_1_has_the_sizes_of_a_recorded_guest(recorded: Recorded) -> None:
     )
 
 
-BUILT: dict[str, dict[str, int]] = json.loads((GUESTS.parent / "kernels" / "gdb.json").read_text())
+BUILT: dict[str, dict[str, int]] = json.loads((FIXTURES / "kernels" / "gdb.json").read_text())
 """What gdb says of built kernels of four eras, with PAE and without (``fixtures/kernels``)."""
 
 
