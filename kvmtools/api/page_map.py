@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from kvmtools.errors import Unobserved
 from kvmtools.records import PAGE_SHIFT
 from kvmtools.survey import HOLE, PageMap
 
@@ -23,7 +24,10 @@ _RAM = 1
 
 
 def page_map(use: PageUse, configuration: Configuration) -> PageMap:
-    """The map; a pfn that has no ``struct page``, or is reserved because it is no RAM, is a hole."""
+    """The map; a pfn that has no ``struct page``, or is reserved because it is no RAM, is a hole.
+
+    Of a kernel that does not say what is RAM, what is reserved is just that.
+    """
     states = (*use.names, HOLE)
     found = use.states.astype(np.int64)
     reserved = found == states.index("reserved")
@@ -40,8 +44,12 @@ def page_map(use: PageUse, configuration: Configuration) -> PageMap:
 
 def _is_ram(configuration: Configuration, pages: int) -> NDArray[np.bool_]:
     """By the firmware's map: pages that lie whole in one of its ranges."""
+    try:
+        entries = configuration.e820
+    except Unobserved:
+        return np.ones(pages, np.bool_)
     ram = np.zeros(pages, np.bool_)
-    for entry in configuration.e820:
+    for entry in entries:
         if entry.type == _RAM:
             first = -(-entry.start >> PAGE_SHIFT)
             ram[first : (entry.start + entry.size) >> PAGE_SHIFT] = True

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import random
+from typing import Any
+
 import numpy as np
 import pytest
 from breaks.pkmap import pte_cleared
+from lesser_kernel import names, without
 from opened_kernel import recorded_session, session_of
 from recorded_guest import load
 from surveys import healthy
@@ -12,7 +16,10 @@ from whole_memory import WholeMemory
 
 from kvmtools.api.open_kernel import OpenKernel
 from kvmtools.api.page_map import CELLS
+from kvmtools.api.session import Session
 from kvmtools.errors import SymbolsError
+from kvmtools.findings import Result
+from kvmtools.report.page import to_html
 from kvmtools.survey import HOLE
 
 GUESTS = pytest.mark.parametrize("name", ["pae", "nopae", "numa"])
@@ -104,3 +111,38 @@ def test_it_shows_the_moment_that_was_judged() -> None:
     assert survey.pkmap is not None
     assert survey.pkmap.slots[number].pte == 0
     assert [finding.subject for finding in survey.result.findings] == [f"slot {number}"]
+
+
+@pytest.mark.parametrize("nth", range(4))
+def test_without_any_one_name_there_is_a_page(nth: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each tenth name of those that the vmlinux is asked for; the verdict has tests of its own."""
+
+    def nothing_judged(_session: Session, _only: Any, _skip: Any, _samples: int, *, observe: Any) -> Result:
+        observe()
+        return Result(())
+
+    monkeypatch.setattr("kvmtools.api.surveying.verdict", nothing_judged)
+    guest = load("pae")
+    known = [name for name in names(guest) if name != "sizeof pte_t"]  # without that there is no kernel
+    everything = OpenKernel(session_of(guest, without(guest, ""))).survey()
+    for name in [*known[nth * 10 :: 40], "symbol saved_command_line", "symbol e820_table_firmware"][nth % 2 :]:
+        survey = OpenKernel(session_of(guest, without(guest, name))).survey()
+        page = to_html(survey)
+        assert page.startswith("<!DOCTYPE html>"), name
+        gone = [
+            part
+            for part in ("space", "pkmap", "pages", "zones", "processes")
+            if getattr(everything, part) and not getattr(survey, part)
+        ]
+        assert bool(survey.missing) or not gone, name
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_of_a_guest_whose_memory_is_torn_up_there_is_a_page(seed: int) -> None:
+    chance = random.Random(seed)
+    guest = load(chance.choice(["pae", "nopae", "numa"]))
+    for _ in range(chance.choice([1, 5, 40])):
+        captured = chance.choice(guest.snapshot.captured)
+        guest.snapshot.patch(chance.randrange(captured.start, captured.end - 4, 4), chance.randbytes(4))
+    kernel = guest.kernel.with_memory(WholeMemory(guest.snapshot))
+    assert "</html>" in to_html(OpenKernel(session_of(guest, kernel)).survey())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from surveys import STATES, healthy
 
-from kvmtools.report.page.address_space import areas, space_rows
+from kvmtools.report.page.address_space import areas, space_data, space_rows
 from kvmtools.report.page.memory_map import COLUMNS, memory_drawing
 from kvmtools.report.page.reported import FindingPlaces
 from kvmtools.report.page.zone_bars import zone_bars
@@ -73,6 +74,17 @@ def test_areas_fill_the_address_space(name: str, side: str) -> None:
     assert all(above.start == below.end for above, below in pairwise(found))
     assert {"direct map", "pkmap", "fixmap"} <= {area.name for area in found}
     assert [row.edge.name for row in space_rows(space)][-1] == "page_offset"
+
+
+def test_a_model_that_says_nothing_has_no_areas() -> None:
+    space = healthy().space
+    assert space is not None
+    lone = replace(space, boundaries=tuple(replace(edge, model=None) for edge in space.boundaries), era=None)
+    assert areas(lone, "model") == []
+    assert areas(lone, "live") == areas(space, "live")
+    data = space_data(lone, FindingPlaces())
+    assert data is not None
+    assert data["model"] == []
 
 
 def test_a_zone_is_drawn_by_what_is_known_of_it() -> None:

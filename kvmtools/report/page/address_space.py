@@ -32,13 +32,15 @@ class SpaceRow:
 
 
 def areas(space: SpaceMap, side: str) -> list[SpaceArea]:
-    """From the top down, by the boundaries that a side knows.
+    """From the top down, by the boundaries that a side knows; none if it knows none.
 
     :param side: ``"live"`` or ``"model"``
     """
     known = [(getattr(edge, side), edge.name) for edge in space.boundaries]
     edges = sorted(((at, name) for at, name in known if at is not None), reverse=True)
-    found = [SpaceArea("(above the fixmap)", edges[0][0], space.end)] if edges else []
+    if not edges:
+        return []
+    found = [SpaceArea("(above the fixmap)", edges[0][0], space.end)]
     no_pkmap = not any(edge.name == "pkmap_base" for edge in space.boundaries)
     for (end, name), (start, _) in zip(edges, [*edges[1:], (space.start, "")], strict=True):
         below = BELOW[name]
