@@ -42,7 +42,7 @@ def find_debug_file(kernel: Identity, folder: Path | None = None, image: Vmlinux
     """
     place = folder.absolute() if folder else image.path.absolute().parent if image else None
     program = drgn.Program(I386)
-    if kernel.release is not None:
+    if kernel.release is not None and "/" not in kernel.release:  # it may be a guest that says it
         program.set_linux_kernel_custom(_NOTE.format(release=kernel.release), is_live=True)
     options = program.debug_info_options
     options.directories = (str(place), f"{place}{STANDARD}", STANDARD) if folder else (STANDARD,)

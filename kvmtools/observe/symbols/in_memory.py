@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice
 from typing import TYPE_CHECKING
 
 from kvmtools.observe.symbols.running import SEARCH_END
@@ -21,8 +22,11 @@ if TYPE_CHECKING:
 _CHUNK = 4 << 20
 _IMAGE = 32 << 20
 """Bytes from one part of an image to another, at most; a distribution's has some 20 MiB of code and constants."""
+_MOST = 16
+"""Banners, and build ids near one, that are looked at: a guest may fill its memory with them."""
 _NOTED = re.compile(rb"OSRELEASE=([^\n]{1,200})\n(?:[^\n=]{1,80}=[^\n]*\n){0,3}?BUILD-ID=([0-9a-f]{8,64})\n")
-_BANNER = re.compile(rb"Linux version (\d[^\s\0]*) [^\n\0]{8,250}\n")
+# The NUL tells it from lines of a log in the page cache.
+_BANNER = re.compile(rb"Linux version (\d[^\s\0]*) [^\n\0]{8,250}\n(?=\0)")
 # Elf32_Nhdr of type NT_GNU_BUILD_ID, a SHA-1.
 _BUILD_ID = re.compile(rb"\x04\0\0\0\x14\0\0\0\x03\0\0\0GNU\0(.{20})", re.DOTALL)
 _ELF = b"\x7fELF"
@@ -36,13 +40,15 @@ def kernels_in(memory: PhysicalMemory, vmcoreinfo: str | None) -> Iterator[Ident
     noted = _NOTED.search((vmcoreinfo or "").encode("latin-1"))
     if noted:
         yield _noted(noted)
+    left = _MOST
     for ram in memory.ranges:
         for start in range(ram.start, min(ram.end, SEARCH_END), _CHUNK):
             # They overlap by a page, so that nothing is cut in two.
             chunk = memory.read(start, min(_CHUNK + PAGE_SIZE, ram.end - start))
-            for banner in _BANNER.finditer(chunk):
+            for banner in islice(_BANNER.finditer(chunk), left):
+                left -= 1
                 yield from _around(memory, ram, start + banner.start(), banner)
-            for note in _NOTED.finditer(chunk):
+            for note in islice(_NOTED.finditer(chunk), _MOST):
                 yield _noted(note)
 
 
@@ -57,7 +63,7 @@ def _around(memory: PhysicalMemory, ram: Range, at: int, banner: re.Match[bytes]
     notes = [note for note in _BUILD_ID.finditer(image) if not _is_in_a_file(image, start, note.start())]
     notes.sort(key=lambda note: abs(start + note.start() - at))
     release, text = banner[1].decode("latin-1"), banner[0].decode("latin-1").strip()
-    for note in notes:
+    for note in notes[:_MOST]:
         yield Identity(note[1].hex(), release, text)
     if not notes:
         yield Identity(None, release, text)

@@ -298,6 +298,21 @@ def test_remains_of_an_earlier_boot_are_tried_and_left(
     assert find_kernel(memory, None, f"OSRELEASE={RELEASE}\nBUILD-ID={old.build_id}\n").slide == SLIDE
 
 
+def test_memory_full_of_what_looks_like_kernels_comes_to_an_end(
+    memory: Any, standard: Path, whole: Path, build_id: str
+) -> None:
+    """And the name of a file that a guest makes up leads nowhere else."""
+    standard.mkdir()
+    (standard.parent / "vmlinux-x").write_bytes(whole.read_bytes())
+    (standard / "boot").mkdir()
+    text = b"".join(
+        b"Linux version 6.1.0/../../../vmlinux-x (%d somebody@somewhere)\n\0" % number
+        for number in range(9999)
+    )
+    memory.write(0x10_0000, text)
+    assert "no DWARF" in refused(lambda: find_kernel(memory)).message
+
+
 def refused(call: Callable[[], object]) -> SymbolsError:
     with pytest.raises(SymbolsError) as caught:
         call()
