@@ -125,7 +125,9 @@ def test_without_any_one_name_there_is_a_page(nth: int, monkeypatch: pytest.Monk
     guest = load("pae")
     known = [name for name in names(guest) if name != "sizeof pte_t"]  # without that there is no kernel
     everything = OpenKernel(session_of(guest, without(guest, ""))).survey()
-    for name in [*known[nth * 10 :: 40], "symbol saved_command_line", "symbol e820_table_firmware"][nth % 2 :]:
+    for name in [*known[nth * 10 :: 40], "symbol saved_command_line", "symbol e820_table_firmware"][
+        nth % 2 :
+    ]:
         survey = OpenKernel(session_of(guest, without(guest, name))).survey()
         page = to_html(survey)
         assert page.startswith("<!DOCTYPE html>"), name
