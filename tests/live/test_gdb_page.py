@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from console_blocks import environment, fits
-from user_gdb import PROMPT, Terminal
+from user_gdb import PROMPT, QUICKLY, Terminal
 
 from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.record import Guest
+from kvmtools.paths import cache_dir
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "gdb.md"
 
@@ -32,7 +33,9 @@ def test_the_session_of_the_page(pae_guest: Guest, tmp_path: Path) -> None:
         agent.quiesce()
     (start, shown), *rest = said(PAGE.read_text(encoding="utf-8"))
     assert len(rest) > 12
-    gdb = Terminal(["bash", "-c", f"exec {start}"], tmp_path, environment(tmp_path))
+    (tmp_path / ".gdbinit").write_text("".join(f"{line}\n" for line in QUICKLY))
+    mine = environment(tmp_path, HOME=str(tmp_path), XDG_CACHE_HOME=str(cache_dir().parent))
+    gdb = Terminal(["bash", "-c", f"exec {start}"], tmp_path, mine)
     try:
         printed = gdb.until(PROMPT).removesuffix(PROMPT)
         assert fits(shown.replace("/usr/src/linux/vmlinux", str(pae_guest.vmlinux)), printed), printed

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from bare_qemu import Machine, Start
-from user_gdb import INTERRUPT, PROMPT, Batch, batch, gdb_words, terminal
+from user_gdb import INTERRUPT, PROMPT, Batch, batch, gdb_on, gdb_words, terminal
 
 from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.boot.guests.agent import Agent
@@ -125,7 +125,7 @@ def test_the_line_that_status_prints_works(guest: Guest) -> None:
     assert line is not None
     environment = {**os.environ, "PATH": f"{KVMTOOLS.parent}:{os.environ['PATH']}"}
     done = subprocess.run(
-        ["bash", "-c", f"{line[1]} -nx -batch -ex 'output (char *)init_task.comm'"],
+        ["bash", "-c", f"{line[1].replace('gdb ', 'gdb -nx -batch ', 1)} -ex 'output (char *)init_task.comm'"],
         capture_output=True, text=True, env=environment, stdin=subprocess.DEVNULL, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -386,9 +386,11 @@ def test_a_qemu_for_64_bits_that_runs_an_i386_kernel(
     assert of_64_bits.running()
 
 
-def test_a_reboot_under_the_prompt(of_64_bits: Machine, built: reference.BuiltKernel, console: Path) -> None:
+def test_a_reboot_and_the_end_of_qemu_under_the_prompt(
+    of_64_bits: Machine, built: reference.BuiltKernel, console: Path
+) -> None:
     """The process that answers stays; it finds the new kernel, which lies elsewhere, and none before that is there."""
-    with terminal(["gdb", "-nx", "-q", str(built.vmlinux), "-ex", WIDE, "-ex", f"source {script()}"]) as gdb:
+    with terminal([*gdb_on(built.vmlinux), "-ex", WIDE, "-ex", f"source {script()}"]) as gdb:
         gdb.say("set pagination off")
         gdb.say(f"target remote {of_64_bits.gdb}")
         assert "slide 0x" in gdb.say("kvm symbols")
@@ -406,4 +408,6 @@ def test_a_reboot_under_the_prompt(of_64_bits: Machine, built: reference.BuiltKe
         assert gdb.say("kvm symbols").startswith(f"{built.vmlinux}: slide 0x")
         assert gdb.say("output/x &init_task").startswith(f"0x{shown[:8]}")
         assert children(gdb.process.pid) == [ours]
-        gdb.say("detach")
+        of_64_bits.kill()
+        assert re.fullmatch(r"gdb: Remote (connection closed|communication error.*)\n", gdb.say("kvm regs"))
+        assert gdb.say("kvm regs") == "gdb is not connected to a QEMU (target remote ADDRESS)\n"
