@@ -13,6 +13,7 @@ import pytest
 
 import kvmtools
 from kvmtools.attach.monitor.qmp import QmpMonitor
+from kvmtools.boot.guests.agent import Agent
 from kvmtools.boot.guests.record import Guest
 
 
@@ -73,3 +74,23 @@ def test_a_guest_that_is_not_to_be_held_is_recorded_as_it_runs(nopae_guest: Gues
     assert done.stderr == "kvmtools: read while the guest ran: what changed meanwhile may look wrong\n"
     with kvmtools.open(core=file) as kernel:
         assert len(kernel.zones()) == 4
+
+
+@pytest.mark.parametrize("bug", ["slot-emptied", "text-writable", "table-put", "zone-miscounted"])
+def test_what_is_broken_is_broken_in_the_recording(nopae_guest: Guest, tmp_path: Path, bug: str) -> None:
+    """Rules that find something ask the vmlinux for more than those that do not."""
+    with Agent(nopae_guest.agent) as agent:
+        agent.driver("mix 100")
+        agent.quiesce()
+        agent.driver(f"fault {bug}")
+        try:
+            with kvmtools.open(guest=nopae_guest.name) as kernel:
+                live = kernel.check()
+                kernel.snapshot(tmp_path / "vmcore")
+        finally:
+            agent.driver("fault undo")
+    with kvmtools.open(core=tmp_path / "vmcore") as kernel:
+        again = kernel.check()
+    assert again.findings
+    assert again.findings == live.findings
+    assert again.outcomes == live.outcomes

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import random
 import re
 import subprocess
@@ -148,12 +149,16 @@ print("comm", prog["init_task"].comm.string_().decode())
 """
 
 
-def test_drgn_reads_the_same_bytes(recorded: Recorded, tmp_path: Path) -> None:
+@pytest.mark.parametrize("disabled", ["", "*"], ids=["with our plugin", "drgn alone"])
+def test_drgn_reads_the_same_bytes(recorded: Recorded, tmp_path: Path, disabled: str) -> None:
     asked, script = tmp_path / "addresses", tmp_path / "script.py"
     asked.write_text(json.dumps(recorded.addresses))
     script.write_text(DRGN)
     words = [str(PROGRAMS / "drgn"), "-q", "-c", str(recorded.file), "-s", str(recorded.guest.vmlinux)]
-    done = subprocess.run([*words, str(script), str(asked)], capture_output=True, text=True, check=False)
+    env = {**os.environ, "DRGN_DISABLE_PLUGINS": disabled}
+    done = subprocess.run(
+        [*words, str(script), str(asked)], capture_output=True, text=True, env=env, check=False
+    )
     assert done.returncode == 0, done.stderr
     said = dict(line.split() for line in done.stdout.splitlines())
     assert said.pop("comm") == "swapper/0"

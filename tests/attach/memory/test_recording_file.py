@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,7 @@ KEPT = (
     Range(FOUR_GIB + 0x2000, FOUR_GIB + 0x4000),
 )
 CPU = GeneralRegisters(*range(17))
+INFO = "OSRELEASE=6.1\nPAGESIZE=4096\nKERNELOFFSET=0\nSYMBOL(swapper_pg_dir)=c0001000\n"
 REGISTERS = Registers(0, 12, 0x8005_0033, 0x119_2020, 0x6B0, 0x800, 0xFFA0_0000)
 
 
@@ -55,7 +57,7 @@ def contents(kept: tuple[Range, ...] = KEPT) -> Contents:
     virtual.append((0xFF60_0000, Range(FOUR_GIB + 0x3000, FOUR_GIB + 0x4000)))
     virtual.append((0xFFA0_0000, Range(0x2000, 0x3000)))
     shown = [each for each in virtual if any(each[1].start in one for one in kept)]
-    return Contents(Ram(), kept, sorted(shown, key=lambda each: each[1]), told, (CPU, CPU), "OSRELEASE=6.1\n")
+    return Contents(Ram(), kept, sorted(shown, key=lambda each: each[1]), told, (CPU, CPU), INFO)
 
 
 def written(path: Path, *, compress: bool = False, kept: tuple[Range, ...] = KEPT) -> Path:
@@ -70,7 +72,7 @@ def test_what_was_written_is_read(tmp_path: Path, compress: bool, kept: tuple[Ra
         assert target.recording == contents().recording
         assert target.registers() == (REGISTERS,)
         assert target.general_registers() == (CPU, CPU)
-        assert target.vmcoreinfo() == "OSRELEASE=6.1\n"
+        assert target.vmcoreinfo() == INFO
         assert target.description == f"core {tmp_path / 'core'}: 1 vCPU, 8 MiB"
         memory = target.memory
         assert isinstance(memory, ElfCore)
@@ -117,6 +119,41 @@ def test_readelf_finds_it_well_formed(tmp_path: Path, kept: tuple[Range, ...]) -
     assert not [line for line in done.stdout.splitlines() if "warning" in line.lower()]
     assert "CORE (Core file)" in done.stdout
     assert done.stdout.count("NT_PRSTATUS") == 2
+
+
+@pytest.mark.parametrize("kept", [KEPT, KEPT[:2]], ids=["ELF64", "ELF32"])
+def test_gdb_and_drgn_find_pages_where_the_kernel_maps_them(tmp_path: Path, kept: tuple[Range, ...]) -> None:
+    path = written(tmp_path / "core", kept=kept)
+    shown = {0xC000_1000: 0x1000, 0xC000_2000: 0x2000, 0xFFA0_0000: 0x2000, 0xC010_3000: 0x10_3000}
+    if kept is KEPT:
+        shown[0xFF60_0000] = FOUR_GIB + 0x3000
+    words = [part for virtual in shown for part in ("-ex", f"x/1gx {virtual:#x}")]
+    command = ["gdb", "-q", "-nx", "-batch", "-ex", f"core {path}", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    for virtual, value in shown.items():
+        assert f"{virtual:#x}:\t{value:#018x}" in done.stdout
+    done = subprocess.run(
+        [sys.executable, "-c", DRGN, path, *map(str, (*shown, *NOWHERE))],
+        env={**os.environ, "DRGN_DISABLE_PLUGINS": "*"},  # ours would look for a kernel in it
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    values = [str(value) for value in shown.values()]
+    assert done.stdout.split() == [*values, *["FaultError"] * len(NOWHERE)]
+
+
+NOWHERE = (0, 0x2000, 0xC000_0000, 0xC040_0000)
+DRGN = """
+import sys, drgn
+program = drgn.Program()
+program.set_core_dump(sys.argv[1])
+for address in map(int, sys.argv[2:]):
+    try:
+        print(int.from_bytes(program.read(address, 8), "little"))
+    except drgn.FaultError:
+        print("FaultError")
+"""
 
 
 def boundaries(path: Path) -> list[int]:
