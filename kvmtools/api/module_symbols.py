@@ -11,15 +11,18 @@ from pathlib import Path
 import drgn
 from drgn.helpers.linux.list import list_for_each_entry
 
+from kvmtools.observe.symbols.debug_file import debug_folders
+
 _FORMS = ("*.ko", "*.ko.debug", "*/*.ko", "*/*.ko.debug")
 _MOST = 1000
 """Modules; a longer list has lost its way."""
 
 
-def add_modules(prog: drgn.Program, vmlinux: tuple[Path, ...]) -> None:
+def add_modules(prog: drgn.Program, vmlinux: tuple[Path, ...], folder: Path | None = None) -> None:
     """Give ``prog`` the symbols and types of the modules that are loaded, as far as their files are found.
 
     :param vmlinux: the kernel's own files; those of modules beside them, or in a folder there, are tried by build id
+    :param folder: that of debug files which the person named
     """
     loaded = list(_loaded(prog))
     beside = _files_beside(vmlinux)
@@ -27,6 +30,7 @@ def add_modules(prog: drgn.Program, vmlinux: tuple[Path, ...]) -> None:
         for path in beside[module.name]:
             if module.wants_debug_file():
                 module.try_file(path)
+    prog.debug_info_options.directories = debug_folders(folder)
     prog.debug_info_options.kernel_directories = (*_build_trees(vmlinux), "")
     if loaded:
         prog.load_module_debug_info(*loaded)

@@ -36,7 +36,8 @@ def namespace(kernel: OpenKernel, cr3: int) -> dict[str, Any]:
     :raises SymbolsError: if drgn cannot use the vmlinux
     """
     prog = kernel.program(cr3=cr3)
-    add_modules(prog, kernel.session.kernel.vmlinux.files())
+    vmlinux = kernel.session.kernel.vmlinux
+    add_modules(prog, vmlinux.files(), vmlinux.folder)
     names: dict[str, Any] = default_globals(prog)
     names.update((name, getattr(linux_helpers, name)) for name in linux_helpers.__all__)
     names.update(_ours(kernel, cr3))

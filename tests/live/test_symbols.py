@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from console_blocks import environment, run, typed
 
+import kvmtools
 from kvmtools.boot.guests.record import Guest
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "symbols.md"
@@ -98,12 +99,22 @@ def test_ctrl_c_does_not_wait_for_a_silent_server(place: Path) -> None:
 
 
 def test_the_shell_knows_the_types_of_a_module(place: Path) -> None:
+    with kvmtools.open(qemu=str(place / "qmp.sock"), symbols=place / "vmlinux") as kernel:
+        release = kernel.release.split()[-1]
     code = """
 module = prog.module("kvmtools")
-print(module.debug_file_path.endswith("kvmtools.debug.ko"))
+print(module.debug_file_path.rpartition("/")[2])
 start, end = module.address_range
 print(next(each.name for each in prog.symbols("init_module") if start - (1 << 20) < each.address < end + (1 << 20)))
 """
-    words = [sys.executable, "-m", "kvmtools", "shell", "--qemu", "qmp.sock", "-s", "vmlinux", "-e", code]
-    done = subprocess.run(words, cwd=place, env=dict(os.environ), capture_output=True, text=True)
-    assert (done.stdout, done.stderr) == ("True\ninit_module\n", "")
+    # As a package has them, unpacked.
+    package = place / "package" / "usr" / "lib" / "debug" / "lib" / "modules" / release
+    (package / "kernel").mkdir(parents=True)
+    shutil.copy(place / "vmlinux", package)
+    for number, file in enumerate(place.glob("initrd-*/kvmtools.debug.ko")):
+        (package / "kernel" / str(number)).mkdir()
+        shutil.copy(file, package / "kernel" / str(number) / "kvmtools.ko")
+    for symbols, named in (("vmlinux", "kvmtools.debug.ko"), ("package", "kvmtools.ko")):
+        words = [sys.executable, "-m", "kvmtools", "shell", "--qemu", "qmp.sock", "-s", symbols, "-e", code]
+        done = subprocess.run(words, cwd=place, env=dict(os.environ), capture_output=True, text=True)
+        assert (done.stdout, done.stderr) == (f"{named}\ninit_module\n", "")

@@ -45,7 +45,7 @@ def find_debug_file(kernel: Identity, folder: Path | None = None, image: Vmlinux
     if kernel.release is not None and "/" not in kernel.release:  # it may be a guest that says it
         program.set_linux_kernel_custom(_NOTE.format(release=kernel.release), is_live=True)
     options = program.debug_info_options
-    options.directories = (str(place), f"{place}{STANDARD}", STANDARD) if folder else (STANDARD,)
+    options.directories = debug_folders(folder)
     options.kernel_directories = (str(place), "") if place else ("",)
     known = program.registered_debug_info_finders()
     program.set_enabled_debug_info_finders([name for name in _FINDERS if name in known])
@@ -92,6 +92,15 @@ def _interruptible(search: Callable[[], None]) -> None:
     thread.join()
     if raised:
         raise raised[0]
+
+
+def debug_folders(folder: Path | None) -> tuple[str, ...]:
+    """Folders that are laid out as ``/usr/lib/debug`` is: the person's, one of a package unpacked there, and that."""
+    return (
+        (STANDARD,)
+        if folder is None
+        else (str(folder.absolute()), f"{folder.absolute()}{STANDARD}", STANDARD)
+    )
 
 
 def _try_image(module: drgn.Module, image: VmlinuxFile | None) -> None:

@@ -128,6 +128,11 @@ class Vmlinux:
             return None
         return file.path if file.has_dwarf else self.files()[-1]
 
+    @property
+    def folder(self) -> Path | None:
+        """Where its files are looked for first, if somebody named a folder."""
+        return self._sought[1] if self._sought else None
+
     def files(self) -> tuple[Path, ...]:
         """What drgn and gdb have to read: the file, or its image and the one with the DWARF, which is the last.
 
