@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,16 @@ class AdoptedProgram:
     noted: NotedKernel
     vmcoreinfo: str
     _kernels: list[OpenKernel] = field(default_factory=list)
+
+    @cached_property
+    def build_id(self) -> str | None:
+        """The kernel's, in hex: as it notes it, or of a kernel before 5.9 what lies near its banner."""
+        from kvmtools.observe.symbols.in_memory import kernels_in
+
+        if self.noted.build_id is not None:
+            return self.noted.build_id
+        found = kernels_in(self.target.memory, None)
+        return next((each.build_id for each in found if each.release == self.noted.release), None)
 
     def may_be_vmlinux(self, path: Path) -> bool:
         """Whether a file looks like this kernel's: by its headers, and the build id if the kernel notes one."""

@@ -353,3 +353,18 @@ def test_without_symbols_commands_say_so(still: Still) -> None:
     done = run_drgn("-q", *still.on_core, "-e", code)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].endswith("was found (give it to drgn with -s PATH)")
+
+
+def test_a_kernel_that_notes_no_build_id(still: Still) -> None:
+    """Before 5.9: the one in its memory is taken, and drgn does not say that it ignores the vmlinux."""
+    code = 'print(prog["init_task"].comm.string_().decode())'
+    with still.core.open("r+b") as file:
+        at = file.read(1 << 16).index(b"\nBUILD-ID=")
+        try:
+            file.seek(at)
+            file.write(b"\nBUILD-XX=")
+            file.flush()
+            assert look_text(run_drgn(*still.ways[1], "-e", code)) == "swapper/0"
+        finally:
+            file.seek(at)
+            file.write(b"\nBUILD-ID=")

@@ -92,6 +92,14 @@ def test_other_commands_through_the_human_monitor(typed: Type, folder: Path, com
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_drgn_on_it(typed: Type, folder: Path, ports: list[int]) -> None:
+    """Which takes it for x86_64, if it is not told."""
+    code = 'print(prog["init_task"].comm.string_().decode(), prog.platform.arch.name)'
+    line = f"drgn --architecture i386 --qemu localhost:{ports[1]} -s vmlinux -e '{code}'"
+    done = documented.run(line, folder)
+    assert (done.returncode, done.stderr, done.stdout) == (0, "", "swapper/0 I386\n")
+
+
 def test_the_process_is_found_through_tcp(typed: Type, folder: Path, ports: list[int]) -> None:
     pid = int((folder / "pid").read_text())
     for name in (f":{ports[0]}", f"127.0.0.1:{ports[0]}"):

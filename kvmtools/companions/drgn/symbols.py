@@ -32,7 +32,7 @@ _UNKNOWN_BUILD_ID = bytes(20)
 def find_symbols_for(prog: Program, adopted: AdoptedProgram) -> None:
     """Load the vmlinux as soon as drgn is given one, or needs one."""
     main = prog.main_module("kernel", create=True)
-    main.build_id = bytes.fromhex(adopted.noted.build_id or "") or _UNKNOWN_BUILD_ID
+    main.build_id = bytes.fromhex(adopted.build_id or "") or _UNKNOWN_BUILD_ID
     main.loaded_file_status = main.debug_file_status = ModuleFileStatus.DONT_NEED
     prog.register_type_finder(FINDER, _Search(adopted), enable_index=0)
 
@@ -90,8 +90,8 @@ class _Search:
             return False
         module = prog.extra_module(MODULE, create=True)
         module.address_range = image.start, image.end
-        if self._adopted.noted.build_id:
-            module.build_id = bytes.fromhex(self._adopted.noted.build_id)
+        if self._adopted.build_id:
+            module.build_id = bytes.fromhex(self._adopted.build_id)
         module.loaded_file_status = ModuleFileStatus.WANT  # it may be that only the image has all symbols
         for file in files:
             module.try_file(file, force=True)  # use() has verified that it is the guest's
