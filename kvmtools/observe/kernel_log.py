@@ -25,7 +25,7 @@ _COMMITTED, _FINALIZED = 1, 2
 
 
 @dataclass(frozen=True)
-class _Ring:
+class Ring:
     """``struct printk_ringbuffer``, read as a whole."""
 
     text: bytes
@@ -44,7 +44,7 @@ def kernel_log(kernel: Kernel) -> str:
     :raises Absent: if the kernel's log is none that we know: it is older than 5.10
     :raises MemoryFault: if the log cannot be read, or was overwritten
     """
-    ring, vmlinux = _read(kernel), kernel.vmlinux
+    ring, vmlinux = read_log(kernel), kernel.vmlinux
     word = kernel.architecture.word
     state = _column(ring.descriptors, vmlinux.offset("struct prb_desc", "state_var"), word)
     begin = _column(ring.descriptors, vmlinux.offset("struct prb_desc", "text_blk_lpos.begin"), word)
@@ -65,7 +65,7 @@ def kernel_log(kernel: Kernel) -> str:
     return "".join(lines)
 
 
-def _rows(ring: _Ring) -> Iterator[tuple[int, int]]:
+def _rows(ring: Ring) -> Iterator[tuple[int, int]]:
     count = len(ring.descriptors)
     for ident in range(ring.first, ring.first + min(count, (ring.last - ring.first) % (1 << 30) + 1)):
         yield ident % count, ident % (1 << 30)
@@ -80,7 +80,8 @@ def _place(begin: int, behind: int, size: int) -> int:
     return 0 if begin // size != (behind - 1) // size else begin % size
 
 
-def _read(kernel: Kernel) -> _Ring:
+def read_log(kernel: Kernel) -> Ring:
+    """The log as it lies in memory, which is all that the guest need be held for; raises as :func:`kernel_log`."""
     vmlinux = kernel.vmlinux
     ring = Structure(kernel, "struct printk_ringbuffer", kernel.variable("prb"))
     count, size = _entries(ring, "desc_ring.count_bits"), _entries(ring, "text_data_ring.size_bits")
@@ -91,7 +92,7 @@ def _read(kernel: Kernel) -> _Ring:
         data = read_virtual(kernel, ring.unsigned(member), count * each)
         return np.frombuffer(data, np.uint8).reshape(count, each)
 
-    return _Ring(
+    return Ring(
         text=read_virtual(kernel, ring.unsigned("text_data_ring.data"), size),
         descriptors=rows("desc_ring.descs", "struct prb_desc"),
         infos=rows("desc_ring.infos", "struct printk_info"),

@@ -11,7 +11,7 @@ import numpy as np
 from kvmtools.errors import MemoryFault, Unobserved
 from kvmtools.observe.capture import keep_tables
 from kvmtools.observe.kernel import Kernel
-from kvmtools.observe.kernel_log import kernel_log
+from kvmtools.observe.kernel_log import read_log
 from kvmtools.observe.paging.walk import Walk
 from kvmtools.observe.space.modules import observe_modules
 from kvmtools.records import PAGE_SIZE, Range, Registers
@@ -42,7 +42,7 @@ def keep_cpus(
 
 def keep_what_is_asked(kernel: Kernel) -> None:
     """Read what says which kernel it is, what it printed, and the modules: whoever names an address asks for them."""
-    for read in (kernel_log, observe_modules):
+    for read in (read_log, observe_modules):
         with suppress(Unobserved):
             read(kernel)
     for symbol, size in _IDENTITY:
