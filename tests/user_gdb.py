@@ -127,3 +127,8 @@ def terminal(words: list[str]) -> Iterator[Terminal]:
         yield opened
     finally:
         opened.close()
+
+
+def children(pid: int) -> list[int]:
+    """The processes that one has started."""
+    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]

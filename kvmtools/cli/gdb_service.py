@@ -12,7 +12,7 @@ import json
 import os
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext, redirect_stderr, redirect_stdout
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr, redirect_stdout, suppress
 from dataclasses import asdict
 from functools import partial
 from socket import socket
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from kvmtools.cli import exit_code, run_command, start_quickly
 from kvmtools.cli.options import OPENER, TargetOptions
-from kvmtools.errors import AttachError, MemoryFault, UsageError
+from kvmtools.errors import AttachError, MemoryFault, SymbolsError, UsageError
 
 if TYPE_CHECKING:
     from kvmtools.api.open_kernel import OpenKernel
@@ -82,13 +82,16 @@ class Service:
         from kvmtools.api.opening import open_in_gdb
 
         wanted = symbols or self._symbols
-        if self._kept is not None and self._kept[0] == wanted:
-            kernel = self._kept[1]
-            kernel.session.find_again()
-            return kernel
         if self._kept is not None:
-            self._kept[1].close()
+            symbols_of, kernel = self._kept
+            with suppress(
+                SymbolsError
+            ):  # it is another kernel now: its vmlinux may be a new file of that name
+                if symbols_of == wanted:
+                    kernel.session.find_again()
+                    return kernel
             self._kept = None
+            kernel.close()
         connection = None if self._to_qemu is None else self._to_qemu.dup()
         kernel = open_in_gdb(self.ask, self._address, connection, symbols=wanted)
         self._kept = wanted, kernel

@@ -12,10 +12,11 @@ import pytest
 from opened_kernel import recorded_session
 
 from kvmtools.api.open_kernel import OpenKernel
+from kvmtools.api.session import Session
 from kvmtools.attach.monitor.user_gdb import UserGdbMonitor
 from kvmtools.cli.gdb_service import Service
 from kvmtools.cli.options import OPENER
-from kvmtools.errors import AttachError
+from kvmtools.errors import AttachError, SymbolsError
 
 
 class Gdb:
@@ -50,10 +51,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[str | None]:
     def open_in_gdb(ask: Any, address: str, _connection: object, *, symbols: str | None) -> OpenKernel:
         assert not UserGdbMonitor(ask, address).running()
         found.append(symbols)
-        session = recorded_session("pae")
-        monkeypatch.setattr(session, "find_again", lambda: None)
-        return OpenKernel(session)
+        return OpenKernel(recorded_session("pae"))
 
+    monkeypatch.setattr(Session, "find_again", lambda _session: None)
     monkeypatch.setattr("kvmtools.api.opening.open_in_gdb", open_in_gdb)
     return found
 
@@ -84,6 +84,20 @@ def test_a_command_is_the_command_line_s(gdb: Gdb, opened: list[str | None]) -> 
     assert opened == ["vmlinux"], "it is opened once"
     assert gdb.ask("command", words=["layout", "-s", "other"])["code"] == 0
     assert opened == ["vmlinux", "other"]
+
+
+def test_another_kernel_is_opened_anew(
+    gdb: Gdb, opened: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its vmlinux may have the name of the old one's."""
+
+    def find_again(_session: Session) -> None:
+        raise SymbolsError("the guest runs another kernel")
+
+    gdb.ask("command", words=["layout"])
+    monkeypatch.setattr(Session, "find_again", find_again)
+    assert gdb.ask("command", words=["layout"])["code"] == 0
+    assert opened == ["vmlinux", "vmlinux"]
 
 
 @pytest.mark.parametrize(

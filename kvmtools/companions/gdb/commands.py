@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any, NamedTuple
 
 import gdb
@@ -125,7 +126,8 @@ class SymbolsCommand(gdb.Command):
         words = gdb.string_to_argv(argument)
         if len(words) > 1:
             raise gdb.GdbError("kvm symbols takes one file")
-        answer = self._companion.ask("slide", **({"symbols": words[0]} if words else {}))
+        named = {"symbols": os.path.abspath(os.path.expanduser(words[0]))} if words else {}
+        answer = self._companion.ask("slide", **named)
         if answer["code"]:
             raise refused(answer)
         slide, path = answer["value"]
