@@ -88,6 +88,15 @@ def test_a_kernel_without_highmem_has_no_slots(guest: RecordedGuest) -> None:
     assert pkmap_slots(exchanged(guest.observe(), pkmap=None)) is None
 
 
+def test_the_prediction_is_for_the_machine_that_was_booted(name: str, kernel: kvmtools.OpenKernel) -> None:
+    predicted = kernel.prediction()
+    assert predicted.era.name == "6.1"
+    assert predicted.layout.max_low_pfn == MAX_LOW_PFN
+    assert [(span.name, span.end_pfn) for span in predicted.zones if span.name == "HIGHMEM"] == [
+        ("HIGHMEM", MAX_PFN)
+    ]
+
+
 def test_the_layout_is_that_of_96_mib(name: str, kernel: kvmtools.OpenKernel, guest: RecordedGuest) -> None:
     layout = kernel.layout()
     assert {each.name: each.live for each in layout.limits} == {
