@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import atexit
-import fcntl
 import os
 import pty
 import select
 import shutil
 import subprocess
 import tempfile
-import termios
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from kvmtools.cli.gdb_script import script
@@ -83,15 +80,12 @@ class Terminal:
     ) -> None:
         self._ours, theirs = pty.openpty()
         self.process = subprocess.Popen(
-            words,
+            ["setsid", "--ctty", *words],  # so that Ctrl-C is a signal
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
             cwd=folder,
             env={**environment, "TERM": "dumb", "INPUTRC": os.devnull},
-            start_new_session=True,
-            # So that Ctrl-C is a signal.
-            preexec_fn=partial(fcntl.ioctl, 0, termios.TIOCSCTTY, 0),
         )
         os.close(theirs)
 
