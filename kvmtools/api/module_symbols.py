@@ -25,7 +25,7 @@ def add_modules(prog: drgn.Program, vmlinux: tuple[Path, ...], folder: Path | No
     :param folder: that of debug files which the person named
     """
     loaded = list(_loaded(prog))
-    beside = _files_beside(vmlinux)
+    beside = files_beside(vmlinux)
     for module in loaded:
         for path in beside[module.name]:
             if module.wants_debug_file():
@@ -50,7 +50,7 @@ def _loaded(prog: drgn.Program) -> Iterator[drgn.Module]:
                 yield prog.linux_kernel_loadable_module(each, create=True)
 
 
-def _files_beside(vmlinux: tuple[Path, ...]) -> dict[str, list[Path]]:
+def files_beside(vmlinux: tuple[Path, ...]) -> dict[str, list[Path]]:
     """By the name of their module: ``kvmtools.debug.ko`` is of kvmtools, ``snd-hda.ko.debug`` of snd_hda."""
     found: dict[str, list[Path]] = defaultdict(list)
     for folder in {path.parent for path in vmlinux}:

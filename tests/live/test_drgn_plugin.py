@@ -37,6 +37,8 @@ print(json.dumps({
     "file": prog.source_location(prog.symbol("panic").address)[0].filename,
     "pids": sorted(task.pid.value_() for task in for_each_task()),
     "cpus": len(list(for_each_online_cpu())),
+    "module": prog.module("kvmtools").debug_file_status.name,
+    "modules": len(list(prog.modules())),
 }))
 """
 
@@ -126,6 +128,7 @@ def test_symbols_lie_where_kaslr_put_them(still: Still) -> None:
         assert seen["file"].endswith("kernel/panic.c")
         assert set(pids) <= set(seen["pids"])
         assert seen["cpus"] == 2
+        assert (seen["module"], seen["modules"]) == ("HAVE", 3), "the kernel, the vmlinux, and our driver"
 
 
 PHYSICAL = """

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
-from drgn import ModuleFileStatus, Program, Type, TypeKindSet
+from drgn import Module, ModuleFileStatus, Program, Type, TypeKindSet
 
 from kvmtools.api.adopted import AdoptedProgram
+from kvmtools.api.module_symbols import files_beside
 from kvmtools.errors import KvmtoolsError
 
 LOGGER = logging.getLogger("drgn")
@@ -42,20 +44,19 @@ class _Search:
 
     def __init__(self, adopted: AdoptedProgram) -> None:
         self._adopted = adopted
-        self._at_work = False
+        self._at_rest = False
         self._looked_everywhere = False
         self._refused: set[tuple[str, ...]] = set()
 
     def __call__(self, prog: Program, kinds: TypeKindSet, name: str, filename: str | None) -> Type | None:
-        if not self._at_work:
-            self._at_work = True
+        # It stays enabled: drgn would forget the finders behind one that takes itself out while it is asked.
+        if not self._at_rest:
+            self._at_rest = True
             try:
-                if self._found(prog):
-                    prog.set_enabled_type_finders(
-                        [each for each in prog.enabled_type_finders() if each != FINDER]
-                    )
-            finally:
-                self._at_work = False
+                self._at_rest = self._found(prog)
+            except BaseException:
+                self._at_rest = False
+                raise
         return None
 
     def _found(self, prog: Program) -> bool:
@@ -95,9 +96,19 @@ class _Search:
         module.loaded_file_status = ModuleFileStatus.WANT  # it may be that only the image has all symbols
         for file in files:
             module.try_file(file, force=True)  # use() has verified that it is the guest's
+        beside = files_beside(files)
+        prog.register_debug_info_finder(FINDER, partial(_try_beside, beside), enable_index=0)
         if module.debug_file_bias != slide:
             raise AssertionError(f"drgn moves {path} by {module.debug_file_bias}, not by {slide:#x}")
         return True
+
+
+def _try_beside(beside: Mapping[str, list[Path]], modules: Sequence[Module]) -> None:
+    """Files of loaded modules that lie where the vmlinux does; drgn compares their build ids."""
+    for module in modules:
+        for path in beside.get(module.name, ()):
+            if module.wants_debug_file():
+                module.try_file(path)
 
 
 def _installed(prog: Program, adopted: AdoptedProgram) -> Iterator[Path]:
