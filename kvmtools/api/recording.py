@@ -75,13 +75,14 @@ class _Recorder:
         kernel = self._session.kernel.with_memory(snapshot)
         memory = self._session.kernel.memory if self._full else snapshot
         captured = memory.ranges if self._full else snapshot.captured
+        log = self._log(kernel)  # asks the vmlinux, too: before its facts are written down
         recording = Recording(
             source=self._session.target.description,
             registers=tuple(self.registers),
             ram=snapshot.ranges,
             slide=kernel.slide,
             facts=self._facts(kernel),
-            log=log_of(kernel),
+            log=log,
             full=self._full,
         )
         return Contents(
@@ -92,6 +93,11 @@ class _Recorder:
             cpus=self.general,
             vmcoreinfo=vmcoreinfo(kernel, self._session.target.vmcoreinfo()),
         )
+
+    def _log(self, kernel: Kernel) -> str | None:
+        """What the kernel printed; of a recording that is recorded, what it says."""
+        earlier = self._session.target.recording
+        return log_of(kernel) if earlier is None else earlier.log
 
     def _facts(self, kernel: Kernel) -> dict[str, object]:
         """What is known of the vmlinux, once all has been asked that can be asked of this recording."""

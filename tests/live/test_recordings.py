@@ -183,13 +183,19 @@ def test_the_vmlinux_must_be_the_recorded_one(
 
 
 def test_a_recording_of_a_recording_is_the_same(recorded: Recorded, tmp_path: Path) -> None:
-    with kvmtools.open(core=recorded.file) as one:
-        with kvmtools.open(core=one.snapshot(tmp_path / "again")) as other:
-            memory, copy = one.session.target.memory, other.session.target.memory
-            assert isinstance(memory, ElfCore)
-            assert isinstance(copy, ElfCore)
-            assert memory.captured == copy.captured
-            for each in memory.captured:
-                assert memory.view(each.start, len(each)).tobytes() == copy.read(each.start, len(each))
-            assert one.session.target.general_registers() == other.session.target.general_registers()
+    with (
+        kvmtools.open(core=recorded.file) as one,
+        kvmtools.open(core=one.snapshot(tmp_path / "again")) as other,
+    ):
+        memory, copy = one.session.target.memory, other.session.target.memory
+        assert isinstance(memory, ElfCore)
+        assert isinstance(copy, ElfCore)
+        assert memory.captured == copy.captured
+        for each in memory.captured:
+            assert memory.view(each.start, len(each)).tobytes() == copy.read(each.start, len(each))
+        assert one.session.target.general_registers() == other.session.target.general_registers()
+        assert one.session.target.recording is not None
+        assert other.session.target.recording is not None
+        assert other.session.target.recording.log == one.session.target.recording.log
+        assert other.session.target.recording.facts == one.session.target.recording.facts
         assert one.slide == other.slide
