@@ -1,7 +1,8 @@
 """The ``console`` blocks of a page: what is typed behind a ``$``, and what is shown for it.
 
 What is shown is compared with what a command printed, on both streams: ``...`` stands for anything, a number for any
-number (addresses and counts differ from boot to boot), and blanks for any number of blanks.  All else has to be there.
+number (addresses and counts differ from boot to boot), with whatever unit of bytes, and blanks for any number of
+blanks.  All else has to be there.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from textwrap import dedent
 _BLOCK = re.compile(
     r"^```console\n(.*?)^```$|^\.\. code-block:: console\n\n((?: {3}.*\n|\n)+)", re.MULTILINE | re.DOTALL
 )
-_NUMBER = re.compile(r"\b(?:0x[0-9a-f]+|[0-9a-f]{8,40}|\d[\d,.:]*)(?![a-z_])")
+_NUMBER = re.compile(r"\b(?:0x[0-9a-f]+|[0-9a-f]{8,40}|\d[\d,.:]*)(?![a-z_])(?: (?:[KMG]i)?B\b)?")
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ def test_commands_and_what_is_shown_for_them() -> None:
     [
         ("", ""),
         ("pfn 0x12, 3 pages", "pfn 0x1234, 512 pages\n"),
+        ("5.9 GiB  3744 KiB", "5.9 GiB  9.9 MiB"),
         ("c1000000  direct map", "dfca6000    direct map"),
         ("first\n...\nlast", "first\nanything\nat all\nlast"),
         ("... and so on", "1 2 3 and so on"),

@@ -7,6 +7,7 @@ QEMU or the same core is opened once more by us, and the program reads through t
 from __future__ import annotations
 
 import os
+import weakref
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -18,7 +19,7 @@ import drgn
 from kvmtools.api.open_kernel import OpenKernel
 from kvmtools.api.session import Session
 from kvmtools.attach.elf import ET_CORE, PT_LOAD, ElfError, ElfFile, build_id_among
-from kvmtools.errors import KvmtoolsError, SymbolsError, UsageError
+from kvmtools.errors import AttachError, KvmtoolsError, SymbolsError, UsageError
 from kvmtools.observe.architecture import I386
 from kvmtools.observe.noted import NotedKernel, noted_kernel, notes_in_memory
 from kvmtools.observe.program import OURS, add_memory, refuse_memory
@@ -102,10 +103,13 @@ def adopt(program: drgn.Program) -> AdoptedProgram:
     """
     try:
         adopted = _opened(program)
-    except KvmtoolsError as error:
+    except Exception as error:
         for physical in (False, True):
             refuse_memory(program, str(error), physical=physical)
-        raise
+        if isinstance(error, KvmtoolsError):
+            raise
+        raise AttachError(f"{type(error).__name__}: {error}") from error
+    weakref.finalize(adopted, adopted.target.close)
     noted = adopted.noted
     add_memory(program, adopted.target.memory, noted.architecture, noted.root, noted.architecture.paging)
     program.config[OURS] = adopted

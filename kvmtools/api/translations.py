@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from kvmtools.api.addresses import Address, virtual
 from kvmtools.api.page_tables import PageTable, PageTableChoice
 from kvmtools.api.pages import Page, flags_of, page_behind
+from kvmtools.errors import UsageError
 from kvmtools.observe.paging.translate import NOT_MAPPED, Translation, translate
 from kvmtools.observe.paging.translate_many import translate_many
 from kvmtools.observe.partial import Partial, known
@@ -89,14 +90,20 @@ def physical_addresses(
 ) -> NDArray[np.uint64]:
     """Where each leads, all at one moment; :data:`NOT_MAPPED` for nowhere.
 
-    :raises UsageError: if one is no address, or there is no such page table
+    :raises UsageError: if one is no address of this kernel's, or there is no such page table
     """
     import numpy as np
 
-    if isinstance(addresses, np.ndarray):
-        wanted = addresses.astype(np.uint64)
-    else:
-        wanted = np.array([virtual(session.kernel, each) for each in addresses], np.uint64)
+    if not isinstance(addresses, np.ndarray):
+        addresses = np.array([virtual(session.kernel, each) for each in addresses], np.uint64)
+    end = session.kernel.architecture.address_end
+    if addresses.ndim != 1 or addresses.dtype.kind not in "iu":
+        raise UsageError(
+            f"an array of shape {addresses.shape} and {addresses.dtype} holds no column of addresses"
+        )
+    if len(addresses) and not (addresses.min() >= 0 and addresses.max() < end):
+        raise UsageError(f"some of the {len(addresses)} addresses lie outside [0, {end:#x})")
+    wanted = addresses.astype(np.uint64)
 
     def read() -> NDArray[np.uint64]:
         kernel = session.seen_by(choice.cpu)

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 
 from kvmtools.attach import general_registers, transports
 from kvmtools.attach.general_registers import GeneralRegisters
-from kvmtools.attach.memory.elf_core import ElfCore
 from kvmtools.attach.monitor import address, registers
 from kvmtools.attach.monitor.gdbstub import demand_gdbstub
 from kvmtools.attach.monitor.monitor import Monitor
@@ -134,6 +133,8 @@ class LiveTarget(Target):
             with self.monitor.lent(descriptor) as path:
                 # The notes come with every dump, however short; a length is needed or it would be all of memory.
                 self.monitor.dump(path, self.memory.ranges[0].start, PAGE_SIZE)
+            from kvmtools.attach.memory.elf_core import ElfCore
+
             core = ElfCore(Path(f"/proc/self/fd/{descriptor}"))
         except GuestVanished:
             raise

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.shell_completion import CompletionItem
 
 from kvmtools.cli.consistency import RAN
-from kvmtools.cli.options import TargetOptions, format_option, target_options
+from kvmtools.cli.options import TargetOptions, complete_guest, format_option, target_options
 from kvmtools.cli.output import emit, emit_json, note, progress
 from kvmtools.errors import UsageError
 from kvmtools.show.differences import differences_text
@@ -21,8 +22,19 @@ _LIVE = ("guest", "qemu", "libvirt", "gdb")
 _INCONCLUSIVE = 5
 
 
+def _complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Files, and the guests that run."""
+    running = [
+        f"guest:{item.value}" for item in complete_guest(ctx, param, incomplete.removeprefix("guest:"))
+    ]
+    return [
+        CompletionItem(incomplete, type="file"),
+        *(CompletionItem(word) for word in running if word.startswith(incomplete)),
+    ]
+
+
 @click.command()
-@click.argument("words", metavar="A [B]", nargs=-1)
+@click.argument("words", metavar="A [B]", nargs=-1, shell_complete=_complete)
 @target_options
 @format_option
 def command(options: TargetOptions, words: tuple[str, ...], form: str) -> int:

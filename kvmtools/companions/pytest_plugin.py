@@ -151,10 +151,13 @@ def kvm_guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
     )
     with _signals_end_the_session(), _stopped_if_we_are_killed(name):
         begun = time.monotonic()
+        refused = ""
         try:
             running = guest.__enter__()
         except KvmtoolsError as error:
-            pytest.fail(str(error), pytrace=False)
+            refused = str(error).replace("--timeout", "--kvm-timeout")
+        if refused:  # not while the error is handled: pytest would show it twice
+            pytest.fail(refused, pytrace=False)
         try:
             if state := _not_running(running, begun + option.kvm_timeout):
                 pytest.fail(f"guest '{name}' did not boot: {state}", pytrace=False)

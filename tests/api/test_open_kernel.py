@@ -170,8 +170,16 @@ def test_many_addresses_are_translated_at_once(kernel: kvmtools.OpenKernel) -> N
     numbers = kernel.walk().walk.virtual[:100]
     assert kernel.translate(numbers).tolist() == [kernel.vtop(int(number)).physical for number in numbers]
     assert kernel.translate([0x1000], pid=1).tolist() == [kvmtools.NOT_MAPPED]
-    with pytest.raises(kvmtools.UsageError):
-        kernel.translate(["no_such_symbol"])
+    assert kernel.translate([]).shape == (0,)
+    for wrong in (
+        ["no_such_symbol"],
+        numbers.reshape(1, -1),
+        numbers.astype(float),
+        numbers + np.uint64(1 << 32),
+        numbers[:1].astype(np.int64) - (1 << 32),
+    ):
+        with pytest.raises(kvmtools.UsageError):
+            kernel.translate(wrong)
 
 
 def test_what_pages_do_is_counted(kernel: kvmtools.OpenKernel) -> None:

@@ -187,9 +187,9 @@ def test_without_the_right_vmlinux_one_line_says_so(
     still: Still, pae_guest: Guest, nopae_guest: Guest
 ) -> None:
     other = nopae_guest if still.guest is pae_guest else pae_guest
-    missing = (
-        f"warning: kvmtools: missing debugging symbols for kernel 6.1.192-kvmtools-{still.guest.kernel}: "
-    )
+    with kvmtools.open(core=still.core, symbols=still.guest.vmlinux) as kernel:
+        release = kernel.release.split()[-1]
+    missing = f"warning: kvmtools: missing debugging symbols for kernel {release}: "
     done = run_drgn(*still.on_core, "-e", "pass")
     assert (done.returncode, done.stderr) == (0, f"{missing}give its vmlinux with -s PATH\n")
     done = run_drgn(*still.on_core, "-s", other.vmlinux, "-e", "pass")

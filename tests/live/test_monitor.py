@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -34,6 +36,12 @@ def test_an_impatient_client_does_no_harm(split: Machine) -> None:
         assert first.command("query-status")["running"]
     with QmpMonitor(split.qmp) as monitor:
         assert monitor.command("query-status")["running"]
+
+
+def test_who_never_hangs_up_is_not_shown_what_asyncio_thinks_of_it(split: Machine) -> None:
+    code = f"from kvmtools.attach.monitor.qmp import QmpMonitor; m = QmpMonitor({split.qmp!r}); print(m.running())"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
 
 
 def test_a_crowd_is_served_one_after_another(split: Machine) -> None:

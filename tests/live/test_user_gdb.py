@@ -295,6 +295,7 @@ def test_at_a_terminal(guest: Guest) -> None:
         gdb.type(INTERRUPT)
         assert "Quit" in gdb.until(PROMPT)
         assert "kernel text" in gdb.say("kvm regs")
+        gdb.say("detach")  # a gdb that is killed leaves the guest stopped
         gdb.type("detach\nquit\n")
         assert gdb.process.wait(30) == 0
 
@@ -320,3 +321,4 @@ def test_our_process_is_killed(nopae_guest: Guest) -> None:
         os.kill(ours, 9)
         assert gdb.say("kvm regs") == "kvmtools ended: it does not say why\n"
         assert "kernel text" in gdb.say("kvm regs")
+        gdb.say("detach")  # a gdb that is killed leaves the guest stopped

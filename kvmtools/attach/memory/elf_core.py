@@ -55,9 +55,9 @@ class ElfCore(FileMemory):
                 self.notes = tuple(core.notes())
                 self.recording = _recording(self.notes, path)
                 loads = [load for load in core.segments if load.type == PT_LOAD and load.file_size]
-                segments = list(
-                    system_ram(map(_segment, loads)) if self.recording is None else _recorded(loads)
-                )
+                segments = list(_recorded(loads) if self.recording else map(_segment, loads))
+                if any(note.name == "QEMU" for note in self.notes):
+                    segments = list(system_ram(segments))
             except ElfError as error:
                 raise AttachError(f"{path} {error}", hint=_AS_ELF) from error
             if not segments:

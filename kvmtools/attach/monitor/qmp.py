@@ -6,10 +6,12 @@ waiting, never the protocol in mid-message, and whoever caught it can still tell
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import socket
 import threading
+import weakref
 from collections.abc import Coroutine, Iterator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
@@ -31,6 +33,17 @@ T = TypeVar("T")
 GREETING_SECONDS = 5.0
 """QEMU greets at once, unless it is serving other clients: so long we wait for them."""
 COMMAND_SECONDS = 60.0
+
+
+_open: weakref.WeakSet[QmpMonitor] = weakref.WeakSet()
+
+
+@atexit.register
+def _close_all() -> None:
+    """Hang up for who never did, such as a person at a prompt: asyncio complains of tasks that end with Python."""
+    for monitor in list(_open):
+        with suppress(Exception):
+            monitor.close()
 
 
 class QmpMonitor(Monitor):
@@ -72,6 +85,7 @@ class QmpMonitor(Monitor):
         except BaseException:
             self._stop_loop()
             raise
+        _open.add(self)
 
     def command(self, name: str, **arguments: Any) -> Any:
         """Execute a QMP command and return its value; ``_`` in argument names becomes ``-``.

@@ -24,7 +24,9 @@ _IMAGE = 32 << 20
 """Bytes from one part of an image to another, at most; a distribution's has some 20 MiB of code and constants."""
 _MOST = 16
 """Banners, and build ids near one, that are looked at: a guest may fill its memory with them."""
-_NOTED = re.compile(rb"OSRELEASE=([^\n]{1,200})\n(?:[^\n=]{1,80}=[^\n]*\n){0,3}?BUILD-ID=([0-9a-f]{8,64})\n")
+_NOTED = re.compile(
+    rb"OSRELEASE=([!-~]{1,64})\n(?:[^\n=]{1,80}=[^\n]*\n){0,3}?BUILD-ID=((?:[0-9a-f]{2}){4,32})\n"
+)
 # The NUL tells it from lines of a log in the page cache.
 _BANNER = re.compile(rb"Linux version (\d[^\s\0]*) [^\n\0]{8,250}\n(?=\0)")
 # Elf32_Nhdr of type NT_GNU_BUILD_ID, a SHA-1.

@@ -32,16 +32,27 @@ class SpaceRow:
 
 
 def areas(space: SpaceMap, side: str) -> list[SpaceArea]:
-    """From the top down, by the boundaries that a side knows; none if it knows none.
+    """From the top down, by the boundaries of a side; where it does not know one, it is where the other has it.
 
-    :param side: ``"live"`` or ``"model"``
+    :param side: ``"live"`` or ``"model"``; without any boundary of its own it has no areas
     """
-    known = [(getattr(edge, side), edge.name) for edge in space.boundaries]
-    edges = sorted(((at, name) for at, name in known if at is not None), reverse=True)
-    if not edges:
+    if all(getattr(edge, side) is None for edge in space.boundaries):
         return []
+    known = [(edge, getattr(edge, side)) for edge in _known(space)]
+    return _between(space, [(edge.place if at is None else at, edge.name) for edge, at in known])
+
+
+def _known(space: SpaceMap) -> list[Boundary]:
+    """The boundaries that either side knows."""
+    return [edge for edge in space.boundaries if edge.live is not None or edge.model is not None]
+
+
+def _between(space: SpaceMap, edges: list[tuple[int, str]]) -> list[SpaceArea]:
+    """The areas, each with the name of what is below the edge above it; of edges at one place the lowest names it."""
+    order = list(BELOW)
+    edges = sorted(edges, key=lambda edge: (-edge[0], order.index(edge[1])))
     found = [SpaceArea("(above the fixmap)", edges[0][0], space.end)]
-    no_pkmap = not any(edge.name == "pkmap_base" for edge in space.boundaries)
+    no_pkmap = not any(name == "pkmap_base" for _at, name in edges)
     for (end, name), (start, _) in zip(edges, [*edges[1:], (space.start, "")], strict=True):
         below = BELOW[name]
         if start < end:
@@ -55,9 +66,15 @@ def space_rows(space: SpaceMap | None) -> list[SpaceRow]:
 
 
 def _rows(space: SpaceMap) -> Iterator[SpaceRow]:
-    below = {area.end: area for side in ("model", "live") for area in areas(space, side)}
-    for edge in sorted(space.boundaries, key=lambda edge: -edge.place):
-        yield SpaceRow(edge, below.get(edge.place))
+    order = list(BELOW)
+    known = _known(space)
+    if not known:
+        return
+    below = {area.end: area for area in _between(space, [(edge.place, edge.name) for edge in known])}
+    edges = sorted(known, key=lambda edge: (-edge.place, order.index(edge.name)))
+    for edge, after in zip(edges, [*edges[1:], None], strict=True):
+        # Of edges at one place, the last has the area below them all.
+        yield SpaceRow(edge, None if after and after.place == edge.place else below.get(edge.place))
 
 
 def space_data(space: SpaceMap | None, places: FindingPlaces) -> dict[str, Any] | None:

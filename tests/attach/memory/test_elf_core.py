@@ -48,6 +48,15 @@ def test_devices_memory_is_no_ram(core_file: Any) -> None:
     core.close()
 
 
+def test_a_core_that_qemu_did_not_write_holds_ram_behind_a_gap(core_file: Any) -> None:
+    """kexec leaves its own crashkernel region out of the middle of RAM."""
+    core_file.loads = [(0, bytes(0xA0000)), (1 << 20, bytes(0x1000)), (3 << 20, b"behind" * 0x800)]
+    core_file.notes = [("VMCOREINFO", 0, b"OSRELEASE=6.1\nPAGESIZE=4096\n\0")]
+    core = ElfCore(core_file.write())
+    assert core.read(3 << 20, 6) == b"behind"
+    core.close()
+
+
 def test_a_core_without_notes(core_file: Any) -> None:
     core_file.loads = [(0, bytes(4096))]
     core = ElfCore(core_file.write())
