@@ -54,6 +54,13 @@ def test_an_answer_that_is_no_dump_is_a_fault(fake_qmp: Any, monitor: QmpMonitor
         XpMemory(monitor, RANGES).read(0, 8)
 
 
+def test_the_answer_to_another_question_is_not_believed(fake_qmp: Any, monitor: QmpMonitor) -> None:
+    answer = fake_qmp._xp
+    fake_qmp._xp = lambda count, address: answer(count, address + 0x1000)
+    with pytest.raises(AttachError, match="asked for 0x0 and shows 0x1000"):
+        XpMemory(monitor, RANGES).read(0, 8)
+
+
 def test_a_qemu_that_takes_no_file(fake_qmp: Any, monitor: QmpMonitor) -> None:
     def refuse(fake: Any, _: Any) -> None:
         raise fake.Refused("no descriptors in this sandbox")

@@ -20,7 +20,7 @@ from kvmtools.records import Range
 
 _WORD = 8
 _XP_WORDS = 512
-_XP_LINE = re.compile(r"^[0-9a-f]+:((?: 0x[0-9a-f]{16})+)$", re.MULTILINE)
+_XP_LINE = re.compile(r"^([0-9a-f]+):((?: 0x[0-9a-f]{16})+)$", re.MULTILINE)
 
 
 class XpMemory(SegmentedMemory):
@@ -45,7 +45,14 @@ class XpMemory(SegmentedMemory):
 
     def _words(self, address: int, count: int) -> bytes:
         answer = self._monitor.hmp(f"xp /{count}xg {address:#x}")
-        words = [int(word, 16) for line in _XP_LINE.findall(answer) for word in line.split()]
+        words: list[int] = []
+        for place, line in _XP_LINE.findall(answer):
+            if int(place, 16) != address + len(words) * _WORD:
+                raise AttachError(
+                    f"xp was asked for {address:#x} and shows {int(place, 16):#x}: another question's answer",
+                    hint="attach again",
+                )
+            words += (int(word, 16) for word in line.split())
         if len(words) != count:
             raise MemoryFault(address, NO_RAM if "Cannot access" in answer else f"xp answers {answer[:60]!r}")
         return b"".join(word.to_bytes(_WORD, "little") for word in words)

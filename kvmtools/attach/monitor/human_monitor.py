@@ -14,7 +14,7 @@ from contextlib import suppress
 
 from kvmtools.attach.monitor.greeting import greeted
 from kvmtools.attach.monitor.in_order import InOrder
-from kvmtools.attach.monitor.monitor import Monitor
+from kvmtools.attach.monitor.monitor import Monitor, late
 from kvmtools.errors import AttachError, GuestVanished
 
 _PROMPT = b"(qemu) "
@@ -37,6 +37,7 @@ class HumanMonitor(Monitor):
         self.address = address
         self._socket = connection
         self._closed = False
+        self._late = False
         self._talk = InOrder(f"monitor {address}")
         try:
             self._ask(None)
@@ -45,6 +46,8 @@ class HumanMonitor(Monitor):
             raise
 
     def hmp(self, line: str) -> str:
+        if self._late:
+            raise late(self.address)
         if self._closed:
             raise AttachError(f"{self.address}: this monitor connection is closed")
         # The echo of the line comes first: everything up to the first end of a line.
@@ -52,6 +55,8 @@ class HumanMonitor(Monitor):
         return answer.decode(errors="replace").replace("\r\n", "\n")
 
     def again(self, seconds: float) -> HumanMonitor:
+        if self._late:
+            self.close()  # QEMU serves one client at a time, and that is still us
         return HumanMonitor(self.address, greeted(self.address, seconds))
 
     def quit(self) -> None:
@@ -78,6 +83,8 @@ class HumanMonitor(Monitor):
         """What comes before the next prompt, after ``line`` was typed, if one is."""
 
         def talk() -> bytes:
+            if self._late:
+                raise late(self.address)
             deadline = time.monotonic() + _SECONDS
             answer = bytearray()
             try:
@@ -90,6 +97,7 @@ class HumanMonitor(Monitor):
                         raise ConnectionResetError
                     answer += part
             except TimeoutError:
+                self._late = True  # the answer that comes next belongs to this question, not to the next one
                 raise AttachError(
                     f"{self.address}: the human monitor shows no prompt within {_SECONDS:g} s"
                 ) from None
@@ -102,4 +110,5 @@ class HumanMonitor(Monitor):
         try:
             return self._talk.do(talk, _SECONDS + 1)
         except TimeoutError:
+            self._late = True
             raise AttachError(f"{self.address}: QEMU did not answer within {_SECONDS:g} s") from None

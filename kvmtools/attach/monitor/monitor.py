@@ -19,6 +19,11 @@ from kvmtools.attach.monitor.answers import Chardev
 from kvmtools.errors import AttachError
 
 
+def late(address: str) -> AttachError:
+    """What to say where answers carry no number: after one that was late, nobody knows whose the next is."""
+    return AttachError(f"{address}: QEMU did not answer earlier", hint="attach again")
+
+
 class Monitor(Closing):
     """One way to ask QEMU.
 

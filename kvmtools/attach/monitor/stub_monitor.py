@@ -22,7 +22,7 @@ from kvmtools.attach.monitor.endings import Endings
 from kvmtools.attach.monitor.host_process import pid_behind, switches
 from kvmtools.attach.monitor.in_order import InOrder
 from kvmtools.attach.monitor.listening import listener_at
-from kvmtools.attach.monitor.monitor import Monitor
+from kvmtools.attach.monitor.monitor import Monitor, late
 from kvmtools.attach.monitor.packets import ACKNOWLEDGED, INTERRUPT, PacketStream, packet
 from kvmtools.attach.monitor.served import served_at
 from kvmtools.errors import AttachError, GuestVanished, KvmtoolsError, MemoryFault
@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 _SECONDS = 60.0
 _FIRST_SECONDS = 5.0
+_GLANCE = 0.02  # seconds between two looks whether the stub is free
 _STOPPED = re.compile(rb"[TS][0-9a-f]{2}")
 _OUTPUT = re.compile(rb"O((?:[0-9a-f]{2})+)$")
 _PACKET_SIZE = re.compile(rb"PacketSize=([0-9a-f]+)")
@@ -72,6 +73,7 @@ class StubMonitor(Monitor):
         self._told = False
         self._tells = True
         self._closed = False
+        self._late = False
         self._stream: PacketStream | None = None
         self._endings = Endings()
         self._endings.take()
@@ -86,6 +88,11 @@ class StubMonitor(Monitor):
         return self._do(lambda: self._asking(lambda: self._output(line)))[0]
 
     def again(self, seconds: float) -> StubMonitor:
+        if self._late:
+            self.close()  # QEMU serves one client at a time, and that is still us, until it has noticed
+            deadline = time.monotonic() + seconds
+            while listener_at(self.address).taken and time.monotonic() < deadline:
+                time.sleep(_GLANCE)
         return StubMonitor(self.address, seconds=seconds)
 
     def status(self) -> str:
@@ -122,13 +129,18 @@ class StubMonitor(Monitor):
         return self._open().duplicate()
 
     def _do(self, work: Callable[[], T]) -> T:
+        if self._late:
+            raise late(self.address)
         if self._closed:
             raise AttachError(f"{self.address}: this gdbstub connection is closed")
 
         def done() -> T:
+            if self._late:
+                raise late(self.address)
             try:
                 return work()
             except TimeoutError:
+                self._give_up()
                 raise AttachError(f"{self.address}: QEMU did not answer within {_SECONDS:g} s") from None
             except OSError:
                 raise GuestVanished(
@@ -138,7 +150,18 @@ class StubMonitor(Monitor):
         try:
             return self._talk.do(done, _SECONDS + 1)
         except TimeoutError:
+            self._late = True
             raise AttachError(f"{self.address}: QEMU did not answer within {_SECONDS:g} s") from None
+
+    def _give_up(self) -> None:
+        """The answer that comes next belongs to this question, not to the next one.
+
+        QEMU may yet read what it was sent, and stop a guest that ran: it reads also that this shall run.
+        """
+        self._late = True
+        if self._runs:
+            with suppress(OSError):
+                self._open().send(_command("cont") + ACKNOWLEDGED)
 
     def _connect(self) -> None:
         try:
@@ -240,7 +263,7 @@ class StubMonitor(Monitor):
     def _output(self, line: str) -> str:
         """What the human monitor prints."""
         stream = self._open()
-        stream.send(packet(b"qRcmd," + line.encode().hex().encode()))
+        stream.send(_command(line))
         deadline = time.monotonic() + _SECONDS
         printed = bytearray()
         while (reply := self._reply(stream, deadline)) != b"OK":
@@ -293,3 +316,8 @@ class StubMonitor(Monitor):
         if self._stream is None:
             raise ConnectionResetError
         return self._stream
+
+
+def _command(line: str) -> bytes:
+    """gdb's ``monitor``."""
+    return packet(b"qRcmd," + line.encode().hex().encode())

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from fake_human_monitor import FakeHumanMonitor
 
+from kvmtools.attach.monitor import human_monitor
 from kvmtools.attach.monitor.connecting import open_monitor
 from kvmtools.attach.monitor.human_monitor import HumanMonitor
 from kvmtools.attach.monitor.pause import PausedGuest
@@ -130,3 +131,17 @@ def test_a_file_is_lent_by_our_own_name_for_it(
     monkeypatch.setattr("kvmtools.attach.monitor.host_process.same_namespace", lambda _pid: False)
     with pytest.raises(AttachError, match="another pid namespace"), monitor.lent(0):
         pass
+
+
+def test_after_a_late_answer_nothing_is_asked_there(
+    fake: FakeHumanMonitor, monitor: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No answer carries a number: what comes next belongs to an earlier question."""
+    monkeypatch.setattr(human_monitor, "_SECONDS", 0.2)
+    fake.lines["info roms"] = lambda: time.sleep(0.4) or "roms\n"
+    with pytest.raises(AttachError, match=r"within 0\.2 s"), PausedGuest(monitor):
+        monitor.hmp("info roms")
+    assert fake.running, "let run over another connection"
+    with pytest.raises(AttachError, match=r"did not answer earlier \(attach again\)"):
+        monitor.hmp("info version")
+    assert fake.asked.count("info version") == 0

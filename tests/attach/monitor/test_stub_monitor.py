@@ -6,7 +6,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -134,6 +134,8 @@ def test_what_the_stub_refuses(serve: Serve) -> None:
         StubMonitor(str(stub.path))
     stub.lines["cont"] = lambda: stub._set(True) or ""
     stub._set(True)
+    while stub_monitor.listener_at(str(stub.path)).taken:
+        time.sleep(0.01)
     with StubMonitor(str(stub.path)) as monitor:
         with pytest.raises(MemoryFault, match="the gdbstub answers"):
             monitor.read_physical(0, 4096)
@@ -235,3 +237,24 @@ def test_an_interrupt_leaves_no_conversation_in_its_middle(serve: Serve) -> None
         monitor._talk.do = kept  # type: ignore[method-assign]
         assert monitor.running()
     assert stub.running
+
+
+@pytest.mark.parametrize("held", [True, False])
+def test_after_a_late_answer_nothing_is_asked_there(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch, held: bool
+) -> None:
+    """No answer carries a number: what comes next belongs to an earlier question."""
+    stub = serve()
+    monitor = StubMonitor(str(stub.path))
+    monkeypatch.setattr(stub_monitor, "_SECONDS", 0.2)
+    stub.lines["info roms"] = lambda: time.sleep(0.4) or "roms\r\n"
+    with (
+        pytest.raises(AttachError, match=r"within 0\.2 s"),
+        PausedGuest(monitor) if held else nullcontext(),
+    ):
+        monitor.hmp("info roms")
+    with pytest.raises(AttachError, match=r"did not answer earlier \(attach again\)"):
+        monitor.hmp("info version")
+    time.sleep(0.5)
+    assert stub.running
+    monitor.close()
