@@ -8,11 +8,13 @@ path as seen from QEMU's own folder.
 from __future__ import annotations
 
 import os
+import re
 import select
 import socket
 
 from kvmtools.attach.monitor import address as addresses
 from kvmtools.attach.monitor import greeting
+from kvmtools.attach.monitor.answers import Chardev
 from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.attach.monitor.pause import PausedGuest
 from kvmtools.errors import AttachError
@@ -21,6 +23,10 @@ _LABEL = "gdb"
 """Of the character device that ``-gdb`` and ``-s`` make (``gdbserver_start``, QEMU gdbstub/system.c).  Another one that
 QEMU keeps beside it has this for its *filename*, which is no file's.
 """
+_NOBODY_S = {_LABEL, "", "vc", "null", "file", "ringbuf", "memory", "mux", "spicevmc"}
+"""Kinds of character devices at which no gdb can be."""
+_NOT_GDBS = re.compile(r"(compat_monitor|serial|parallel|charserial|charchannel|charconsole)\d+|charmonitor")
+"""Labels of devices that QEMU makes for its other options, and libvirt for its own."""
 _DISCONNECTED = "disconnected:"
 _HELLO = b"$qSupported#37"
 _SECONDS = 1.0
@@ -51,9 +57,11 @@ def demand_gdbstub(address: str, monitor: Monitor, *, may_stop: bool) -> None:
 def served(monitor: Monitor) -> str | None:
     """Where QEMU serves gdb, by its own word; None if it does not.
 
-    :raises AttachError: if it has a client there already, or the socket is not one that we can come to
+    :raises AttachError: if it has a client there already, the socket is not one that we can come to, or QEMU may serve
+        gdb at a device of the user's (``-gdb chardev:ID``)
     """
-    for device in monitor.chardevs():
+    devices = monitor.chardevs()
+    for device in devices:
         if device.label == _LABEL:
             address = addresses.plain(device.filename.removeprefix(_DISCONNECTED))
             if not device.filename.startswith(_DISCONNECTED):
@@ -63,6 +71,14 @@ def served(monitor: Monitor) -> str | None:
                 )
             addresses.demand_socket(address, "gdb")
             return address
+    # What QEMU keeps beside a gdbstub outlives that; so it tells nothing where no other device can be gdb's.
+    if any(device.filename == _LABEL for device in devices):
+        others = [device.label for device in devices if _may_be_gdbs(device, monitor.address)]
+        if others:
+            raise AttachError(
+                f"this QEMU serves gdb, or did, maybe at its character device {' or '.join(others)}",
+                hint="give its address with --gdb",
+            )
     return None
 
 
@@ -78,6 +94,14 @@ def is_taken(address: str, monitor: Monitor) -> bool:
 def not_gdb(address: str, kind: str) -> AttachError:
     """What to say of a monitor's socket; ``kind`` is the monitor's name."""
     return AttachError(f"{address} is {kind}'s socket, not QEMU's GDB socket", hint=_START)
+
+
+def _may_be_gdbs(device: Chardev, monitor: str) -> bool:
+    """Whether gdb may be served at a device: it leads somewhere, and its name does not tell that it is another's."""
+    kind = device.filename.partition(":")[0]
+    return not (
+        kind in _NOBODY_S or _NOT_GDBS.fullmatch(device.label) or _is_same(monitor, device.filename, monitor)
+    )
 
 
 def _is_same(address: str, name: str, qmp: str) -> bool:

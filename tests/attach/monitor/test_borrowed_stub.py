@@ -85,6 +85,30 @@ def test_one_that_is_not_for_us(qemu: FakeHumanMonitor, filename: str, why: str)
     assert not any(line.startswith("gdbserver") for line in qemu.asked)
 
 
+LEFT = "#chr037: filename=gdb\nserial0: filename=vc\ncompat_monitor0: filename=unix:a.hmp,server=on\n"
+
+
+@pytest.mark.parametrize("prefix", ["", "disconnected:"])
+def test_a_stub_at_a_device_of_the_users_is_left_alone(qemu: FakeHumanMonitor, prefix: str) -> None:
+    """``-gdb chardev:mygdb``: QEMU's ``gdbserver`` would end it, with the session of whoever is there."""
+    qemu.lines["info chardev"] = LEFT + f"mygdb: filename={prefix}unix:/run/mine,server=on\n"
+    opens(qemu)
+    with (
+        open_monitor(str(qemu.path)) as monitor,
+        pytest.raises(AttachError, match=r"character device mygdb \(give its address with --gdb\)"),
+        borrowed_stub(monitor),
+    ):
+        pass
+    assert not any(line.startswith("gdbserver") for line in qemu.asked)
+
+
+def test_what_is_left_of_a_stub_of_ours_does_not_hinder_another(qemu: FakeHumanMonitor) -> None:
+    qemu.lines["info chardev"] = LEFT + f"mon: filename=unix:{qemu.path},server=on\n"
+    opens(qemu)
+    with open_monitor(str(qemu.path)) as monitor, borrowed_stub(monitor) as address:
+        assert qemu.asked[-1] == f"gdbserver unix:{address},server=on,wait=off"
+
+
 def test_a_qemu_that_opens_none(qemu: FakeHumanMonitor) -> None:
     opens(qemu, "Could not open gdbserver on device 'unix:x'\n")
     with (
