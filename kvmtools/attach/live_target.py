@@ -77,12 +77,8 @@ class LiveTarget(Target):
             raise AttachError("the gdbstub is your gdb's")
         with (
             self._stub_address() as where,
-            StubMonitor(where, runs=self.monitor.running()) as stub,
+            StubMonitor(where, runs=self.monitor.running(), threads=self.monitor.vcpu_threads()) as stub,
         ):
-            if stub.vcpu_threads() != self.monitor.vcpu_threads():
-                raise AttachError(
-                    f"{where} is the GDB socket of another guest", hint="name this one's with --gdb"
-                )
             return stub.registers()
 
     def general_registers(self) -> tuple[GeneralRegisters, ...]:

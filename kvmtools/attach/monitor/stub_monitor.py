@@ -47,14 +47,23 @@ class StubMonitor(Monitor):
 
     :param address: path of a unix socket, or ``host:port``
     :param runs: whether its guest runs, if that is known
-    :raises AttachError: if nobody listens there, somebody else is being served, or it is no QEMU's gdbstub
+    :param threads: the vCPUs of that guest; another one that is found here is left as it was
+    :raises AttachError: if nobody listens there, somebody else is being served, or it is no QEMU's gdbstub, or another
+        guest's
     """
 
     name = "the human monitor"
     resumes = "gdb's continue"
     reads_memory = True
 
-    def __init__(self, address: str, *, runs: bool | None = None, seconds: float = _FIRST_SECONDS) -> None:
+    def __init__(
+        self,
+        address: str,
+        *,
+        runs: bool | None = None,
+        threads: dict[int, int | None] | None = None,
+        seconds: float = _FIRST_SECONDS,
+    ) -> None:
         self.address = addresses.plain(address)
         addresses.demand_socket(self.address, "gdb")
         listener = listener_at(self.address)
@@ -67,7 +76,8 @@ class StubMonitor(Monitor):
             )
         self._seconds = seconds
         self._before = {} if listener.pid is None else switches(listener.pid)
-        self._known = runs
+        self._known, self._expected = runs, threads
+        self._is_other = False
         self._packet_size = 0
         self._runs = False
         self._told = False
@@ -177,6 +187,10 @@ class StubMonitor(Monitor):
             greeting.detach(connection)
             raise
         self._finish(ran)
+        if self._is_other:
+            raise AttachError(
+                f"{self.address} is the GDB socket of another guest", hint="name this one's with --gdb"
+            )
 
     def _greet(self, connection: socket.socket) -> None:
         """Say hello to whoever listens.
@@ -210,15 +224,18 @@ class StubMonitor(Monitor):
         status = answers.status(self._output("info status"))
         version = answers.version(self._output("info version"))
         self._tells = tuple(map(int, version.split(".")))[:2] < _SILENT_FROM
-        if self._known is not None:
+        threads = answers.vcpu_threads(self._output("info cpus"))
+        self._is_other = self._expected is not None and threads != self._expected
+        if self._known is not None and not self._is_other:
             return self._known
         if self._told or status != _PAUSED or self._tells:
             return self._told
-        threads = answers.vcpu_threads(self._output("info cpus")).values()
         with suppress(KvmtoolsError):
             now = switches(pid_behind(connection))
-            if all(thread in self._before and thread in now for thread in threads):
-                return any(now[thread] != self._before[thread] for thread in threads if thread is not None)
+            if all(thread in self._before and thread in now for thread in threads.values()):
+                return any(
+                    now[thread] != self._before[thread] for thread in threads.values() if thread is not None
+                )
         return True  # any gdb would let it run
 
     def _asking(self, question: Callable[[], T]) -> tuple[T, bool]:

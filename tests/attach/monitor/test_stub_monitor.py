@@ -108,6 +108,20 @@ def test_what_a_monitor_knows_is_believed(serve: Serve, runs: bool) -> None:
     assert stub.running is runs
 
 
+@pytest.mark.parametrize("runs", [True, False])
+def test_what_a_monitor_knows_is_not_believed_of_another_guest(
+    serve: Serve, version: str, runs: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = iter([{1: 70}, {1: 70 + runs}])
+    monkeypatch.setattr(stub_monitor, "listener_at", lambda _address: Listener(4711))
+    monkeypatch.setattr(stub_monitor, "switches", lambda _pid: next(counts))
+    stub = serve(version=version, running=runs)
+    with pytest.raises(AttachError, match="is the GDB socket of another guest"):
+        StubMonitor(str(stub.path), runs=not runs, threads={0: 2})
+    assert stub.running is runs
+    assert runs or not stub.resumed
+
+
 def test_a_guest_that_stops_by_itself_meanwhile_stays_so(serve: Serve, version: str) -> None:
     stub = serve(version=version)
     with StubMonitor(str(stub.path)) as monitor:
