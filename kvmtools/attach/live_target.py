@@ -114,8 +114,10 @@ class LiveTarget(Target):
         return PausedGuest(self.monitor) if self._may_pause else NoPause(was_running=self.monitor.running())
 
     def close(self) -> None:
-        self.memory.close()
-        self.monitor.close()
+        try:
+            self.memory.close()
+        finally:
+            self.monitor.close()
 
     def _dump_vmcoreinfo(self) -> str | None:
         if not self._may_pause and self.monitor.running():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import FrameType
 
 _Handler = Callable[[int, FrameType | None], object] | signal.Handlers | int | None
+_ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class Endings:
@@ -24,7 +26,7 @@ class Endings:
         """From now on; does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        for number in _ENDINGS:
             handler = signal.getsignal(number)
             if handler in (signal.SIG_DFL, signal.default_int_handler) or _is_ours(handler):
                 self._handlers[number] = handler
@@ -42,6 +44,28 @@ class Endings:
         if self._before is not None:
             self._before(ending)
         raise ending
+
+
+@contextmanager
+def postponed() -> Iterator[None]:
+    """For what must be put right first: a signal that comes meanwhile is heard at the end of the ``with``."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    # A blocked signal would be delivered to another thread, and heard here all the same.
+    came: list[int] = []
+    handlers = {number: signal.getsignal(number) for number in _ENDINGS}
+    try:
+        for number, handler in handlers.items():
+            if handler not in (signal.SIG_IGN, None):
+                signal.signal(number, lambda number, _frame: came.append(number))
+        yield
+    finally:
+        for number, handler in handlers.items():
+            if handler not in (signal.SIG_IGN, None):
+                signal.signal(number, handler)
+        for which in came[:1]:
+            signal.raise_signal(which)
 
 
 def _is_ours(handler: _Handler) -> bool:

@@ -18,7 +18,7 @@ from typing import TypeVar
 
 from kvmtools.attach.monitor import address as addresses
 from kvmtools.attach.monitor import answers, greeting, stub_registers
-from kvmtools.attach.monitor.endings import Endings
+from kvmtools.attach.monitor.endings import Endings, postponed
 from kvmtools.attach.monitor.host_process import pid_behind, switches
 from kvmtools.attach.monitor.in_order import InOrder
 from kvmtools.attach.monitor.listening import listener_at
@@ -32,6 +32,7 @@ T = TypeVar("T")
 
 _SECONDS = 60.0
 _FIRST_SECONDS = 5.0
+_QUESTION = 1 << 20  # bytes
 _GLANCE = 0.02  # seconds between two looks whether the stub is free
 _STOPPED = re.compile(rb"[TS][0-9a-f]{2}")
 _OUTPUT = re.compile(rb"O((?:[0-9a-f]{2})+)$")
@@ -119,13 +120,23 @@ class StubMonitor(Monitor):
         """Hang up; the guest stays as it is.  A second call, or a QEMU that is gone already, is no error."""
         if self._closed:
             return
-        self._closed = True
-        self._talk.close(_SECONDS)
-        if self._stream is not None:
-            self._stream.close()
-        self._endings.give_back()
+        try:
+            with postponed():  # the guest stands until the last question is answered
+                self._closed = True
+                self._talk.close(_SECONDS)
+                if self._stream is not None:
+                    self._stream.close()
+        finally:
+            self._endings.give_back()
 
     def read_physical(self, address: int, size: int) -> bytes:
+        return b"".join(
+            self._read_question(at, min(_QUESTION, address + size - at))
+            for at in range(address, address + size, _QUESTION)
+        )
+
+    def _read_question(self, address: int, size: int) -> bytes:
+        """As much as an interrupted person may wait for."""
         return self._do(lambda: self._asking(lambda: self._read_physical(address, size)))[0]
 
     def registers(self) -> tuple[Registers, ...]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
 import threading
 import time
@@ -272,3 +274,31 @@ def test_after_a_late_answer_nothing_is_asked_there(
     time.sleep(0.5)
     assert stub.running
     monitor.close()
+
+
+@pytest.mark.parametrize("second", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_interrupt_waits_for_the_guest_to_run(serve: Serve, second: signal.Signals) -> None:
+    stub = serve()
+
+    def interrupted() -> str:
+        for number in (signal.SIGINT, second):
+            os.kill(os.getpid(), number)
+            time.sleep(0.2)
+        return "roms\r\n"
+
+    stub.lines["info roms"] = interrupted
+    before = signal.getsignal(second)
+    with (
+        pytest.raises(KeyboardInterrupt if second == signal.SIGINT else SystemExit),
+        StubMonitor(str(stub.path)) as monitor,
+    ):
+        monitor.hmp("info roms")
+    assert stub.running
+    assert signal.getsignal(second) == before
+
+
+def test_a_long_read_is_many_questions(serve: Serve) -> None:
+    stub = serve()
+    with StubMonitor(str(stub.path)) as monitor:
+        assert monitor.read_physical(0x800, 0x280000) == (stub.ram * 161)[0x800:0x280800]
+    assert stub.resumed == 1 + 3
