@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import kvmtools
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.observe.paging.walk import walk
 from peers.task import PAGE_OFFSET, PG_RESERVED, ROWS, TRANSLATE, Task
 
@@ -39,7 +39,7 @@ def main() -> None:
             kvmtools.booted(f"peers-{os.getpid()}", kernel=kernel, memory=memory) as guest,
         ):
             core = Path(folder) / "core"
-            with Monitor(str(guest.qmp)) as monitor:
+            with QmpMonitor(str(guest.qmp)) as monitor:
                 monitor.command("stop")
                 monitor.command("dump-guest-memory", paging=False, protocol=f"file:{core}", detach=True)
                 while monitor.command("query-dump")["status"] == "active":
@@ -112,7 +112,7 @@ def cell(row: str, found: dict[str, Any], ours: dict[str, Any]) -> str:
         return "fails"
     if told["answer"] != ours[row].get("answer"):
         print(f"{row}: {str(told['answer'])[:70]} for {str(ours[row].get('answer'))[:70]}", file=sys.stderr)
-        return "wrong"
+        return "differs"
     seconds = told["seconds"]
     return f"{seconds * 1e6:,.1f} us" if row == TRANSLATE else f"{seconds * 1e3:,.1f} ms"
 

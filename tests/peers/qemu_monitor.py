@@ -6,7 +6,7 @@ import re
 import tempfile
 from pathlib import Path
 
-from kvmtools.attach.monitor.qmp import Monitor
+from kvmtools.attach.monitor.qmp import QmpMonitor
 from peers.task import PAGE_OFFSET, READ, TRANSLATE, WALK, given, tell
 
 LEAF = re.compile(r"^([0-9a-f]+): ([0-9a-f]+) (\S+)", re.MULTILINE)
@@ -15,7 +15,7 @@ LEAF = re.compile(r"^([0-9a-f]+): ([0-9a-f]+) (\S+)", re.MULTILINE)
 def main() -> None:
     task = given()
     large = 1 << (21 if task.pae else 22)
-    with Monitor(task.qmp) as monitor:
+    with QmpMonitor(task.qmp) as monitor:
 
         def translated() -> list[int]:
             answers = (monitor.hmp(f"gva2gpa {address:#x}") for address in task.addresses)

@@ -1,7 +1,7 @@
 """What every peer is asked to do, and how its answers and times are told.
 
 A peer is a program that gets a task on stdin and prints its answers on stdout: each runs on the Python that has its
-library.  Whoever cannot do a thing leaves it out; an answer that differs from ours is shown as wrong, however quick.
+library.  Whoever cannot do a thing leaves it out; an answer that differs from ours is shown as such, however quick.
 """
 
 from __future__ import annotations
