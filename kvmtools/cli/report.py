@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -53,6 +54,7 @@ def command(
     rules(only, skip)  # before the guest is bothered, and so are these
     if "html" in wanted:
         needs()
+    _look_different(wanted)
     for file in wanted.values():
         look_writable(file)
     show = progress()
@@ -69,6 +71,17 @@ def command(
     for file, data in documents.items():
         note(f"wrote {file}, {size(len(data))}")
     return survey.result.exit_code
+
+
+def _look_different(wanted: dict[str, Path]) -> None:
+    """Refuse one file for two reports, by whatever names: the second would replace the first."""
+    taken: dict[str, str] = {}
+    for form, file in wanted.items():
+        other = taken.setdefault(os.path.realpath(file), form)
+        if other != form:
+            raise UsageError(
+                f"--{other} and --{form} name the same file, {file}", hint="name a file for each"
+            )
 
 
 def _document(survey: Survey, form: str) -> bytes:

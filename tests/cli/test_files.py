@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import stat
 import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,10 +21,10 @@ def test_an_old_file_stays_if_the_new_one_cannot_be_finished(
     file = tmp_path / "page.html"
     file.write_text("old")
 
-    def full(path: Path, _target: Path) -> None:
-        raise OSError(28, "No space left on device", str(path))
+    def full(path: str, _target: Path) -> None:
+        raise OSError(28, "No space left on device", path)
 
-    monkeypatch.setattr(Path, "replace", full)
+    monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OutputError, match="No space left on device"):
         write_whole(file, b"new")
     assert file.read_text() == "old"
@@ -70,3 +72,60 @@ def test_looking_leaves_nothing_and_changes_nothing(tmp_path: Path) -> None:
     file.write_text("old")
     look_writable(file)
     assert file.read_text() == "old"
+
+
+def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    link, file = tmp_path / "link", tmp_path / "there" / "page.html"
+    link.symlink_to("there/page.html")
+    for data in (b"new", b"newer"):  # a file that is not there yet, and one that is
+        look_writable(link)
+        write_whole(link, data)
+        assert link.is_symlink()
+        assert file.read_bytes() == data
+    assert sorted(os.listdir(tmp_path)) == ["link", "there"]
+    assert os.listdir(tmp_path / "there") == ["page.html"]
+
+
+@pytest.mark.parametrize("mode", [0o600, 0o664, 0o755])
+def test_a_file_keeps_its_mode(tmp_path: Path, mode: int) -> None:
+    file = tmp_path / "page.html"
+    file.write_text("old")
+    file.chmod(mode)
+    write_whole(file, b"new")
+    assert (file.read_bytes(), stat.S_IMODE(file.stat().st_mode)) == (b"new", mode)
+
+
+@pytest.mark.parametrize("write", [look_writable, lambda path: write_whole(path, b"data")])
+def test_a_link_that_lies_in_wait_is_not_followed(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("precious")
+    (tmp_path / f".page.html.{os.getpid()}").symlink_to(victim)
+    write(tmp_path / "page.html")
+    assert victim.read_text() == "precious"
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted(*_words: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupted)
+    monkeypatch.setattr(Path, "replace", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        write_whole(tmp_path / "page.html", b"new")
+    assert os.listdir(tmp_path) == []
+
+
+def test_standard_output_that_is_a_file_is_written_in_turn(tmp_path: Path) -> None:
+    code = """
+from pathlib import Path
+from kvmtools.cli.files import look_writable, write_whole
+print("before", flush=True)
+look_writable(Path("/dev/stdout"))
+write_whole(Path("/dev/stdout"), b"page\\n")
+print("behind")
+"""
+    with (tmp_path / "out").open("wb") as out:
+        subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
+    assert (tmp_path / "out").read_text() == "before\npage\nbehind\n"
+    assert os.listdir(tmp_path) == ["out"]

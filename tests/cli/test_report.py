@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -96,6 +97,26 @@ def test_what_cannot_be_written_is_refused_before_the_guest_is_bothered(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("other", ["report", "./report", "there/../report", "link", "folder/report"])
+def test_one_file_for_two_reports_is_refused_before_the_guest_is_bothered(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, other: str
+) -> None:
+    def bothered(**_options: object) -> None:
+        pytest.fail("the guest was opened")
+
+    monkeypatch.setattr("kvmtools.api.opening.open_kernel", bothered)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "link").symlink_to("report")
+    (tmp_path / "folder").symlink_to(".")
+    monkeypatch.chdir(tmp_path)
+    outcome = invoke("report", "--html", "report", "--json", other)
+    assert (outcome.code, str(outcome.error)) == (
+        2,
+        f"--html and --json name the same file, {Path(other)} (name a file for each)",
+    )
+    assert not (tmp_path / "report").exists()
+
+
 @pytest.mark.usefixtures("healthy")
 def test_a_full_disk_leaves_the_old_page(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -103,14 +124,10 @@ def test_a_full_disk_leaves_the_old_page(
     page = tmp_path / "page.html"
     page.write_text("old")
 
-    def full(path: Path, data: bytes) -> int:
-        with path.open("wb") as file:
-            file.write(data[:1000])
-        if data:
-            raise OSError(28, "No space left on device")
-        return 0
+    def full(_descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "fsync", full)
     outcome = invoke("report", "--html", str(page))
     assert outcome.code == 3
     assert str(outcome.error).startswith(f"cannot write {page}: No space left on device")

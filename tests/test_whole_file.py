@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from kvmtools.attach.memory.whole_file import whole_file
+from kvmtools.whole_file import whole_file
 from kvmtools.errors import OutputError
 
 
