@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from kvmtools.whole_file import whole_file
 from kvmtools.errors import OutputError
+from kvmtools.whole_file import whole_file
 
 
 def test_it_is_there_at_the_end(tmp_path: Path) -> None:

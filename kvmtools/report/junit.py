@@ -39,5 +39,8 @@ def _case(outcome: Outcome) -> ElementTree.Element:
         failure = ElementTree.SubElement(
             case, "failure", message=f"{outcome.total} found; truth: {outcome.truth}"
         )
-        failure.text = "\n\n".join("\n".join(finding_lines(finding)) for finding in outcome.findings)
+        parts = ["\n".join(finding_lines(finding)) for finding in outcome.findings]
+        if more := outcome.total - len(outcome.findings):
+            parts.append(f"and {more:,} more, not listed")
+        failure.text = "\n\n".join(parts)
     return case

@@ -2,7 +2,8 @@
 
 A result of SARIF is a finding that counts.  It is located where the kernel declares what is wrong, from the root of
 its source (``%SRCROOT%``); the place in the guest is a logical location and stands among its ``properties``, with all
-else that is known.  What was skipped is a notification.  Nothing in the document depends on the time or the host.
+else that is known.  What was skipped is a notification, and so are findings
+that are counted and not listed.  Nothing in the document depends on the time or the host.
 
 Source: OASIS, Static Analysis Results Interchange Format (SARIF) Version 2.1.0 plus Errata 01.
 """
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from typing import Any
 
 from kvmtools import __version__
@@ -24,6 +26,7 @@ from kvmtools.show.printable import printable
 
 SARIF_SCHEMA = "https://docs.oasis-open.org/sarif/sarif/v2.1.0/errata01/os/schemas/sarif-schema-2.1.0.json"
 _ROOT = "%SRCROOT%"
+_NUMBER = re.compile(r"\b(?:0x[0-9a-f]+|[0-9]+)\b")
 
 
 def to_sarif(result: Result) -> str:
@@ -70,16 +73,24 @@ def _invocation(result: Result) -> dict[str, Any]:
         "executionSuccessful": True,
         "exitCode": result.exit_code,
         "toolExecutionNotifications": [
-            _notification(number, outcome)
+            _notification(number, outcome, lines)
             for number, outcome in enumerate(result.outcomes)
-            if outcome.status is Status.SKIPPED
+            if (lines := _noted(outcome))
         ],
     }
 
 
-def _notification(number: int, outcome: Outcome) -> dict[str, Any]:
-    lines = [f"{outcome.rule} was skipped: {outcome.reason}"]
-    lines += [f"{one.subject}: {one.observed}, expected {one.expected}" for one in outcome.unsettled]
+def _noted(outcome: Outcome) -> list[str]:
+    """What there is to say of a rule beside its results."""
+    if outcome.status is Status.SKIPPED:
+        unsettled = [f"{one.subject}: {one.observed}, expected {one.expected}" for one in outcome.unsettled]
+        return [f"{outcome.rule} was skipped: {outcome.reason}", *unsettled]
+    if more := outcome.total - len(outcome.findings):
+        return [f"{outcome.rule}: {more:,} more, not listed"]
+    return []
+
+
+def _notification(number: int, outcome: Outcome, lines: list[str]) -> dict[str, Any]:
     return {
         "level": "warning" if outcome.unsettled else "note",
         "message": {"text": "\n".join(map(printable, lines))},
@@ -98,7 +109,9 @@ def _result(
         "level": "error",
         "message": {"text": "\n".join(map(printable, lines))},
         "locations": [_location(outcome, finding, result)],
-        "partialFingerprints": {"kvmtoolsFinding/v1": _fingerprint(finding)},
+        "partialFingerprints": {
+            "primaryLocationLineHash": _fingerprint(finding)
+        },  # the one that GitHub reads
         "properties": finding_to_dict(finding),
     }
 
@@ -123,5 +136,6 @@ def _location(outcome: Outcome, finding: Finding, result: Result) -> dict[str, A
 
 
 def _fingerprint(finding: Finding) -> str:
-    """The same in two runs that find the same fault in the same place."""
-    return hashlib.sha256("\0".join(finding.identity).encode(errors="surrogatepass")).hexdigest()
+    """The same of one kind of fault in two boots, which have it at other addresses, in other slots, pages or orders."""
+    kind = (finding.rule, _NUMBER.sub("N", finding.subject))
+    return hashlib.sha256("\0".join(kind).encode(errors="surrogatepass")).hexdigest()

@@ -23,7 +23,7 @@ from whole_memory import WholeMemory
 
 from kvmtools.api.open_kernel import OpenKernel
 from kvmtools.errors import UsageError
-from kvmtools.findings import Result
+from kvmtools.findings import Finding, Outcome, Result, Status
 from kvmtools.report.page import to_html
 from kvmtools.show.printable import printable
 from kvmtools.survey import Survey
@@ -209,3 +209,32 @@ def test_without_jinja2(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError) as refused:
         to_html(healthy())
     assert str(refused.value) == "an HTML page needs jinja2 (pip install 'kvmtools[html]')"
+
+
+AGREES = Outcome("a.b", "truth", "mm/a.c", Status.AGREE)
+SKIPPED = Outcome("a.c", "truth", "mm/a.c", Status.SKIPPED, reason="no highmem")
+UNSETTLED = Outcome(
+    "a.d",
+    "truth",
+    "mm/a.c",
+    Status.SKIPPED,
+    reason="kmap_lock was held",
+    unsettled=tuple(Finding(f"slot {n}", "empty", "PTE 0x1", rule="a.d") for n in range(12)),
+)
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "line"),
+    [
+        ((AGREES, SKIPPED), "None: what was compared is as the model says."),
+        ((SKIPPED,), "Nothing was compared."),
+        ((AGREES, UNSETTLED), "None: what could be judged is as the model says."),
+        ((SKIPPED, UNSETTLED), "Nothing could be judged."),
+    ],
+)
+def test_what_could_not_be_judged_is_among_the_findings(outcomes: tuple[Outcome, ...], line: str) -> None:
+    findings = said(tree(to_html(Survey(Result(outcomes), "guest"))), "findings")
+    assert findings.startswith(f"Findings {line}")
+    judged = "Could not be judged a.d: kmap_lock was held slot 0: PTE 0x1, expected empty slot 1: "
+    assert (judged in findings) == (UNSETTLED in outcomes)
+    assert findings.endswith("and 2 more") == (UNSETTLED in outcomes)

@@ -156,6 +156,14 @@ def test_junit_has_a_case_for_every_rule() -> None:
     assert skipped.get("message") == "this kernel has one node"
 
 
+def test_junit_says_how_many_findings_are_not_listed() -> None:
+    for total, last in ((1, FINDING.next), (4001, "and 4,000 more, not listed")):
+        cut = replace(RESULT, outcomes=(replace(BROKEN, total=total),))
+        failure = case(ElementTree.fromstring(render(cut, "junit")), "pte-matches-count").find("failure")
+        assert failure is not None
+        assert (failure.text or "").splitlines()[-1].endswith(last)
+
+
 def test_an_unknown_format_is_refused() -> None:
     with pytest.raises(UsageError, match="no format is called 'yaml'") as error:
         render(RESULT, "yaml")

@@ -78,8 +78,7 @@ def test_every_finding_that_counts_is_a_result(do: Break) -> None:
         assert finding.observed in each["message"]["text"]
         assert finding.next in each["message"]["text"]
         assert each["properties"]["subject"] == finding.subject
-    fingerprints = [each["partialFingerprints"]["kvmtoolsFinding/v1"] for each in results]
-    assert len(set(fingerprints)) == len(fingerprints)
+    assert all(list(each["partialFingerprints"]) == ["primaryLocationLineHash"] for each in results)
 
 
 def test_a_finding_is_where_its_thing_is_declared() -> None:
@@ -103,6 +102,44 @@ def test_one_fault_has_one_fingerprint_in_two_runs() -> None:
         pte_cleared(guest)
         logs.append(render(guest.check(), "sarif"))
     assert logs[0] == logs[1]
+
+
+def fingerprint(rule: str, subject: str, observed: str = "y") -> str:
+    finding = Finding(subject, "x", observed, rule=rule)
+    result = Result((Outcome(rule, "t", "mm/a.c", Status.DISCREPANCY, (finding,), 1),))
+    fingerprints: dict[str, str] = found(result)["partialFingerprints"]
+    return fingerprints["primaryLocationLineHash"]  # GitHub reads no other
+
+
+@pytest.mark.parametrize(
+    ("here", "there"),
+    [
+        ("virtual 0xc136d000", "virtual 0xc130d000"),
+        ("slot 17", "slot 400"),
+        ("Normal order 3", "Normal order 10"),
+        ("page_address_htable[3]", "page_address_htable[127]"),
+    ],
+)
+def test_one_kind_of_fault_is_one_alert_from_boot_to_boot(here: str, there: str) -> None:
+    assert fingerprint("a.b", here, "PTE 0x136d163") == fingerprint("a.b", there, "PTE 0x130d163")
+
+
+def test_faults_of_two_kinds_are_two_alerts() -> None:
+    kinds = [
+        *(("a.b", "virtual 0xc136d000"), ("a.c", "virtual 0xc136d000"), ("a.b", "pfn 0xc136d000")),
+        *(("a.b", "field high_memory"), ("a.b", "field vmalloc_start"), ("a.b", "DMA32"), ("a.b", "DMA")),
+    ]
+    assert len({fingerprint(*kind) for kind in kinds}) == len(kinds)
+
+
+def test_findings_that_are_not_listed_are_noted() -> None:
+    finding = Finding("slot 1", "x", "y", rule="a.b")
+    cut = Outcome("a.b", "t", "mm/a.c", Status.DISCREPANCY, (finding,), 4001)
+    whole = Outcome("a.c", "t", "mm/a.c", Status.DISCREPANCY, (replace(finding, rule="a.c"),), 1)
+    (note,) = sarif(Result((whole, cut)))["invocations"][0]["toolExecutionNotifications"]
+    assert note["message"]["text"] == "a.b: 4,000 more, not listed"
+    assert note["associatedRule"] == {"id": "a.b", "index": 1}
+    assert note["level"] == "note"
 
 
 def test_every_rule_can_be_placed_without_dwarf() -> None:

@@ -14,9 +14,9 @@ from kvmtools.attach.memory import zstd
 from kvmtools.attach.memory.core_header import Load, core_head
 from kvmtools.attach.memory.physical import PhysicalMemory
 from kvmtools.attach.memory.sparse import write_sparse
-from kvmtools.whole_file import whole_file
 from kvmtools.attach.recording import Recording
 from kvmtools.records import Range
+from kvmtools.whole_file import whole_file
 
 _CHUNK = 4 << 20
 

@@ -82,6 +82,8 @@ def _content(survey: Survey) -> dict[str, Any]:
         "heading": heading(result),
         "rules": rules,
         "skipped": [outcome for outcome in result.outcomes if outcome.status is Status.SKIPPED],
+        "agreed": result.count(Status.AGREE),
+        "unsettled": [outcome for outcome in result.outcomes if outcome.unsettled],
         "space": survey.space,
         "space_rows": space_rows(survey.space),
         "slots": [] if grid is None else [_slot(each, finding_places) for each in grid.slots],
