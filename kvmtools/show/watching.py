@@ -7,6 +7,7 @@ from typing import Any
 
 from kvmtools.show.gaps import UNKNOWN, Gaps
 from kvmtools.show.pkmap import pkmap_picture
+from kvmtools.show.printable import printable
 from kvmtools.show.style import count, paint
 from kvmtools.show.tables import columns, table
 
@@ -20,7 +21,7 @@ def look_screen(look: Any, heading: str) -> str:
     :param look: :class:`kvmtools.api.watching.Look`
     """
     gaps = Gaps()
-    head = f"{heading}  look {look.number}, {look.seconds:.0f} s, held {look.milliseconds:.1f} ms"
+    head = f"{printable(heading)}  look {look.number}, {look.seconds:.0f} s, held {look.milliseconds:.1f} ms"
     parts = [paint(head, bold=True)]
     if look.pkmap is not None:
         changes = f"{count(look.changed, 'slot')} changed since the last look, flushes seen: {look.flushes}"

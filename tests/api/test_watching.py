@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from hostile_text import ALL, HOSTILE, harmless
 from opened_kernel import session_of
 from recorded_guest import load
 
@@ -84,6 +85,12 @@ def test_a_screen_and_a_line() -> None:
             assert f"{zone.free_pages:,}" in screen
             assert f"{zone.name} {zone.free_pages:,}" in look_line(look)
     assert "\n" not in look_line(look)
+
+
+@pytest.mark.parametrize("text", [*HOSTILE, ALL], ids=ascii)
+def test_what_a_kernel_calls_itself_is_text(text: str) -> None:
+    look = next(looks(Watched().kernel, 0.0, 1))
+    assert harmless(uncoloured(look_screen(look, text)))
 
 
 def test_zones_that_say_nonsense_are_drawn() -> None:

@@ -10,6 +10,7 @@ from drgn import PlatformFlags, Program, ProgramFlags
 from kvmtools.api.adopted import adopt, note_of_guest
 from kvmtools.companions.drgn.symbols import find_symbols_for
 from kvmtools.errors import KvmtoolsError
+from kvmtools.show.printable import told
 
 LOGGER = logging.getLogger("drgn")
 """drgn's own: it says how its messages look, and ``-q`` silences them."""
@@ -32,7 +33,7 @@ def adopt_program(prog: Program) -> None:
             return
         adopted = adopt(prog)
     except KvmtoolsError as error:
-        LOGGER.warning("kvmtools: nothing can be read of this guest: %s", error)
+        LOGGER.warning("kvmtools: nothing can be read of this guest: %s", told(error))
         return
     if prog.platform is not None and prog.platform.flags & PlatformFlags.IS_64_BIT:
         LOGGER.warning(_WIDE)

@@ -20,6 +20,7 @@ from drgn.commands import (
 
 from kvmtools.api.adopted import is_adopted, kernel_of
 from kvmtools.errors import KvmtoolsError
+from kvmtools.show.printable import told
 
 HELPERS = "kvmtools.drgn"
 _PAGE_TABLE = mutually_exclusive_group(
@@ -52,7 +53,7 @@ def _command(name: str, description: str, *arguments: Any, writes: Write) -> Cal
             try:
                 run(prog, args)
             except KvmtoolsError as error:
-                raise CommandError(str(error)) from None
+                raise CommandError(told(error)) from None
 
         return run
 

@@ -22,6 +22,7 @@ from drgn import Module, ModuleFileStatus, Program, Type, TypeKindSet
 from kvmtools.api.adopted import AdoptedProgram
 from kvmtools.api.module_symbols import files_beside
 from kvmtools.errors import KvmtoolsError
+from kvmtools.show.printable import printable, told
 
 LOGGER = logging.getLogger("drgn")
 MODULE = "vmlinux"
@@ -69,7 +70,7 @@ class _Search:
             return True
         LOGGER.warning(
             "kvmtools: missing debugging symbols for kernel %s: give its vmlinux with -s PATH",
-            self._adopted.noted.release,
+            printable(self._adopted.noted.release),
         )
         return False
 
@@ -87,7 +88,7 @@ class _Search:
         except KvmtoolsError as error:
             if error.args not in self._refused:
                 self._refused.add(error.args)
-                LOGGER.warning("kvmtools: %s", error)
+                LOGGER.warning("kvmtools: %s", told(error))
             return False
         module = prog.extra_module(MODULE, create=True)
         module.address_range = image.start, image.end
