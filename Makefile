@@ -73,4 +73,4 @@ $(READY): pyproject.toml
 	@touch $@
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .benchmarks mutants .matrix .coverage
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .benchmarks build mutants .matrix .coverage

@@ -25,6 +25,8 @@ EXITS = {
 ENVIRONMENT = {
     "XDG_CACHE_HOME": "Kernels and what is known of them are kept in kvmtools/ there; ~/.cache if unset.",
     "XDG_RUNTIME_DIR": "Guests that run have their sockets in kvmtools/ there.",
+    "DEBUGINFOD_URLS": "Servers that are asked, by the build id, for symbols that are not here.",
+    "LIBVIRT_DEFAULT_URI": "Where the domain of --libvirt is looked for, if --connect is left out.",
     "KVMTOOLS_SOURCE": "The Linux tree or tarball that kernels are built from, instead of the distribution's.",
     "KVMTOOLS_SEED": "Chooses the pages by which a transport proves itself; a report names it.",
     "KVMTOOLS_DEBUG": "If set, an internal error shows its traceback.",

@@ -62,6 +62,20 @@ def test_it_is_of_this_version_and_has_every_part(page: Path) -> None:
     assert "\b" not in text
 
 
+def test_what_the_environment_says_is_there(page: Path) -> None:
+    text = page.read_text(encoding="utf-8").partition(".SH ENVIRONMENT")[2]
+    asked = {"LIBVIRT_DEFAULT_URI"}  # by libvirt
+    for path in (WRITER.parents[1] / "kvmtools").rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        for name in re.findall(r"environ\.get\(([\w\"]+)", source):
+            asked |= (
+                {name.strip('"')} if '"' in name else set(re.findall(rf'^{name} = "(\w+)"', source, re.M))
+            )
+    asked -= {"TMPDIR", "TERM", "PYTEST_XDIST_WORKER"}  # what they say is others' business
+    assert asked >= {"KVMTOOLS_DEBUG", "DEBUGINFOD_URLS", "KVMTOOLS_SOURCE"}
+    assert [name for name in sorted(asked) if name not in text] == []
+
+
 def test_the_changelog_is_of_this_version() -> None:
     changelog = (WRITER.parents[1] / "CHANGELOG.md").read_text(encoding="utf-8")
     versions = re.findall(r"^## ([\d.]+)", changelog, re.MULTILINE)
