@@ -117,15 +117,19 @@ def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_standard_output_that_is_a_file_is_written_in_turn(tmp_path: Path) -> None:
+    """By a link like ``/dev/stdout``, which a fault of ours, run by root, would replace for everybody."""
+    (tmp_path / "stdout").symlink_to("/proc/self/fd/1")
     code = """
+import sys
 from pathlib import Path
 from kvmtools.cli.files import look_writable, write_whole
 print("before", flush=True)
-look_writable(Path("/dev/stdout"))
-write_whole(Path("/dev/stdout"), b"page\\n")
+look_writable(Path(sys.argv[1]))
+write_whole(Path(sys.argv[1]), b"page\\n")
 print("behind")
 """
     with (tmp_path / "out").open("wb") as out:
-        subprocess.run([sys.executable, "-c", code], stdout=out, check=True)
+        subprocess.run([sys.executable, "-c", code, tmp_path / "stdout"], stdout=out, check=True)
     assert (tmp_path / "out").read_text() == "before\npage\nbehind\n"
-    assert os.listdir(tmp_path) == ["out"]
+    assert (tmp_path / "stdout").is_symlink()
+    assert sorted(os.listdir(tmp_path)) == ["out", "stdout"]
