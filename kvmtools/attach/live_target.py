@@ -7,18 +7,17 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from kvmtools.attach import general_registers, transports
-from kvmtools.attach.general_registers import GeneralRegisters
+from kvmtools.attach import transports
 from kvmtools.attach.monitor import address, registers
 from kvmtools.attach.monitor.gdbstub import demand_gdbstub
 from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.attach.monitor.pause import NoPause, PausedGuest, Pausing
-from kvmtools.attach.monitor.user_gdb import UserGdbMonitor
 from kvmtools.attach.target import Target
 from kvmtools.errors import AttachError, GuestVanished
 from kvmtools.records import PAGE_SIZE, Registers
 
 if TYPE_CHECKING:
+    from kvmtools.attach.general_registers import GeneralRegisters
     from kvmtools.attach.monitor.gdb import Gdb
 
 
@@ -73,6 +72,8 @@ class LiveTarget(Target):
 
         if isinstance(self.monitor, StubMonitor):
             return self.monitor.registers()
+        from kvmtools.attach.monitor.user_gdb import UserGdbMonitor
+
         if isinstance(self.monitor, UserGdbMonitor):
             raise AttachError("the gdbstub is your gdb's")
         with (
@@ -82,6 +83,8 @@ class LiveTarget(Target):
             return stub.registers()
 
     def general_registers(self) -> tuple[GeneralRegisters, ...]:
+        from kvmtools.attach import general_registers
+
         return general_registers.parse(self.monitor.hmp("info registers -a"))
 
     def gdb(self) -> Gdb:
