@@ -17,7 +17,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from kvmtools.attach.monitor.host_process import pid_behind
+from kvmtools.attach.monitor.host_process import is_qemu, pid_behind
 from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.errors import AttachError, GuestVanished
 
@@ -132,9 +132,6 @@ def _connections() -> Iterator[socket.socket]:
 
 def _is_qemu(connection: socket.socket) -> bool:
     try:
-        process = Path(f"/proc/{pid_behind(connection)}")
-        return (process / "comm").read_text().startswith("qemu") or (
-            os.readlink(process / "exe").rpartition("/")[2].startswith("qemu")
-        )
+        return is_qemu(pid_behind(connection))
     except (AttachError, OSError):
         return False

@@ -39,6 +39,16 @@ def pid_running(connection: socket.socket | None, thread: int | None) -> int:
     )
 
 
+def is_qemu(pid: int) -> bool:
+    """Whether the process, or the program that it runs, is called so."""
+    process = _PROC / str(pid)
+    with suppress(OSError):
+        if (process / "comm").read_text(errors="replace").startswith("qemu"):
+            return True
+        return os.path.basename(os.readlink(process / "exe")).startswith("qemu")
+    return False
+
+
 def same_namespace(pid: int) -> bool:
     """Whether the process is in our pid namespace: what ``/proc`` shows to us and to it is the same."""
     with suppress(OSError):
@@ -58,8 +68,12 @@ def switches(pid: int) -> dict[int, int]:
 
 
 def _owner(thread: int | None) -> int:
-    """The process that the thread belongs to; 0 if it is not to be seen."""
-    return 0 if thread is None else int(_fields(_PROC / str(thread) / "status").get("Tgid", 0))
+    """The QEMU that the thread belongs to; 0 if it is not to be seen.
+
+    Another host's thread has a number that any process may have here.
+    """
+    pid = 0 if thread is None else int(_fields(_PROC / str(thread) / "status").get("Tgid", 0))
+    return pid if pid and is_qemu(pid) else 0
 
 
 def _invisible() -> int:

@@ -118,9 +118,12 @@ class Monitor(Closing):
 
         :raises AttachError: if QEMU cannot open files of ours
         """
-        from kvmtools.attach.monitor.host_process import same_namespace
+        from kvmtools.attach.monitor.host_process import is_qemu, same_namespace
 
         pid = self.peer_pid()
+        if not is_qemu(pid):
+            # An end of a tunnel: whoever has our pid on QEMU's host would find that file of its own overwritten.
+            raise AttachError(f"no file can be lent to QEMU: pid {pid} at the other end is not called so")
         if not same_namespace(pid):
             raise AttachError(f"no file can be lent to QEMU (pid {pid}), which is in another pid namespace")
         yield f"/proc/{os.getpid()}/fd/{descriptor}"

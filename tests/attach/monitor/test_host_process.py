@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -35,10 +36,13 @@ def test_the_process_at_the_other_end_of_a_tcp_connection(host: str, family: int
             assert pid_behind(connection) == server.pid
 
 
-def test_a_socket_that_was_passed_on_leads_to_whoever_runs_the_cpus() -> None:
+def test_a_socket_that_was_passed_on_leads_to_whoever_runs_the_cpus(tmp_path: Path) -> None:
     """libvirtd listens, and QEMU accepts: SO_PEERCRED names libvirtd."""
+    name = tmp_path / "qemu-system-none"
+    name.symlink_to(shutil.which("sleep") or "")
     here, there = socket.socketpair(socket.AF_UNIX)
-    with here, there, subprocess.Popen(["sleep", "60"]) as qemu:
+    with here, there, subprocess.Popen([name, "60"]) as qemu:
+        assert pid_running(None, qemu.pid) == qemu.pid
         assert pid_running(here, qemu.pid) == qemu.pid
         assert pid_running(here, threading.get_native_id()) == os.getpid()
         assert pid_running(here, None) == os.getpid()
@@ -62,6 +66,17 @@ def test_a_socket_of_somebody_else_is_called_so() -> None:
     name = Path("/proc/self/comm").read_text().strip()
     with here, there, pytest.raises(AttachError, match=rf"made by {name} \(pid {os.getpid()}\), not by QEMU"):
         pid_running(here, 1 << 30)
+
+
+def test_a_thread_number_of_another_host_leads_to_nobody() -> None:
+    """The first process that has it here may be any."""
+    here, there = socket.socketpair(socket.AF_UNIX)
+    with here, there, subprocess.Popen(["sleep", "60"]) as other:
+        with pytest.raises(AttachError, match="is not to be seen from here"):
+            pid_running(here, other.pid)
+        with pytest.raises(AttachError, match="can be seen from here"):
+            pid_running(None, other.pid)
+        other.kill()
 
 
 def test_the_process_that_listens_on_a_unix_socket() -> None:

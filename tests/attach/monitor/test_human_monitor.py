@@ -125,6 +125,9 @@ def test_a_file_is_lent_by_our_own_name_for_it(
     monitor: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(type(monitor), "peer_pid", lambda _self: os.getppid())
+    with pytest.raises(AttachError, match="is not called so"), monitor.lent(0):
+        pass
+    monkeypatch.setattr("kvmtools.attach.monitor.host_process.is_qemu", lambda _pid: True)
     with (tmp_path / "lent").open("w+b") as file, monitor.lent(file.fileno()) as path:
         Path(path).write_bytes(b"by QEMU")
         assert file.read() == b"by QEMU"
