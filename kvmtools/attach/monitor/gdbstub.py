@@ -17,7 +17,7 @@ from kvmtools.attach.monitor import greeting
 from kvmtools.attach.monitor.answers import Chardev
 from kvmtools.attach.monitor.monitor import Monitor
 from kvmtools.attach.monitor.pause import PausedGuest
-from kvmtools.errors import AttachError
+from kvmtools.errors import AttachError, UsageError
 
 _LABEL = "gdb"
 """Of the character device that ``-gdb`` and ``-s`` make (``gdbserver_start``, QEMU gdbstub/system.c).  Another one that
@@ -109,7 +109,10 @@ def _is_same(address: str, name: str, qmp: str) -> bool:
 
     :param qmp: the address of QEMU's QMP socket: QEMU is on that host
     """
-    name = addresses.plain(name.removeprefix(_DISCONNECTED))
+    try:
+        name = addresses.plain(name.removeprefix(_DISCONNECTED))
+    except UsageError:  # udp::0, which nobody can have typed
+        return False
     if addresses.is_tcp(address) != addresses.is_tcp(name):
         return False
     if not addresses.is_tcp(address):

@@ -73,14 +73,14 @@ def _is_file(name: str, pid: int, path: str) -> bool:
 
 
 def _tcp_ends(address: str) -> Iterator[_End]:
-    host, _, port = address.rpartition(":")
-    with suppress(OSError):
-        found = socket.getaddrinfo(host.strip("[]") or "localhost", int(port), type=socket.SOCK_STREAM)
-        wanted = {text for *_, place in found for text in spellings(str(place[0]), int(port))}
+    host, port = addresses.host_and_port(address)
+    with suppress(OSError, UnicodeError):
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        wanted = {text for *_, place in found for text in spellings(str(place[0]), port)}
         for table in ("tcp", "tcp6"):
             for line in (_PROC / "net" / table).read_text().splitlines()[1:]:
                 _, local, _, state, *rest = line.split()
                 near, _, number = local.partition(":")
-                listens = state == _TCP_LISTENS and near in _ANY and int(number, 16) == int(port)
+                listens = state == _TCP_LISTENS and near in _ANY and int(number, 16) == port
                 if (listens or local in wanted) and state in (_TCP_LISTENS, _TCP_CONNECTED):
                     yield _End(int(rest[5]), number, state == _TCP_LISTENS)
