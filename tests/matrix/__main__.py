@@ -74,6 +74,7 @@ def run(verdict: Verdict, source: Path, machines: str, log: IO[str]) -> str:
     version, answers = verdict.version, LOGS / f"{verdict.version}.jsonl"
     answers.write_text("")
     environment = {
+        "KVMTOOLS_HEALTHY_RUNS": "50",
         **os.environ,
         "KVMTOOLS_SOURCE": str(source),
         "PYTHONPATH": str(ROOT / "tests"),
