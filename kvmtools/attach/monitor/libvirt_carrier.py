@@ -9,8 +9,10 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 from abc import abstractmethod
+from contextlib import ExitStack, suppress
 from importlib import import_module
 from typing import Any
 
@@ -18,6 +20,9 @@ from kvmtools.attach.closing import Closing
 from kvmtools.errors import AttachError
 
 _SECONDS = 60.0
+_OVERTAKING = 5.0
+"""Seconds that a question waits for the one that it interrupts."""
+_ENDINGS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 _HMP = 1
 """``VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP`` (libvirt/libvirt-qemu.h)."""
 
@@ -52,6 +57,7 @@ class Virsh(Carrier):
         if program is None:
             raise AttachError("the program virsh is not installed", hint="apt install libvirt-clients")
         self._command = [program, "--quiet", *(["--connect", uri] if uri is not None else [])]
+        self._child: subprocess.Popen[str] | None = None
 
     def ask(self, domain: str, line: str) -> str:
         return self._run("qemu-monitor-command", f"--domain={domain}", "--hmp", "--", line)
@@ -64,27 +70,47 @@ class Virsh(Carrier):
         """Every question has its own process."""
 
     def _run(self, *words: str) -> str:
-        try:
-            done = subprocess.run(
-                [*self._command, *words],
-                stdin=subprocess.DEVNULL,
-                capture_output=True,
-                text=True,
-                errors="replace",
-                timeout=_SECONDS,
-                env={**os.environ, "LC_ALL": "C.UTF-8"},
-                process_group=0,  # Ctrl-C is for us, who still have to let the guest run
-            )
-        except subprocess.TimeoutExpired:
-            raise LibvirtError(f"virsh did not answer within {_SECONDS:g} s") from None
-        if done.returncode != 0:
-            said = (re.sub(r"^error: ", "", line) for line in done.stderr.splitlines() if line)
+        self._await_the_earlier()
+        with ExitStack() as stack:
+            # A handler that ran in between would not know of the process, which inherits the mask: SIGKILL ends it.
+            mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
+            try:
+                self._child = child = stack.enter_context(self._started(*words))
+                stack.callback(child.wait)  # which Popen leaves out after Ctrl-C
+                stack.callback(child.kill)  # unless it has ended
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            try:
+                out, err = child.communicate(timeout=_SECONDS)
+            except subprocess.TimeoutExpired:
+                raise LibvirtError(f"virsh did not answer within {_SECONDS:g} s") from None
+        if child.returncode != 0:
+            said = (re.sub(r"^error: ", "", line) for line in err.splitlines() if line)
             raise LibvirtError("; ".join(said))
-        return done.stdout
+        return out
+
+    def _await_the_earlier(self) -> None:
+        """A signal's handler asks while an answer is awaited: its ``cont`` must not overtake a ``stop``."""
+        earlier = self._child
+        if earlier is not None and earlier.returncode is None:
+            with suppress(subprocess.TimeoutExpired):
+                earlier.communicate(timeout=_OVERTAKING)
+
+    def _started(self, *words: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            [*self._command, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            errors="replace",
+            env={**os.environ, "LC_ALL": "C.UTF-8"},
+            process_group=0,  # Ctrl-C is for us, who still have to let the guest run
+        )
 
 
 class Bindings(Carrier):
-    """One connection, 1 ms a question.
+    """One connection, 1 ms a question.  A signal's handler runs when the answer is there: it overtakes no question.
 
     :raises ImportError: if they are not installed for this Python
     :raises LibvirtError: if libvirt does not answer

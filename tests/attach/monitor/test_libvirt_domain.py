@@ -13,6 +13,7 @@ import pytest
 from kvmtools.api.guests import libvirt_domains
 from kvmtools.attach.monitor import libvirt_carrier, libvirt_domain
 from kvmtools.attach.monitor.libvirt_domain import LibvirtMonitor
+from kvmtools.attach.monitor.pause import PausedGuest
 from kvmtools.errors import AttachError, GuestVanished
 
 UUID = "54a620b0-6935-47de-9e49-b3b767ba30f7"
@@ -236,3 +237,32 @@ def test_ctrl_c_is_not_virsh_s(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     virsh = Virsh(tmp_path, monkeypatch)
     virsh.path.write_text('#!/bin/sh\ncut -d" " -f5 /proc/$$/stat\n')
     assert int(libvirt_carrier.Virsh(None).ask("pae", "x")) != os.getpgid(0)
+
+
+SLOW = """#!/bin/sh
+case "$*" in
+*'info status') echo 'VM status: running' ;;
+*stop) kill -INT $PPID; sleep 0.3; yes | head -c 200000; echo stop >>"$0.done" ;;
+*cont) echo cont >>"$0.done" ;;
+esac
+"""
+
+
+def test_a_signal_s_cont_does_not_overtake_the_stop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    virsh = Virsh(tmp_path, monkeypatch)
+    virsh.path.write_text(SLOW)
+    with LibvirtMonitor("pae") as monitor, pytest.raises(KeyboardInterrupt) as caught, PausedGuest(monitor):
+        pass
+    assert getattr(caught.value, "__notes__", []) == []
+    assert virsh.path.with_suffix(".done").read_text().split()[:2] == ["stop", "cont"]
+
+
+def test_a_stop_that_never_ends_does_not_keep_cont_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    virsh = Virsh(tmp_path, monkeypatch)
+    virsh.path.write_text(SLOW.replace("sleep 0.3", "exec sleep 1000"))
+    monkeypatch.setattr(libvirt_carrier, "_OVERTAKING", 0.1)
+    with LibvirtMonitor("pae") as monitor, pytest.raises(KeyboardInterrupt), PausedGuest(monitor):
+        pass
+    assert virsh.path.with_suffix(".done").read_text().split()[:1] == ["cont"]
