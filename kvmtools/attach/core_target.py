@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from kvmtools.attach.general_registers import GeneralRegisters
 from kvmtools.attach.memory.elf_core import ElfCore
+from kvmtools.attach.memory.file_memory import opened_core
 from kvmtools.attach.memory.kdump_core import SIGNATURES, KdumpCore
 from kvmtools.attach.monitor.pause import NoPause, Pausing
 from kvmtools.attach.target import Target
@@ -64,7 +65,7 @@ def _no_cpu() -> AttachError:
 def _opened(path: Path) -> ElfCore | KdumpCore:
     """The file by whoever reads its kind."""
     try:
-        with path.open("rb") as file:
+        with open(opened_core(path), "rb") as file:
             start = file.read(16)
     except OSError as error:
         raise AttachError(f"cannot read the core {path}: {error.strerror}") from error

@@ -16,7 +16,7 @@ from pathlib import Path
 from kvmtools.attach.elf import EM_386, ET_CORE, MACHINES, PT_LOAD, ElfError, ElfFile, Note, ProgramHeader
 from kvmtools.attach.general_registers import NT_PRSTATUS, GeneralRegisters, from_prstatus
 from kvmtools.attach.memory import zstd
-from kvmtools.attach.memory.file_memory import FileMemory, closed_on_failure
+from kvmtools.attach.memory.file_memory import FileMemory, closed_on_failure, opened_core
 from kvmtools.attach.memory.physical import Segment
 from kvmtools.attach.memory.system_ram import system_ram
 from kvmtools.attach.recording import NOTE_NAME, NOTE_TYPE, Recording, parse
@@ -26,6 +26,8 @@ from kvmtools.records import Range, Registers
 _AS_ELF = (
     'write it as ELF: virsh dump --memory-only, or QMP dump-guest-memory with "paging": false and no "format"'
 )
+_SAVED = (b"QEVM", b"LibvirtQemud")
+"""What a machine that was saved to be run again begins with: QEMU's own form, and ``virsh save``'s around it."""
 # QEMUCPUState (QEMU target/i386/arch_dump.c): version, size, 18 general registers of which rip is the 17th,
 # ten segments of 24 bytes (the IDT is the last, its base the last 8 of them), cr[5].  EFER is not in it.
 _CPU_STATE = struct.Struct("<II16QQQ232xQ5Q")
@@ -44,11 +46,7 @@ class ElfCore(FileMemory):
     name = "elf-core"
 
     def __init__(self, path: Path) -> None:
-        try:
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-        except OSError as error:
-            raise AttachError(f"cannot read the core {path}: {error.strerror}") from error
-        descriptor = _decompressed(descriptor, path)
+        descriptor = _decompressed(opened_core(path), path)
         with closed_on_failure(descriptor, f"the core {path}"):
             try:
                 core = _open(path, descriptor)
@@ -117,6 +115,8 @@ def _recording(notes: Iterable[Note], path: Path) -> Recording | None:
 
 def _open(path: Path, descriptor: int) -> ElfFile:
     """The file, if it is a whole core of a guest that we know."""
+    if os.pread(descriptor, 16, 0).startswith(_SAVED):
+        raise AttachError(f"{path} is a saved QEMU machine, not an ELF core", hint=_AS_ELF)
     core = ElfFile(descriptor)
     if core.type != ET_CORE:
         raise AttachError(f"{path} is an ELF file, but not a core", hint="a vmlinux belongs to -s")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from pathlib import Path
 
 from kvmtools.attach.memory.file_data import FileData
 from kvmtools.attach.memory.mapped_file import MappedFile
@@ -67,6 +69,23 @@ class FileMemory(SegmentedMemory):
         if self._mapping is None:
             raise AttachError(f"this {self.name} is closed")
         return self._mapping
+
+
+def opened_core(path: Path) -> int:
+    """A descriptor of a core that lies in a file, or on a block device.
+
+    :raises AttachError: if it cannot be opened, or is something else
+    """
+    try:
+        # Opening a FIFO would wait for somebody who writes there.
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError as error:
+        raise AttachError(f"cannot read the core {path}: {error.strerror}") from error
+    with closed_on_failure(descriptor, f"the core {path}"):
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode)):
+            raise AttachError(f"the core {path} is not a file")
+    return descriptor
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -117,6 +119,8 @@ def test_registers_of_an_unknown_version_are_not_guessed(core_file: Any) -> None
     [
         (b"", "is not an ELF file"),
         (b"#!/bin/sh\n" * 20, "is not an ELF file"),
+        (b"QEVM" + bytes(200), r"is a saved QEMU machine, not an ELF core \(write it as ELF: virsh dump"),
+        (b"LibvirtQemudSave" + bytes(200), r"is a saved QEMU machine, not an ELF core \(write it as ELF: "),
     ],
 )
 def test_other_files_are_named(core_file: Any, data: bytes, why: str) -> None:
@@ -142,3 +146,11 @@ def test_other_elf_files_are_named(core_file: Any, field: str, value: Any, why: 
 def test_a_core_that_is_not_there(core_file: Any) -> None:
     with pytest.raises(AttachError, match="No such file"):
         ElfCore(core_file.path)
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, os.mkdir])
+def test_what_is_no_file_is_not_waited_for(core_file: Any, make: Callable[[Path], None]) -> None:
+    make(core_file.path)
+    for opened in (lambda: ElfCore(core_file.path), lambda: open_target(core=core_file.path)):
+        with pytest.raises(AttachError, match=r"/core is not a file$"):
+            opened()
