@@ -7,7 +7,7 @@ strings, as in all JSON of ours.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -17,6 +17,7 @@ from kvmtools.records import Range, Registers
 
 NOTE_NAME, NOTE_TYPE = "KVMTOOLS", 0x4B56_4D54
 SCHEMA = "kvmtools-recording/1"
+_PHYSICAL_END, _REGISTER_END = 1 << 52, 1 << 64
 
 
 @dataclass(frozen=True)
@@ -70,13 +71,13 @@ def parse(data: bytes) -> Recording:
         return Recording(
             source=str(document["source"]),
             registers=tuple(map(_registers, document["registers"])),
-            ram=tuple(Range(_number(start), _number(end)) for start, end in document["ram"]),
+            ram=_ranges(document["ram"]),
             slide=_number(document["slide"]),
             facts=facts,
             log=None if document["log"] is None else str(document["log"]),
             full=bool(document["full"]),
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AttachError(f"has a damaged {NOTE_NAME} note: {type(error).__name__} {error}") from None
 
 
@@ -87,7 +88,20 @@ def _spelled(registers: Registers) -> dict[str, int | str | None]:
 
 def _registers(document: Mapping[str, Any]) -> Registers:
     values = {name: None if value is None else _number(value) for name, value in document.items()}
+    for name, value in values.items():
+        if value is not None and not 0 <= value < _REGISTER_END:
+            raise ValueError(f"{name} has no such value: {value:#x}")
     return Registers(**values)  # type: ignore[arg-type]
+
+
+def _ranges(document: Iterable[Any]) -> tuple[Range, ...]:
+    ranges = tuple(Range(_number(start), _number(end)) for start, end in document)
+    last = 0
+    for each in ranges:
+        if not last <= each.start < each.end <= _PHYSICAL_END:
+            raise ValueError(f"RAM cannot lie at {each.start:#x}-{each.end:#x}")
+        last = each.end
+    return ranges
 
 
 def _number(value: Any) -> int:

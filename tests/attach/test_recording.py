@@ -46,6 +46,11 @@ def damaged(**parts: Any) -> bytes:
     return json.dumps({**json.loads(WHOLE.note().data), **parts}).encode()
 
 
+def registers(**values: str) -> dict[str, Any]:
+    (first,) = json.loads(WHOLE.note().data)["registers"]
+    return {**first, **values}
+
+
 @pytest.mark.parametrize(
     "data",
     [
@@ -61,6 +66,15 @@ def damaged(**parts: Any) -> bytes:
         damaged(registers=[{"cpu": 0}]),
         damaged(registers=[{"cpu": 0, "more": "0x1"}]),
         damaged(slide=None),
+        b"[" * 100_000,
+        damaged(ram=[["0x1000", "0x1000"]]),
+        damaged(ram=[["0x2000", "0x1000"]]),
+        damaged(ram=[["-0x1000", "0x1000"]]),
+        damaged(ram=[["0x0", "0x10000000001000"]]),
+        damaged(ram=[["0x1000", "0x2000"], ["0x0", "0x1000"]]),
+        damaged(ram=[["0x0", "0x2000"], ["0x1000", "0x3000"]]),
+        damaged(registers=[registers(cr3="0x10000000000000000")]),
+        damaged(registers=[registers(cr3="-0x1")]),
     ],
 )
 def test_a_damaged_note_is_refused(data: bytes) -> None:
