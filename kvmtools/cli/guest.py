@@ -197,6 +197,9 @@ def list_(form: str) -> None:
     try:
         for entry in reference.damaged():
             note(f"the cached kernel {entry} is damaged: remove it, and build again")
+        if older := reference.older():
+            names = ", ".join(entry.name for entry in older)
+            note(f"built by an older kvmtools, and may be removed from {older[0].parent}: {names}")
         built = reference.listing()
     except BuildError as unusable:
         note(unusable)

@@ -58,6 +58,15 @@ def build(
     (entry / "kernel.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
+def driver_sources() -> list[Path]:
+    """What our driver is built of; not what an editor leaves beside it."""
+    return [
+        path
+        for path in sorted((data_dir() / "driver").iterdir())
+        if (path.name == "Kbuild" or path.suffix in (".c", ".h")) and path.name[0] != "." and path.is_file()
+    ]
+
+
 def build_driver(
     name: str, tree: Path, entry: Path, scratch: Path, *, lock: int, progress: Callable[[str], None]
 ) -> tuple[Path, Path]:
@@ -67,7 +76,9 @@ def build_driver(
     :raises BuildError: if make fails, or the module cannot be stripped; ``scratch`` has ``build.log``
     """
     driver = scratch / "driver"
-    shutil.copytree(data_dir() / "driver", driver)
+    driver.mkdir()
+    for path in driver_sources():
+        shutil.copy(path, driver)
     with open(scratch / "build.log", "w") as log:
         Make(f"{name}'s driver", tree, entry / KBUILD, log, lock, progress).run(f"M={driver}", "modules")
     debug, stripped = scratch / "kvmtools.debug.ko", scratch / "kvmtools.ko"

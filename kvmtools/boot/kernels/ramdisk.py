@@ -23,7 +23,7 @@ def current(entry: Path) -> Path:
     data = data_dir()
     sources = [
         *sorted((data / "init").glob("*.[ch]")),
-        *sorted(filter(Path.is_file, (data / "driver").iterdir())),
+        *build.driver_sources(),
     ]
     key = digest(toolchain.compiler_version(), *initramfs.INIT_FLAGS, *contents(sources))
     return entry / f"initrd-{key}"

@@ -94,7 +94,15 @@ def damaged() -> list[Path]:
 
     :raises BuildError: if the cache cannot be read
     """
-    return [entry for entry in _entries() if _facts(entry) is None]
+    return [entry for entry in _entries() if _facts(entry) is None and not _is_older(entry)]
+
+
+def older() -> list[Path]:
+    """The entries that a kvmtools built which kept nothing to build modules against: no guest boots them any more.
+
+    :raises BuildError: if the cache cannot be read
+    """
+    return [entry for entry in _entries() if _is_older(entry)]
 
 
 def ensure(name: str, source: Path | None = None, *, progress: Callable[[str], None]) -> BuiltKernel:
@@ -184,7 +192,17 @@ def _load(entry: Path, initrd: Path | None) -> BuiltKernel | None:
 
 
 def _facts(entry: Path) -> dict[str, Any] | None:
-    """What ``kernel.json`` says; ``None`` unless that is readable, and the files that belong to it are there."""
+    """What ``kernel.json`` says; ``None`` unless that is readable, and all that belongs to it is there."""
+    return _facts_of_files(entry) if (entry / build.KBUILD).is_dir() else None
+
+
+def _is_older(entry: Path) -> bool:
+    """Whether all is there but what came later: the folder for modules, and folders for ramdisks."""
+    later = (entry / build.KBUILD).exists() or any(map(Path.is_dir, entry.glob("initrd-*")))
+    return not later and _facts_of_files(entry) is not None
+
+
+def _facts_of_files(entry: Path) -> dict[str, Any] | None:
     try:
         facts = json.loads((entry / "kernel.json").read_text())
     except (OSError, ValueError):
@@ -194,8 +212,7 @@ def _facts(entry: Path) -> dict[str, Any] | None:
         isinstance(facts.get(key), kind) for key, kind in types.items()
     ):
         return None
-    whole = all((entry / name).is_file() for name in build.KEPT) and (entry / build.KBUILD).is_dir()
-    return facts if whole else None
+    return facts if all((entry / name).is_file() for name in build.KEPT) else None
 
 
 @contextmanager

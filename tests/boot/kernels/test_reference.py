@@ -12,7 +12,7 @@ import pytest
 from kernel_workplace import Workplace, rubbish
 
 from kvmtools.boot.guests.chosen_kernel import choose
-from kvmtools.boot.kernels import reference
+from kvmtools.boot.kernels import build, reference
 from kvmtools.errors import BuildError, UsageError
 from kvmtools.paths import cache_dir
 
@@ -70,6 +70,22 @@ def test_a_new_init_or_driver_needs_no_new_kernel(workplace: Workplace, changed:
     assert rubbish() == []
 
 
+def test_what_an_editor_leaves_beside_the_driver_is_none_of_it(workplace: Workplace) -> None:
+    first = workplace.ensure()
+    driver = workplace.data / "driver"
+    (driver / ".pages.c.swp").write_bytes(b"b0VIM 9.0\0\xff")
+    (driver / "pages.c~").write_bytes(b"\xff")
+    (driver / ".#pages.c").symlink_to("somebody@somewhere.1")
+    assert workplace.ensure() == first
+    scratch = workplace.data / "scratch"
+    scratch.mkdir()
+    with open(scratch / "lock", "w") as lock:
+        build.build_driver(
+            *("pae", workplace.tree, first.bzimage.parent, scratch), lock=lock.fileno(), progress=print
+        )
+    assert {path.name for path in (scratch / "driver").iterdir()}.isdisjoint({".pages.c.swp", "pages.c~"})
+
+
 @pytest.mark.parametrize("lost", ["initrd.cpio", "kvmtools.ko", "kvmtools.debug.ko"])
 def test_a_ramdisk_that_is_not_whole_is_made_again(workplace: Workplace, lost: str) -> None:
     built = workplace.ensure()
@@ -125,6 +141,17 @@ def test_a_damaged_entry_is_said_and_in_nobodys_way(workplace: Workplace, damage
     shutil.rmtree(entry)
     assert workplace.ensure("pae").bzimage.exists()
     assert reference.damaged() == []
+
+
+def test_a_kernel_of_an_older_kvmtools_is_not_called_damaged(workplace: Workplace) -> None:
+    old, whole = workplace.ensure("pae"), workplace.ensure("nopae")
+    entry = old.bzimage.parent
+    shutil.rmtree(entry / "kbuild")
+    old.initrd.rename(entry / "initrd-0123.cpio")
+    shutil.rmtree(old.initrd.parent)
+    assert (reference.older(), reference.damaged(), reference.listing()) == ([entry], [], [whole])
+    (entry / "vmlinux").unlink()
+    assert (reference.older(), reference.damaged()) == ([], [entry])
 
 
 UNUSABLE = ["file in its place", "file above", "not to be read"]
