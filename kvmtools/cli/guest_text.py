@@ -67,7 +67,7 @@ def _with_the_vmlinux(guest: Guest) -> Sequence[str]:
         return ()
     vmlinux = _quoted(guest.vmlinux)
     return (
-        f"gdb {vmlinux} -ex 'target remote {guest.gdb}' {_IN_GDB}",
+        f"gdb {vmlinux} -ex {quote(f'target remote {guest.gdb}')} {_IN_GDB}",
         f"drgn --qemu {_quoted(guest.drgn_qmp)} -s {vmlinux}",
     )
 

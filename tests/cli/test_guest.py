@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -77,6 +78,7 @@ def one_guest(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     monkeypatch.setattr(reference, "listing", lambda: [KERNEL])
     monkeypatch.setattr(reference, "current_keys", lambda: frozenset({"0123"}))
     monkeypatch.setattr(reference, "damaged", lambda: [Path("/cache/nopae-4567")])
+    monkeypatch.setattr(reference, "older", lambda: [Path("/cache/pae-89ab"), Path("/cache/pae-cdef")])
     return done
 
 
@@ -129,6 +131,16 @@ def test_status_tells_how_to_attach(one_guest: list[Any]) -> None:
     assert "drgn --qemu /run/kvmtools/pae/drgn.sock -s '/cache/my kernels/vmlinux'" in shown
 
 
+def test_a_socket_s_name_is_quoted_for_the_shell(
+    one_guest: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    odd = replace(GUEST, gdb=Path("/it's/gdb.sock"))
+    monkeypatch.setattr(registry, "find", lambda _name: odd)
+    monkeypatch.setattr(lifecycle, "state", {odd: STATE}.__getitem__)
+    (line,) = (line for line in run("status", "pae")[0].splitlines() if " -ex " in line)
+    assert "target remote /it's/gdb.sock" in shlex.split(line)
+
+
 def test_other_programs_are_not_told_to_read_a_packed_vmlinux(
     one_guest: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -172,6 +184,9 @@ def test_list_shows_guests_and_kernels_and_tells_the_dead_apart(one_guest: list[
     assert "guest 'old' died (QEMU pid 7): out of memory" in said
     assert "old" not in shown
     assert "/cache/nopae-4567 is damaged" in said
+    assert (
+        "\nkvmtools: built by an older kvmtools, and may be removed from /cache: pae-89ab, pae-cdef\n" in said
+    )
     assert "4567" not in shown
 
 
