@@ -110,7 +110,14 @@ class Service:
         return {"value": [item.value for item in found]}
 
     def _slide(self, _request: Json) -> Json:
+        from kvmtools.boot.kernels.kernel_folder import is_packed
+
         kernel = self._kernel()
+        if kernel.vmlinux is not None and is_packed(kernel.vmlinux):
+            raise SymbolsError(
+                f"{kernel.vmlinux} is packed, and gdb reads no such file",
+                hint="unpack it, and name what comes out: kvm symbols VMLINUX",
+            )
         return {"value": [kernel.slide, str(kernel.vmlinux)]}
 
     def _entry(self, request: Json) -> Json:

@@ -79,3 +79,12 @@ def test_an_interpreter_that_is_gone_is_told(monkeypatch: pytest.MonkeyPatch) ->
     assert done.stderr == (
         "the kvmtools that wrote this script is gone: source what `kvmtools gdb-script` prints\n"
     )
+
+
+@pytest.mark.parametrize("name", ["my vmlinux", 'a"b', r"a\b", "ends in \\"])
+def test_symbols_of_a_file_by_any_name(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    subprocess.run(["gcc", "-xc", "-c", "-", "-o", str(path)], input=b"int moved;", check=True)
+    load = f"python sys.modules['kvmtools_gdb.commands'].load_symbols({str(path)!r}, 0x1000)"
+    done = gdb(f"source {script()}", "python import sys", load, "python print(gdb.objfiles()[0].filename)")
+    assert (done.stdout.splitlines()[-1:], done.stderr) == ([str(path)], "")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from socket import socket, socketpair
 from typing import Any
 
@@ -130,6 +131,16 @@ def test_values(gdb: Gdb) -> None:
     assert gdb.ask("slide")["value"][0] == kernel.slide
     refused = gdb.ask("page", pfn=1 << 24)
     assert (refused["code"], "value" in refused) == (2, False)
+
+
+def test_a_packed_vmlinux_is_not_for_gdb(gdb: Gdb, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OpenKernel, "vmlinux", Path("/built/vmlinux.xz"))
+    answer = gdb.ask("slide")
+    assert (answer["code"], "value" in answer) == (3, False)
+    assert answer["err"] == (
+        "kvmtools: /built/vmlinux.xz is packed, and gdb reads no such file"
+        " (unpack it, and name what comes out: kvm symbols VMLINUX)\n"
+    )
 
 
 def test_completion(gdb: Gdb, opened: list[str | None]) -> None:

@@ -131,8 +131,17 @@ class SymbolsCommand(gdb.Command):
         if answer["code"]:
             raise refused(answer)
         slide, path = answer["value"]
-        gdb.execute(f'symbol-file -o {slide:#x} "{path}"', from_tty=False, to_string=True)
+        load_symbols(path, slide)
         gdb.write(f"{path}: slide {slide:#x}\n")
+
+
+def load_symbols(path: str, slide: int) -> None:
+    """The symbols of a file, moved.
+
+    :raises gdb.error: if gdb cannot read it
+    """
+    escaped = path.replace("\\", r"\\").replace('"', r"\"")
+    gdb.execute(f'symbol-file -o {slide:#x} "{escaped}"', from_tty=False, to_string=True)
 
 
 def show(answer: dict[str, Any]) -> None:
