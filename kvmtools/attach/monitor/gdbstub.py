@@ -11,6 +11,9 @@ import os
 import re
 import select
 import socket
+from contextlib import suppress
+from itertools import pairwise
+from pathlib import Path
 
 from kvmtools.attach.monitor import address as addresses
 from kvmtools.attach.monitor import greeting
@@ -27,6 +30,7 @@ _NOBODY_S = {_LABEL, "", "vc", "null", "file", "ringbuf", "memory", "mux", "spic
 """Kinds of character devices at which no gdb can be."""
 _NOT_GDBS = re.compile(r"(compat_monitor|serial|parallel|charserial|charchannel|charconsole)\d+|charmonitor")
 """Labels of devices that QEMU makes for its other options, and libvirt for its own."""
+_USES = re.compile(r"(?:^|,)chardev[=:]([^,]+)")
 _DISCONNECTED = "disconnected:"
 _HELLO = b"$qSupported#37"
 _SECONDS = 1.0
@@ -75,6 +79,9 @@ def served(monitor: Monitor) -> str | None:
     if any(device.filename == _LABEL for device in devices):
         others = [device.label for device in devices if _may_be_gdbs(device, monitor.address)]
         if others:
+            known = _others_on_the_command_line(monitor)
+            others = [label for label in others if label not in known]
+        if others:
             raise AttachError(
                 f"this QEMU serves gdb, or did, maybe at its character device {' or '.join(others)}",
                 hint="give its address with --gdb",
@@ -102,6 +109,19 @@ def _may_be_gdbs(device: Chardev, monitor: str) -> bool:
     return not (
         kind in _NOBODY_S or _NOT_GDBS.fullmatch(device.label) or _is_same(monitor, device.filename, monitor)
     )
+
+
+def _others_on_the_command_line(monitor: Monitor) -> set[str]:
+    """The labels that QEMU's command line gives to its monitors and devices; none if it is not to be seen."""
+    with suppress(AttachError, OSError):
+        words = Path(f"/proc/{monitor.peer_pid()}/cmdline").read_bytes().decode(errors="replace").split("\0")
+        return {
+            found[1]
+            for option, value in pairwise(words)
+            if option.lstrip("-") in ("mon", "device", "serial")
+            for found in _USES.finditer(value)
+        }
+    return set()
 
 
 def _is_same(address: str, name: str, qmp: str) -> bool:

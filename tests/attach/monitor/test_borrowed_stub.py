@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -107,6 +110,24 @@ def test_what_is_left_of_a_stub_of_ours_does_not_hinder_another(qemu: FakeHumanM
     opens(qemu)
     with open_monitor(str(qemu.path)) as monitor, borrowed_stub(monitor) as address:
         assert qemu.asked[-1] == f"gdbserver unix:{address},server=on,wait=off"
+
+
+@pytest.mark.parametrize(("option", "tried"), [("-mon", True), ("-gdb", False)])
+def test_what_another_device_is_for_is_on_the_command_line(
+    qemu: FakeHumanMonitor, monkeypatch: pytest.MonkeyPatch, option: str, tried: bool
+) -> None:
+    qemu.lines["info chardev"] = LEFT + "mine: filename=disconnected:unix:/run/mine,server=on\n"
+    opens(qemu)
+    value = "mode=control,chardev=mine" if tried else "chardev:mine"
+    words = [sys.executable, "-c", "input()", option, value]
+    with (
+        subprocess.Popen(words, stdin=subprocess.PIPE, stderr=subprocess.DEVNULL) as process,
+        open_monitor(str(qemu.path)) as monitor,
+        nullcontext() if tried else pytest.raises(AttachError, match="character device mine"),
+    ):
+        monkeypatch.setattr(type(monitor), "peer_pid", lambda _self: process.pid)
+        with borrowed_stub(monitor) as address:
+            assert address in qemu.asked[-1]
 
 
 def test_a_qemu_that_opens_none(qemu: FakeHumanMonitor) -> None:
