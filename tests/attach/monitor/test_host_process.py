@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -42,11 +43,16 @@ def test_a_socket_that_was_passed_on_leads_to_whoever_runs_the_cpus(tmp_path: Pa
     name.symlink_to(shutil.which("sleep") or "")
     here, there = socket.socketpair(socket.AF_UNIX)
     with here, there, subprocess.Popen([name, "60"]) as qemu:
-        assert pid_running(None, qemu.pid) == qemu.pid
-        assert pid_running(here, qemu.pid) == qemu.pid
-        assert pid_running(here, threading.get_native_id()) == os.getpid()
-        assert pid_running(here, None) == os.getpid()
-        qemu.kill()
+        try:
+            # The kernel closes Popen's pipe before it gives the process its new name.
+            while not Path(f"/proc/{qemu.pid}/comm").read_text().startswith("qemu"):
+                time.sleep(0.01)
+            assert pid_running(None, qemu.pid) == qemu.pid
+            assert pid_running(here, qemu.pid) == qemu.pid
+            assert pid_running(here, threading.get_native_id()) == os.getpid()
+            assert pid_running(here, None) == os.getpid()
+        finally:
+            qemu.kill()
 
 
 def test_a_thread_that_is_not_the_first_of_its_process() -> None:
