@@ -12,6 +12,12 @@ _Handler = Callable[[int, FrameType | None], object] | signal.Handlers | int | N
 _ENDINGS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
+_taken: list[Endings] = []
+"""Who has them now, the last in front."""
+_originals: dict[signal.Signals, _Handler] = {}
+"""Whose they were before the first took them."""
+
+
 class Endings:
     """Turns them into exceptions; handlers of the program's own, and ignored signals, are left alone.
 
@@ -20,30 +26,43 @@ class Endings:
 
     def __init__(self, before: Callable[[BaseException], None] | None = None) -> None:
         self._before = before
-        self._handlers: dict[signal.Signals, _Handler] = {}
 
     def take(self) -> None:
         """From now on; does nothing outside the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
-        for number in _ENDINGS:
-            handler = signal.getsignal(number)
-            if handler in (signal.SIG_DFL, signal.default_int_handler) or _is_ours(handler):
-                self._handlers[number] = handler
-        for number in self._handlers:
-            signal.signal(number, self._raise)
+        if not _taken:
+            handlers = {number: signal.getsignal(number) for number in _ENDINGS}
+            _originals.update(
+                (number, handler)
+                for number, handler in handlers.items()
+                if handler in (signal.SIG_DFL, signal.default_int_handler)
+            )
+        _taken.append(self)
+        _hand_over()
 
     def give_back(self) -> None:
-        """To whom they were before; may be called again at any moment."""
-        for number, handler in self._handlers.items():
-            if signal.getsignal(number) == self._raise:
-                signal.signal(number, handler)
+        """To whoever has them still, in whatever order they come, or had them before; may be called again at any
+        moment."""
+        if self in _taken:
+            _taken.remove(self)
+            _hand_over()
 
     def _raise(self, number: int, frame: FrameType | None) -> None:
         ending: BaseException = KeyboardInterrupt() if number == signal.SIGINT else SystemExit(128 + number)
         if self._before is not None:
             self._before(ending)
         raise ending
+
+
+def _hand_over() -> None:
+    if threading.current_thread() is threading.main_thread():
+        for number, original in _originals.items():
+            handler = signal.getsignal(number)
+            if handler == original or _is_ours(handler):
+                signal.signal(number, _taken[-1]._raise if _taken else original)
+        if not _taken:
+            _originals.clear()
 
 
 @contextmanager

@@ -77,3 +77,16 @@ def test_another_thread_takes_none() -> None:
     thread.start()
     thread.join()
     assert seen == before
+
+
+def test_in_whatever_order_they_are_given_back() -> None:
+    """A connection that is dead is closed within the pause that it began, and another is made."""
+    before = handlers()
+    dead, pause, other = Endings(), Endings(), Endings()
+    dead.take()
+    pause.take()
+    dead.give_back()
+    other.take()
+    other.give_back()
+    pause.give_back()
+    assert handlers() == before
