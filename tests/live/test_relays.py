@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import time
@@ -18,9 +19,9 @@ from kvmtools.attach.open import open_target
 from kvmtools.records import PAGE_SIZE
 
 RELAY = """
-import re, select, socket, sys
+import os, re, select, socket, sys
 listens, qmp, thread = sys.argv[1:]
-server = socket.socket(socket.AF_UNIX); server.bind(listens); server.listen()
+server = socket.socket(socket.AF_UNIX); server.bind(listens + "-"); server.listen(); os.rename(listens + "-", listens)
 while True:
     ours, theirs = server.accept()[0], socket.socket(socket.AF_UNIX)
     theirs.connect(qmp)
@@ -70,15 +71,25 @@ def test_qemu_is_found_behind_it(split: Machine, relayed: Relayed) -> None:
         assert "not used" not in target.transport
 
 
-def test_another_s_process_is_not_taken_for_it(split: Machine, relayed: Relayed) -> None:
+@pytest.mark.parametrize(
+    ("name", "refusal"),
+    [("sleep", "not by QEMU"), ("qemu-of-others", "not used: reading QEMU (pid {pid}) at 0x")],
+)
+def test_another_s_process_is_not_taken_for_it(
+    split: Machine, relayed: Relayed, tmp_path: Path, name: str, refusal: str
+) -> None:
     """QEMU is on another host, where the thread of its number is QEMU's, and here it is somebody else's."""
     places = scatter(split)
     split.ram.unlink()
-    with subprocess.Popen(["sleep", "1000"]) as other:
+    program = tmp_path / name
+    program.symlink_to(shutil.which("sleep") or "")
+    with subprocess.Popen([program, "1000"]) as other:
         try:
+            while Path(f"/proc/{other.pid}/comm").read_text().strip() != name:
+                time.sleep(0.01)  # it has its new name a moment after it runs
             with open_target(qemu=relayed(thread=other.pid)) as target:
                 assert target.memory.name == "xp"
-                assert f"not used: reading QEMU (pid {other.pid}) at 0x" in target.transport
+                assert refusal.format(pid=other.pid) in target.transport
                 address = next(place for place in places if place >= FOUR_GIB)
                 assert target.memory.read(address, PAGE_SIZE) == places[address]
         finally:
