@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -257,6 +257,14 @@ def parse_notes(data: bytes) -> Iterator[Note]:
 
 def _name(names: bytes, at: int) -> str:
     return names[at : names.find(b"\0", at) % (len(names) + 1)].decode("ascii", "replace")
+
+
+def vmcoreinfo_among(notes: Iterable[Note]) -> str | None:
+    """The text of the kernel's VMCOREINFO; None if there is none."""
+    for note in notes:
+        if note.name == "VMCOREINFO":
+            return note.data.rstrip(b"\0").decode("ascii", "replace")
+    return None
 
 
 def build_id_among(notes: Iterator[Note]) -> str | None:

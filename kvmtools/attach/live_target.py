@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kvmtools.attach import transports
+from kvmtools.attach.elf import ElfError, ElfFile, vmcoreinfo_among
 from kvmtools.attach.monitor import address, registers
 from kvmtools.attach.monitor.gdbstub import demand_gdbstub
 from kvmtools.attach.monitor.monitor import Monitor
@@ -134,14 +135,10 @@ class LiveTarget(Target):
             with self.monitor.lent(descriptor) as path:
                 # The notes come with every dump, however short; a length is needed or it would be all of memory.
                 self.monitor.dump(path, self.memory.ranges[0].start, PAGE_SIZE)
-            from kvmtools.attach.memory.elf_core import ElfCore
-
-            core = ElfCore(Path(f"/proc/self/fd/{descriptor}"))
+            return vmcoreinfo_among(ElfFile(descriptor).notes())
         except GuestVanished:
             raise
-        except AttachError:
+        except (AttachError, ElfError):
             return None
         finally:
             os.close(descriptor)
-        core.close()
-        return core.vmcoreinfo()

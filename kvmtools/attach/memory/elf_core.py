@@ -13,7 +13,17 @@ import struct
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from kvmtools.attach.elf import EM_386, ET_CORE, MACHINES, PT_LOAD, ElfError, ElfFile, Note, ProgramHeader
+from kvmtools.attach.elf import (
+    EM_386,
+    ET_CORE,
+    MACHINES,
+    PT_LOAD,
+    ElfError,
+    ElfFile,
+    Note,
+    ProgramHeader,
+    vmcoreinfo_among,
+)
 from kvmtools.attach.general_registers import NT_PRSTATUS, GeneralRegisters, from_prstatus
 from kvmtools.attach.memory import zstd
 from kvmtools.attach.memory.file_memory import FileMemory, closed_on_failure, opened_core
@@ -86,10 +96,7 @@ class ElfCore(FileMemory):
 
     def vmcoreinfo(self) -> str | None:
         """The text of the kernel's VMCOREINFO note; None if the core has none."""
-        for note in self.notes:
-            if note.name == "VMCOREINFO":
-                return note.data.rstrip(b"\0").decode("ascii", "replace")
-        return None
+        return vmcoreinfo_among(self.notes)
 
 
 def _decompressed(descriptor: int, path: Path) -> int:
