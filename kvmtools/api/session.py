@@ -9,7 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, TypeVar
 
-from kvmtools.errors import Inconclusive, MemoryFault, Unobserved, UsageError
+from kvmtools.errors import Inconclusive, MemoryFault, SymbolsError, Unobserved, UsageError
 
 if TYPE_CHECKING:
     from kvmtools.attach.monitor.pause import Pause
@@ -37,11 +37,13 @@ class Session:
     pauses: list[Pause] = field(default_factory=list)
     console: Path | None = None
     holding: list[Pause] = field(default_factory=list)
+    _asked: bool = False
 
     def observe(self, *, processes: bool = True) -> Observed:
         """Capture what the observers need while the guest is paused, then decode it while it runs on.
 
         :raises Inconclusive: if the guest was not to be paused, and its lists were in flux whenever they were read
+        :raises SymbolsError: if it was rebooted since its kernel was found
         """
         from kvmtools.observe import observed
 
@@ -50,10 +52,30 @@ class Session:
                 snapshot = capture.take()
                 registers = self.target.registers()
             self.pauses.append(pause)
+            self._demand_the_same_kernel(registers)
             seen = observed.observe(self.kernel, snapshot, registers=registers)
             if not (seen.broken and _in_flux(pause)):
                 return seen
         raise _never_at_rest(f"{seen.broken[0].structure}: {seen.broken[0].reason}")
+
+    def _demand_the_same_kernel(self, registers: Sequence[Registers]) -> None:
+        """An earlier boot's kernel stays in memory, and answers as if it still ran.
+
+        :raises SymbolsError: if the CPUs clearly run something else than the kernel that was found
+        """
+        from kvmtools.observe.symbols.running import runs_on
+
+        self._asked = True
+        if self.target.monitor is None:
+            return
+        kernel, said = self.kernel, []
+        with suppress(SymbolsError):  # recorded facts may not say where the CPUs' tables are
+            said = [runs_on(kernel.memory, kernel.vmlinux, kernel.slide, cpu) for cpu in registers]
+        if False in said and True not in said:
+            raise SymbolsError(
+                "the kernel that was found here does not run any more: the guest was rebooted, or is about to be",
+                hint="open the guest again",
+            )
 
     def find_again(self) -> None:
         """Find the kernel once more: the guest may have been rebooted since, and KASLR has put it elsewhere.
@@ -105,7 +127,11 @@ class Session:
 
         :raises MemoryFault: if something that ``read`` needs cannot be read
         :raises Inconclusive: if it cannot, and the guest was not to be paused
+        :raises SymbolsError: if it was rebooted since its kernel was found
         """
+        if self._asked and not self.holding:  # the first question follows the search for the kernel at once
+            self._demand_the_same_kernel(self.target.registers())
+        self._asked = True
         with suppress(Unobserved, UsageError):
             read()
         for _ in range(ATTEMPTS):

@@ -11,7 +11,7 @@ import numpy as np
 
 from kvmtools.api.pkmap import PkmapSlots, pkmap_slots
 from kvmtools.api.zones import Zones, all_zones
-from kvmtools.errors import UsageError
+from kvmtools.errors import SymbolsError, UsageError
 
 if TYPE_CHECKING:
     from kvmtools.api.open_kernel import OpenKernel
@@ -42,6 +42,7 @@ def looks(kernel: OpenKernel, interval: float, count: int | None) -> Iterator[Lo
 
     :param count: how many; ``None`` for no end
     :raises UsageError: if the target cannot change
+    :raises SymbolsError: if the guest was rebooted, and does not run its kernel again yet
     """
     if kernel.session.target.monitor is None:
         raise UsageError(
@@ -53,7 +54,11 @@ def looks(kernel: OpenKernel, interval: float, count: int | None) -> Iterator[Lo
     while count is None or number < count:
         if number:
             time.sleep(max(0.0, started + number * interval - time.monotonic()))
-        seen = kernel.observe(processes=False)
+        try:
+            seen = kernel.observe(processes=False)
+        except SymbolsError:  # it was rebooted: nothing of the other boot's is a change
+            kernel.session.find_again()
+            seen, before = kernel.observe(processes=False), None
         number += 1
         after = seen.pkmap
         changed = 0

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from bare_qemu import RAM, Machine, Start, shared
 
+import kvmtools
+from kvmtools.api.watching import looks
 from kvmtools.attach.memory.physical import PhysicalMemory
 from kvmtools.attach.monitor.qmp import QmpMonitor
 from kvmtools.attach.open import open_target
@@ -56,6 +58,33 @@ def _places(memory: PhysicalMemory, vmlinux: Vmlinux) -> int:
     inside = vmlinux.symbol("linux_banner") - vmlinux.page_offset
     places = range(inside, memory.ranges[-1].end - len(banner), 2 << 20)
     return sum(memory.read(place, len(banner)) == banner for place in places)
+
+
+def test_an_open_kernel_does_not_answer_for_the_one_that_runs_now(
+    machine: Machine, built: reference.BuiltKernel, console: Path
+) -> None:
+    """What an earlier boot left in memory would answer every question."""
+    wait_for_boot(console, 1)
+    with kvmtools.open(qemu=machine.qmp, symbols=built.vmlinux) as kernel:
+        slide, first = kernel.slide, kernel.vtop("init_task").physical
+        seen = looks(kernel, 0.01, 2)
+        assert next(seen).number == 1
+        for boot in range(2, 8):
+            assert isinstance(kernel.session.target.monitor, QmpMonitor)
+            kernel.session.target.monitor.command("system_reset")
+            wait_for_boot(console, boot)
+            try:
+                assert kernel.vtop("init_task").physical == first, "KASLR chose the same place"
+            except kvmtools.SymbolsError:
+                break
+        else:
+            pytest.fail("KASLR always chose the same place")
+        for ask in (kernel.zones, kernel.pkmap, kernel.walk, kernel.check, lambda: kernel.page(1)):
+            with pytest.raises(kvmtools.SymbolsError, match="was rebooted"):
+                ask()
+        assert next(seen).number == 2, "watch finds the kernel again"
+        assert kernel.slide != slide
+        assert kernel.check().exit_code == 0
 
 
 def test_the_kernel_that_runs_is_found_after_every_reboot(
