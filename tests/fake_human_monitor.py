@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import socket
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Self
+
+from fake_server import FakeServer
 
 GREETING = b"QEMU 7.2.22 monitor - type 'help' for more information\r\n"
 PROMPT = b"(qemu) "
 
 
-class FakeHumanMonitor:
+class FakeHumanMonitor(FakeServer):
     """Serves one client after the other at ``path``; a context manager.
 
     :ivar lines: what it answers; a callable is asked
@@ -21,7 +20,7 @@ class FakeHumanMonitor:
     """
 
     def __init__(self, path: Path) -> None:
-        self.path = path
+        super().__init__(path)
         self.running = True
         self.asked: list[str] = []
         self.lines: dict[str, str | Callable[[], str]] = {
@@ -31,40 +30,13 @@ class FakeHumanMonitor:
             "stop": lambda: self._set(False),
             "cont": lambda: self._set(True),
         }
-        self._client: socket.socket | None = None
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.die()
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
-    def die(self) -> None:
-        for end in (self._listener, self._client):
-            if end is not None:
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
 
     def _set(self, running: bool) -> str:
         self.running = running
         return ""
 
-    def _serve(self) -> None:
-        with self._listener, suppress(OSError):
-            while True:
-                self._client, _ = self._listener.accept()
-                with self._client, suppress(ConnectionError):
-                    self._client.sendall(GREETING + PROMPT)
-                    self._converse(self._client)
-
-    def _converse(self, client: socket.socket) -> None:
+    def attend(self, client: socket.socket) -> None:
+        client.sendall(GREETING + PROMPT)
         line = b""
         while data := client.recv(4096):
             for byte in data:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 import socket
-import threading
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
-from typing import Self
+
+from fake_server import FakeServer
 
 from kvmtools.attach.monitor.packets import packet
 
@@ -22,7 +21,7 @@ XML = {
 REGISTERS = {1: 0xC0001000, 2: 0x80050033, 9: 0x1192000, 10: 0x3506B0, 11: 0x800}
 
 
-class FakeGdbstub:
+class FakeGdbstub(FakeServer):
     """Serves one client after the other at ``path``; a context manager.
 
     :ivar running: the guest's run state; ``state`` is QEMU's word for it while it stands
@@ -34,7 +33,7 @@ class FakeGdbstub:
     """
 
     def __init__(self, path: Path, *, version: str = "7.2.22", running: bool = True) -> None:
-        self.path = path
+        super().__init__(path)
         self.running = running
         self.state = "running" if running else "paused"
         self.tells = version.startswith("7.")
@@ -57,42 +56,15 @@ class FakeGdbstub:
             "cont": lambda: self._set(True) or "",
         }
         self._last = False
-        self._client: socket.socket | None = None
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.die()
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
-    def die(self) -> None:
-        for end in (self._listener, self._client):
-            if end is not None:
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
 
     def breakpoint_hit(self) -> None:
         """The guest stops by itself."""
         self._stop("debug")
 
-    def _serve(self) -> None:
-        with self._listener, suppress(OSError):
-            while True:
-                self._client, _ = self._listener.accept()
-                with self._client, suppress(ConnectionError):
-                    self.clients += 1
-                    self._last = False
-                    self._stop("paused")
-                    self._converse(self._client)
-
-    def _converse(self, client: socket.socket) -> None:
+    def attend(self, client: socket.socket) -> None:
+        self.clients += 1
+        self._last = False
+        self._stop("paused")
         line: bytearray | None = None
         while data := client.recv(4096):
             for byte in data:

@@ -6,14 +6,14 @@ import json
 import os
 import re
 import socket
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import pytest
 from core_file import CoreFile
+from fake_server import FakeServer
 
 VERSION = {"qemu": {"major": 7, "minor": 2, "micro": 0}, "package": ""}
 GREETING = {"QMP": {"version": VERSION, "capabilities": []}}
@@ -26,7 +26,7 @@ EFER=0000000000000800
 Handler = Callable[["FakeQmp", dict[str, Any]], Any]
 
 
-class FakeQmp:
+class FakeQmp(FakeServer):
     """Serves one client at a time at ``path``, as QEMU does; a context manager.
 
     :ivar running: the guest's run state, obeying ``stop`` and ``cont``
@@ -42,7 +42,7 @@ class FakeQmp:
         """QEMU's answer is an error."""
 
     def __init__(self, path: Path, *, mute: bool = False, greeting: bytes | None = None) -> None:
-        self.path = path
+        super().__init__(path)
         self.running = True
         self.memory: dict[int, bytearray] = {}
         self.mtree = ""
@@ -53,33 +53,6 @@ class FakeQmp:
         self._mute = mute
         self._greeting = json.dumps(GREETING).encode() + b"\r\n" if greeting is None else greeting
         self._received: list[int] = []
-        self._client: socket.socket | None = None
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen()
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.die()
-        self._thread.join(10)
-        assert not self._thread.is_alive()
-
-    def die(self) -> None:
-        """What a killed QEMU looks like from outside."""
-        for end in (self._listener, self._client):
-            if end is not None:
-                with suppress(OSError):
-                    end.shutdown(socket.SHUT_RDWR)
-        self._listener.close()
-
-    def hang_up(self) -> None:
-        """End the connection that there is; the next client is served."""
-        assert self._client is not None
-        self._client.shutdown(socket.SHUT_RDWR)
 
     def read(self, address: int, size: int) -> bytes:
         """RAM as the guest has it; zeros where no test put anything."""
@@ -89,14 +62,10 @@ class FakeQmp:
                 data[offset - address] = block[offset - start]
         return bytes(data)
 
-    def _serve(self) -> None:
-        while True:
-            try:
-                self._client, _ = self._listener.accept()
-            except OSError:
-                return
-            with self._client as client, suppress(OSError):
-                self._converse(client)
+    def attend(self, client: socket.socket) -> None:
+        try:
+            self._converse(client)
+        finally:
             for descriptor in self._received:
                 os.close(descriptor)
             self._received.clear()

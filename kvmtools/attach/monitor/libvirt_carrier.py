@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 from abc import abstractmethod
 from contextlib import ExitStack, suppress
@@ -17,12 +16,12 @@ from importlib import import_module
 from typing import Any
 
 from kvmtools.attach.closing import Closing
+from kvmtools.attach.monitor.endings import postponed
 from kvmtools.errors import AttachError
 
 _SECONDS = 60.0
 _OVERTAKING = 5.0
 """Seconds that a question waits for the one that it interrupts."""
-_ENDINGS = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT}
 _HMP = 1
 """``VIR_DOMAIN_QEMU_MONITOR_COMMAND_HMP`` (libvirt/libvirt-qemu.h)."""
 
@@ -72,14 +71,10 @@ class Virsh(Carrier):
     def _run(self, *words: str) -> str:
         self._await_the_earlier()
         with ExitStack() as stack:
-            # A handler that ran in between would not know of the process, which inherits the mask: SIGKILL ends it.
-            mask = signal.pthread_sigmask(signal.SIG_BLOCK, _ENDINGS)
-            try:
+            with postponed():  # a handler that ran in between would not know of the process
                 self._child = child = stack.enter_context(self._started(*words))
                 stack.callback(child.wait)  # which Popen leaves out after Ctrl-C
                 stack.callback(child.kill)  # unless it has ended
-            finally:
-                signal.pthread_sigmask(signal.SIG_SETMASK, mask)
             try:
                 out, err = child.communicate(timeout=_SECONDS)
             except subprocess.TimeoutExpired:
